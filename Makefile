@@ -1,0 +1,63 @@
+# CI calls only targets of this file. Settings (TORCHLIT_*) pass through from the environment.
+PYTHON ?= python3
+PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PROMTOOL ?= $(or $(shell command -v promtool),$(CURDIR)/.cache/usr/bin/promtool)
+PYTEST := .venv/bin/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test test-slow test-promtool test-gpu train check format lock clean
+
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: .venv/serve ## run the service with the models of models/
+	@exec .venv/bin/python -m service
+
+test: .venv/dev ## run the tests
+	$(PYTEST)
+
+test-slow: .venv/dev ## run the tests that take long
+	$(PYTEST) -m slow
+
+test-promtool: .venv/dev $(PROMTOOL) ## check /metrics with Prometheus's own tool
+	PROMTOOL=$(PROMTOOL) $(PYTEST) -m promtool
+
+test-gpu: .venv/dev ## run the tests that need a CUDA device
+	$(PYTEST) -m gpu
+
+train: .venv/dev ## train, prove and export all models into models/
+	.venv/bin/python -m training iris housing mnist
+
+check: .venv/dev ## lint, format and types
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+format: .venv/dev ## format the code
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+lock: ## write constraints.txt anew: the newest versions that pyproject.toml allows
+	rm -rf .cache/lock && $(PYTHON) -m venv .cache/lock
+	.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check -e '.[train,dev]'
+	(sed -n '/^#/p' constraints.txt; .cache/lock/bin/python -m pip freeze --exclude-editable \
+		| sed 's/+cpu$$//') > constraints.txt.new
+	mv constraints.txt.new constraints.txt
+
+clean: ## remove what the targets made
+	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/serve: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+.venv/dev: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e '.[train,dev]'
+	@touch $@ .venv/serve
+
+# Debian's package, unpacked rather than installed: its daemon is not wanted.
+$(CURDIR)/.cache/usr/bin/promtool:
+	mkdir -p .cache && cd .cache && apt-get download prometheus && dpkg-deb -x prometheus_*.deb .

@@ -1,0 +1,142 @@
+"""create_app: the one place where the parts of the service meet."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from litestar import Litestar, Request, Response, get
+from litestar.exceptions import HTTPException
+from litestar.params import FromPath
+
+from service import openapi
+from service.errors import NotFound, RequestError
+from service.metrics import CONTENT_TYPE, Blocks, Metrics
+from service.model import PROVIDER_DEVICE
+from service.predict import Predict, predict_routes
+from service.repository import ModelRepository, Version
+from service.settings import Settings
+
+logger = logging.getLogger("torchlit.app")
+
+
+def create_app(settings: Settings, *, worker: int = 0) -> Litestar:
+    """Return the service. Its lifespan opens and closes the models.
+
+    `worker` numbers the process among those that share `settings.metrics_dir`.
+    """
+    metrics = Metrics(Blocks(settings.metrics_dir, worker))
+    models = ModelRepository(settings, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        async with models:
+            yield
+
+    @get("/models", sync_to_thread=False)
+    def list_models() -> dict[str, Any]:
+        return {"models": [describe_model(models, name) for name in models.names]}
+
+    @get("/models/{model:str}", sync_to_thread=False)
+    def show_model(model: FromPath[str]) -> dict[str, Any]:
+        if model not in models.names:
+            known = ", ".join(models.names)
+            raise NotFound(f"model: expected one of {known}; got {model[:40]!r}")
+        return describe_model(models, model)
+
+    @get("/health/live", sync_to_thread=False)
+    def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @get("/health/ready", sync_to_thread=False)
+    def ready() -> Response[dict[str, Any]]:
+        return readiness(models)
+
+    @get("/metrics", sync_to_thread=False)
+    def show_metrics() -> Response[bytes]:
+        return Response(metrics.render(), media_type=CONTENT_TYPE)
+
+    @get("/schema/openapi.json", sync_to_thread=False)
+    def show_openapi() -> dict[str, Any]:
+        return openapi.document(models, settings)
+
+    return Litestar(
+        route_handlers=[
+            *predict_routes(Predict(models, metrics, settings)),
+            *(list_models, show_model, live, ready, show_metrics, show_openapi),
+        ],
+        lifespan=[lifespan],
+        exception_handlers={
+            RequestError: on_request_error,
+            HTTPException: on_http_exception,
+            500: on_bug,
+        },
+        openapi_config=None,  # written from the cards, in openapi.py
+        logging_config=None,  # the process decides, in server.py
+    )
+
+
+def describe_model(models: ModelRepository, name: str) -> dict[str, Any]:
+    """Return what /models says of one model."""
+    default = models.default(name)
+    return {
+        "model": name,
+        "default_version": default.version if default else None,
+        "versions": [_describe_version(version) for version in models.versions[name]],
+    }
+
+
+def _describe_version(version: Version) -> dict[str, Any]:
+    described: dict[str, Any] = {"version": version.version, "state": version.state}
+    if version.served is None:
+        return described | {"reason": version.reason}
+    model = version.served.model
+    return described | {
+        "provider": model.provider,
+        "device": PROVIDER_DEVICE.get(model.provider, model.provider),
+        "card": model.card,
+    }
+
+
+def readiness(models: ModelRepository) -> Response[dict[str, Any]]:
+    """Return 200 if every model has a version that answers, else 503 and which have not."""
+    not_ready = models.not_ready()
+    states: dict[str, Any] = {}
+    for name in models.names:
+        default = models.default(name)
+        if default is None:
+            states[name] = {"ready": False, "reason": not_ready[name]}
+        else:
+            failed = [each.reason for each in models.versions[name] if each.reason]
+            states[name] = {
+                "ready": True,
+                "version": default.version,
+                "device": PROVIDER_DEVICE.get(default.model.provider, default.model.provider),
+            } | ({"failed": failed} if failed else {})
+    content = {"status": "not ready" if not_ready else "ready", "models": states}
+    return Response(content, status_code=503 if not_ready else 200)
+
+
+def on_request_error(_: Request[Any, Any, Any], error: RequestError) -> Response[dict[str, str]]:
+    """Answer one of our own errors."""
+    return Response({"error": str(error)}, status_code=error.status)
+
+
+def on_http_exception(
+    request: Request[Any, Any, Any], error: HTTPException
+) -> Response[dict[str, str]]:
+    """Answer an error of the framework in our form."""
+    path, method = request.scope["path"][:80], request.method
+    sentence = f"{method} {path}: {error.detail}"
+    if error.status_code == 404:
+        sentence = f"{method} {path}: no such path; /schema/openapi.json lists all"
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("allow", "")
+        sentence = f"method: expected {allowed}, got {method} {path}"
+    return Response({"error": sentence}, status_code=error.status_code, headers=error.headers)
+
+
+def on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, str]]:
+    """Log what was never meant to be raised, and tell the caller nothing of it."""
+    logger.error("%s %s: this is a bug", request.method, request.scope["path"], exc_info=error)
+    return Response({"error": "internal error"}, status_code=500)

@@ -1,0 +1,263 @@
+"""Batcher: many small calls become few large ones. Pure asyncio; knows no ONNX and no HTTP.
+
+A call puts its rows in a queue and waits. Idle, the queue is run at the end of the event
+loop's turn; while a batch runs, what arrives forms the next one. There is no timer, unless
+`max_queue_delay_s` asks for one. This is the scheme of huggingface/text-embeddings-inference
+(core/src/queue.rs): entries whose caller has left are dropped before the batch forms.
+
+Without an executor, batches run in the event loop, one a turn, so that other work gets its
+turn too; with one, they run there and the loop stays free.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import DeadlineExceeded, QueueFull, Unavailable
+from service.metrics import ModelMetrics
+
+Rows = NDArray[Any]
+Outputs = list[NDArray[Any]]
+
+
+class _Entry:
+    """Rows that wait, and the future of their outputs."""
+
+    __slots__ = ("future", "late", "rows", "since", "size", "timer")
+
+    def __init__(self, rows: Rows, future: asyncio.Future[Outputs], late: float) -> None:
+        self.rows = rows
+        self.size = len(rows)
+        self.future = future
+        self.late = late  # by the event loop's clock
+        self.since = perf_counter()
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Batcher:
+    """Runs rows in batches of at most `max_batch_size`, in the order they came.
+
+    `run` takes rows (n, ...) and returns arrays whose first dimension is n. If it raises, the
+    entries of the batch are run one by one, so that only the culprit fails.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Rows], Outputs],
+        metrics: ModelMetrics,
+        *,
+        max_batch_size: int,
+        max_queue_rows: int,
+        max_queue_delay_s: float = 0.0,
+        executor: Executor | None = None,
+    ) -> None:
+        """Take the parts. Nothing is started here; `run` is called in `executor` if given."""
+        self._run = run
+        self._metrics = metrics
+        self._max_batch_size = max_batch_size
+        self._max_queue_rows = max_queue_rows
+        self._max_queue_delay_s = max_queue_delay_s
+        self._executor = executor
+        self._queue: deque[_Entry] = deque()
+        self._queued_rows = 0
+        self._wake: asyncio.Handle | None = None  # the coming batch, if its time is set
+        self._wake_is_delayed = False
+        self._running: asyncio.Future[Any] | None = None  # the batch in the executor
+        self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def submit(self, rows: Rows, timeout_s: float) -> Outputs:
+        """Return the outputs for `rows` (n, ...), n >= 1, as arrays whose first dimension is n.
+
+        Raises QueueFull at once when too many rows wait, DeadlineExceeded after `timeout_s`,
+        Unavailable once closed, and whatever `run` raises for these rows. A caller that is
+        cancelled while its rows wait takes them with it; its batch-mates are not touched.
+        """
+        loop = asyncio.get_running_loop()
+        late = loop.time() + timeout_s
+        self._admit(len(rows))
+        if len(rows) <= self._max_batch_size:
+            return await self._enqueue(rows, late, loop)
+        step = self._max_batch_size
+        parts = [
+            self._enqueue(rows[start : start + step], late, loop)
+            for start in range(0, len(rows), step)
+        ]
+        try:
+            outputs = await asyncio.gather(*parts)
+        finally:
+            for part in parts:
+                part.cancel()
+        return [np.concatenate(arrays) for arrays in zip(*outputs, strict=True)]
+
+    async def close(self) -> None:
+        """Refuse new rows, and return when every row that waited has its answer."""
+        self._closed = True
+        await self._idle.wait()
+
+    def _admit(self, rows: int) -> None:
+        if self._closed:
+            raise Unavailable("the model is closing; try again")
+        if self._queued_rows + rows <= self._max_queue_rows:
+            return
+        self._drop_abandoned()
+        # An empty queue takes one request of any size: refusing it would be for ever.
+        if self._queued_rows and self._queued_rows + rows > self._max_queue_rows:
+            self._metrics.rejected("queue_full", rows)
+            raise QueueFull(
+                f"the queue is full: at most {self._max_queue_rows} rows may wait, "
+                f"{self._queued_rows} do; try again later"
+            )
+
+    def _enqueue(
+        self, rows: Rows, late: float, loop: asyncio.AbstractEventLoop
+    ) -> asyncio.Future[Outputs]:
+        future: asyncio.Future[Outputs] = loop.create_future()
+        entry = _Entry(rows, future, late)
+        if self._executor is not None or self._max_queue_delay_s:
+            entry.timer = loop.call_at(late, self._expire, entry)
+        self._queue.append(entry)
+        self._queued_rows += entry.size
+        self._metrics.queue_rows(self._queued_rows)
+        self._schedule(loop)
+        return future
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Set the time of the coming batch, unless it is set or a batch runs."""
+        self._idle.clear()
+        if self._running is not None:
+            return
+        is_full = self._queued_rows >= self._max_batch_size
+        if self._wake is not None and self._wake_is_delayed and is_full:
+            self._wake.cancel()  # the delay is for batches that are not full
+            self._wake = None
+        if self._wake is None:
+            self._wake_is_delayed = bool(self._max_queue_delay_s) and not is_full
+            if self._wake_is_delayed:
+                self._wake = loop.call_later(self._max_queue_delay_s, self._run_next, loop)
+            else:
+                self._wake = loop.call_soon(self._run_next, loop)
+
+    def _run_next(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Form the next batch and run it, here or in the executor."""
+        self._wake = None
+        batch = self._form_batch(loop.time())
+        self._metrics.queue_rows(self._queued_rows)
+        if batch and self._executor is None:
+            self._finish(batch, self._execute(batch))
+        elif batch:
+            self._running = loop.run_in_executor(self._executor, self._execute, batch)
+            self._running.add_done_callback(lambda done: self._on_executed(loop, batch, done))
+            return
+        self._go_on(loop)
+
+    def _on_executed(
+        self, loop: asyncio.AbstractEventLoop, batch: list[_Entry], done: asyncio.Future[Any]
+    ) -> None:
+        self._running = None
+        self._finish(batch, done.result())
+        self._go_on(loop)
+
+    def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._queue:
+            self._schedule(loop)
+        else:
+            self._idle.set()
+
+    def _form_batch(self, now: float) -> list[_Entry]:
+        """Take entries from the queue's head while they fit; drop the late and the abandoned."""
+        batch: list[_Entry] = []
+        room = self._max_batch_size
+        queue = self._queue
+        while queue and queue[0].size <= room:
+            entry = queue.popleft()
+            self._queued_rows -= entry.size
+            if entry.future.done():
+                self._dropped(entry)
+            elif entry.late <= now:
+                self._expire(entry)
+                self._dropped(entry)
+            else:
+                room -= entry.size
+                batch.append(entry)
+        return batch
+
+    def _execute(self, batch: list[_Entry]) -> tuple[float, float, list[Outputs | Exception]]:
+        """Run the batch; on an error run its entries one by one. May be in another thread."""
+        start = perf_counter()
+        results: list[Outputs | Exception]
+        if len(batch) == 1:
+            results = [self._try(batch[0].rows)]
+        else:
+            outputs = self._try(np.concatenate([entry.rows for entry in batch]))
+            if isinstance(outputs, Exception):
+                results = [self._try(entry.rows) for entry in batch]
+            else:
+                results = _split(outputs, batch)
+        return start, perf_counter() - start, results
+
+    def _try(self, rows: Rows) -> Outputs | Exception:
+        try:
+            return self._run(rows)
+        except Exception as error:
+            return error
+
+    def _finish(
+        self, batch: list[_Entry], executed: tuple[float, float, list[Outputs | Exception]]
+    ) -> None:
+        start, seconds, results = executed
+        observe_queue = self._metrics.queue_seconds.observe
+        rows = 0
+        for entry, result in zip(batch, results, strict=True):
+            rows += entry.size
+            observe_queue(start - entry.since)
+            if entry.timer is not None:
+                entry.timer.cancel()
+            if entry.future.done():  # its caller left while the batch ran
+                continue
+            if isinstance(result, Exception):
+                entry.future.set_exception(result)
+            else:
+                entry.future.set_result(result)
+        self._metrics.batch_rows.observe(rows)
+        self._metrics.compute_seconds.observe(seconds)
+
+    def _expire(self, entry: _Entry) -> None:
+        if not entry.future.done():
+            waited = perf_counter() - entry.since
+            entry.future.set_exception(
+                DeadlineExceeded(f"the deadline passed after {waited:.3f} s of waiting")
+            )
+
+    def _drop_abandoned(self) -> None:
+        """Take the entries nobody waits for out of the queue."""
+        waiting = [entry for entry in self._queue if not entry.future.done()]
+        for entry in self._queue:
+            if entry.future.done():
+                self._queued_rows -= entry.size
+                self._dropped(entry)
+        self._queue = deque(waiting)
+
+    def _dropped(self, entry: _Entry) -> None:
+        if entry.timer is not None:
+            entry.timer.cancel()
+        cancelled = entry.future.cancelled()
+        self._metrics.rejected("cancelled" if cancelled else "deadline", entry.size)
+
+
+def _split(outputs: Outputs, batch: list[_Entry]) -> list[Outputs | Exception]:
+    """Cut the outputs of a batch into those of its entries."""
+    results: list[Outputs | Exception] = []
+    start = 0
+    for entry in batch:
+        stop = start + entry.size
+        results.append([array[start:stop] for array in outputs])
+        start = stop
+    return results

@@ -1,0 +1,159 @@
+"""The model card: what a model file says of itself.
+
+The card is JSON under the key `torchlit.card` of the ONNX metadata properties, so a model
+is one file. Training writes it (`Card.to_json`), the service reads it (`Card.from_json`);
+this module is the whole contract between the two.
+"""
+
+import math
+from typing import Literal, Self
+
+import msgspec
+from msgspec import Struct
+
+from service.errors import InvalidCard
+
+METADATA_KEY = "torchlit.card"
+
+
+class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One input column, in the unit the caller sends.
+
+    `minimum`, `maximum`, `mean` and `std` are those of the training rows; `default` is the
+    value a form starts with (the median of the training rows).
+    """
+
+    name: str
+    unit: str
+    description: str
+    minimum: float
+    maximum: float
+    mean: float
+    std: float
+    default: float
+
+
+class Image(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An image input: `height` x `width` pixels of `channels` values, 0 to 255.
+
+    `preparation` says in words how a picture becomes such pixels.
+    """
+
+    height: int
+    width: int
+    channels: int
+    preparation: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The nested form of one instance: (height, width), or with channels if several."""
+        plane = (self.height, self.width)
+        return plane if self.channels == 1 else (*plane, self.channels)
+
+
+class Target(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One predicted number of a regression model."""
+
+    name: str
+    unit: str
+    description: str
+
+
+class Dataset(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where the training rows come from. `sha256` is the digest of their content, in hex."""
+
+    name: str
+    source: str
+    sha256: str
+    licence: str
+    caveats: list[str] = []
+
+
+class Example(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An input, flat and in raw units, and the answer PyTorch gave for it.
+
+    Derived from the training rows (a mean, a median), never one of them.
+    """
+
+    name: str
+    input: list[float]
+    output: list[float]
+
+
+class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a model is, what it takes, what it answers and how good it is.
+
+    Exactly one of `features` and `image` describes the input. `labels` (classification) or
+    `targets` (regression) name the output's columns. `metrics` were measured on rows that
+    training never saw. There are no dates inside: equal training gives equal bytes.
+    """
+
+    task: Literal["classification", "regression"]
+    description: str
+    features: list[Feature] = []
+    image: Image | None = None
+    labels: list[str] = []
+    targets: list[Target] = []
+    metrics: dict[str, float]
+    dataset: Dataset
+    training: dict[str, str | int | float | bool | list[int]]
+    versions: dict[str, str]
+    examples: list[Example]
+
+    @property
+    def input_size(self) -> int:
+        """How many numbers one row has."""
+        if self.image is None:
+            return len(self.features)
+        return self.image.height * self.image.width * self.image.channels
+
+    @property
+    def output_size(self) -> int:
+        """How many numbers one answer has."""
+        return len(self.labels) or len(self.targets)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read a card. Raises InvalidCard with the field that does not fit."""
+        try:
+            card = msgspec.json.decode(text, type=cls)
+        except msgspec.DecodeError as error:
+            raise InvalidCard(f"{METADATA_KEY}: {error}") from error
+        card.check()
+        return card
+
+    def to_json(self) -> str:
+        """Write the card; the same card gives the same text."""
+        self.check()
+        return msgspec.json.encode(self).decode()
+
+    def check(self) -> None:
+        """Raise InvalidCard unless the fields agree with one another."""
+        if bool(self.features) == (self.image is not None):
+            raise InvalidCard(f"{METADATA_KEY}: expected either features or image")
+        if self.task == "classification" and (not self.labels or self.targets):
+            raise InvalidCard(f"{METADATA_KEY}: expected labels and no targets: classification")
+        if self.task == "regression" and (not self.targets or self.labels):
+            raise InvalidCard(f"{METADATA_KEY}: expected targets and no labels: regression")
+        for field, names in (
+            ("features", [feature.name for feature in self.features]),
+            ("labels", self.labels),
+            ("targets", [target.name for target in self.targets]),
+        ):
+            if len(set(names)) != len(names):
+                raise InvalidCard(f"{METADATA_KEY}: expected different names in {field}: {names}")
+        if not self.examples:
+            raise InvalidCard(f"{METADATA_KEY}: expected at least one example to self-test with")
+        for example in self.examples:
+            self._check_example(example)
+
+    def _check_example(self, example: Example) -> None:
+        for field, numbers, size in (
+            ("input", example.input, self.input_size),
+            ("output", example.output, self.output_size),
+        ):
+            where = f"{METADATA_KEY}: example {example.name!r}: {field}"
+            if len(numbers) != size:
+                raise InvalidCard(f"{where}: expected {size} numbers, got {len(numbers)}")
+            if not all(map(math.isfinite, numbers)):
+                raise InvalidCard(f"{where}: expected finite numbers")

@@ -1,0 +1,104 @@
+"""Every error the service raises on purpose, as a tree.
+
+    ServiceError
+      StartupError              the process cannot start; printed as one line, exit status 1
+        InvalidSetting          a TORCHLIT_ variable is unknown or does not fit
+      ModelError                a model file cannot be served; the other models are
+        InvalidCard             its card is not readable or contradicts itself
+        SelfTestFailed          it does not answer its own examples as PyTorch did
+      RequestError              answered to the caller, with the status of the class
+        InvalidInput       400  the body or an instance does not fit
+        NotFound           404  no such model, version or path
+        MethodNotAllowed   405  the path exists, the method does not
+        TooLarge           413  body or number of rows over the limit
+        InferenceFailed    500  the model raised, or answered NaN or infinity
+        Unavailable        503  starting, draining or failed; try again later
+          QueueFull        503  more rows wait than the limit allows
+        DeadlineExceeded   504  the answer would have come too late
+
+The message is one sentence: what, expected, got, where. It is written for the caller, so it
+holds nothing internal.
+"""
+
+
+class ServiceError(Exception):
+    """Base of the tree above."""
+
+
+class StartupError(ServiceError):
+    """The process cannot start."""
+
+
+class InvalidSetting(StartupError):
+    """A TORCHLIT_ variable is unknown, or its value does not fit."""
+
+
+class ModelError(ServiceError):
+    """A model file cannot be served."""
+
+
+class InvalidCard(ModelError):
+    """The card in a model file is not readable or contradicts itself."""
+
+
+class SelfTestFailed(ModelError):
+    """The model does not answer its own examples as PyTorch did."""
+
+
+class RequestError(ServiceError):
+    """A request is refused. `status` is the HTTP status, `outcome` the metrics label."""
+
+    status = 500
+    outcome = "failed"
+
+
+class InvalidInput(RequestError):
+    """The body or an instance does not fit the model."""
+
+    status = 400
+    outcome = "invalid"
+
+
+class NotFound(RequestError):
+    """No such model, version or path."""
+
+    status = 404
+    outcome = "not_found"
+
+
+class MethodNotAllowed(RequestError):
+    """The path exists, the method does not."""
+
+    status = 405
+    outcome = "invalid"
+
+
+class TooLarge(RequestError):
+    """The body, or the number of rows, is over the limit."""
+
+    status = 413
+    outcome = "too_large"
+
+
+class InferenceFailed(RequestError):
+    """The model raised, or answered NaN or infinity."""
+
+
+class Unavailable(RequestError):
+    """The model cannot answer now; a later try may succeed."""
+
+    status = 503
+    outcome = "unavailable"
+
+
+class QueueFull(Unavailable):
+    """More rows wait than TORCHLIT_MAX_QUEUE_ROWS allows."""
+
+    outcome = "queue_full"
+
+
+class DeadlineExceeded(RequestError):
+    """The answer would have come after the request's deadline."""
+
+    status = 504
+    outcome = "deadline"

@@ -1,0 +1,274 @@
+"""Request bodies -> rows for the model, or an error that names the place.
+
+There are two ways through. The fast one lets simdjson turn all numbers of the body into one
+array. Whatever does not fit it goes the slow one, which walks the body as Python objects: it
+is the definition of what is accepted, and it finds the words for what is not. Both give the
+same rows (tests/service/test_inputs.py compares them).
+"""
+
+import difflib
+import json
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import simdjson
+from numpy.typing import NDArray
+
+from service.errors import InvalidInput, TooLarge
+from service.model import Model
+
+FIELDS = frozenset({"model", "version", "instances"})
+
+# If the sum of squares is at most this, so is each square: no number is near float32's largest.
+_SURELY_FLOAT32 = 1e38
+_LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+_NUMBERS = frozenset({int, float})
+
+
+Document: TypeAlias = Any  # simdjson.Object, or a dict where simdjson did not fit
+
+
+class Unfit(Exception):
+    """The fast way does not fit this body; take the slow one. Never leaves this file."""
+
+
+class BodyParser:
+    """Parses bodies. Only one fast document may live at a time: drop it before the next."""
+
+    def __init__(self) -> None:
+        self._simdjson = simdjson.Parser()
+
+    def parse(self, body: bytes) -> Document:
+        """Return the JSON object in `body`, its fields known. Raises InvalidInput."""
+        try:
+            document: Any = self._simdjson.parse(body)
+            fields = list(document)
+            if type(document) is not simdjson.Object or not FIELDS.issuperset(fields):
+                raise Unfit
+            if len(set(fields)) != len(fields):
+                raise Unfit
+        except Exception:  # simdjson's are of many kinds; the slow way says what is wrong
+            self._simdjson = simdjson.Parser()  # a document left alive would block the old one
+            return _parse_slowly(body)
+        return document
+
+
+def to_rows(document: Document, body: bytes, model: Model, max_rows: int) -> NDArray[Any]:
+    """Return the document's instances as rows (n, row_size) of the model's dtype, n >= 1.
+
+    Raises InvalidInput with the place of the first thing that does not fit, and TooLarge.
+    """
+    if type(document) is dict:
+        return slow_rows(document, model, max_rows)
+    try:
+        return fast_rows(document["instances"], body, model, max_rows)
+    except TooLarge:
+        raise
+    except Exception:  # as above
+        return slow_rows(_parse_slowly(body), model, max_rows)
+
+
+def fast_rows(instances: Any, body: bytes, model: Model, max_rows: int) -> NDArray[np.float32]:
+    """Return `instances`, a simdjson array of `body`, as rows: float32 (n, row_size).
+
+    Raises TooLarge; anything else means that the slow way is needed.
+    """
+    if type(instances) is not simdjson.Array or model.input.dtype is not np.float32:
+        raise Unfit
+    count = len(instances)
+    if count == 0:
+        raise Unfit
+    _check_count(count, max_rows)
+    first: Any = instances[0]
+    if type(first) is simdjson.Object:
+        values = _named_values(instances, model)
+    else:
+        _check_nesting(instances, first, body, model)
+        values = np.frombuffer(instances.as_buffer(of_type="d"))  # float64 (n * row_size,)
+    if not values.dot(values) <= _SURELY_FLOAT32 and np.abs(values).max() > _LARGEST_FLOAT32:
+        raise Unfit
+    return values.astype(np.float32).reshape(count, model.row_size)
+
+
+def _check_nesting(instances: Any, first: Any, body: bytes, model: Model) -> None:
+    """Raise Unfit unless each instance is a flat row, or each is nested as the model's shape.
+
+    `as_buffer` flattens whatever it gets: [[1, 2, 3], [4, 5, 6, 7, 8]] is not two rows of 4,
+    nor is [[1, [2, 3], 4]] one. So the length of each list is looked at, and the opening
+    brackets of the body are counted: they leave no room for a list that was not looked at.
+    """
+    size = model.row_size
+    if len(first) == size:
+        brackets = 1 + len(instances)
+        fits = all(len(row) == size for row in instances)
+    else:
+        shape = model.row_shape
+        lists, fits = _nested(instances, (len(instances), *shape))
+        brackets = lists
+    if not fits or body.count(b"[") != brackets:
+        raise Unfit
+
+
+def _nested(array: Any, shape: tuple[int, ...]) -> tuple[int, bool]:
+    """Return how many lists `array` is made of, and whether they are nested as `shape`."""
+    if len(array) != shape[0]:
+        return 0, False
+    if len(shape) == 1:
+        return 1, True
+    total = 1
+    for inner in array:
+        lists, fits = _nested(inner, shape[1:])
+        if not fits:
+            return 0, False
+        total += lists
+    return total, True
+
+
+def _named_values(instances: Any, model: Model) -> NDArray[np.float64]:
+    """Return objects of named features as one array (n * row_size,), in feature order."""
+    names = model.feature_names
+    values: list[float] = []
+    for instance in instances:
+        named = instance.as_dict()
+        if len(named) != len(names) or len(instance) != len(names):
+            raise Unfit
+        values += [named[name] for name in names]
+    if not names or not _NUMBERS.issuperset(map(type, values)):
+        raise Unfit
+    return np.array(values, np.float64)
+
+
+def _parse_slowly(body: bytes) -> dict[str, Any]:
+    """Return the body as a JSON object with known fields. Raises InvalidInput."""
+    example = '{"model": ..., "instances": [...]}'
+    if not body.strip():
+        raise InvalidInput(f"body: expected a JSON object {example}, got nothing")
+    try:
+        document = json.loads(body.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"body: expected JSON in UTF-8, got byte {error.start} that is not"
+        ) from error
+    except RecursionError as error:
+        raise InvalidInput("body: expected JSON, got lists or objects nested too deeply") from error
+    except ValueError as error:
+        raise InvalidInput(f"body: expected JSON, got: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidInput(f"body: expected a JSON object {example}, got {shown(document)}")
+    for field in document:
+        if field not in FIELDS:
+            raise InvalidInput(f"{_quoted(field)}: unknown field{_did_you_mean(field, FIELDS)}")
+    return document
+
+
+def slow_rows(document: dict[str, Any], model: Model, max_rows: int) -> NDArray[Any]:
+    """Return the document's instances as rows (n, row_size) of the model's dtype.
+
+    Raises InvalidInput with the place of the first thing that does not fit, and TooLarge.
+    """
+    if "instances" not in document:
+        raise InvalidInput("instances: expected a list of instances, got no such field")
+    instances = document["instances"]
+    if not isinstance(instances, list):
+        raise InvalidInput(f"instances: expected a list of instances, got {shown(instances)}")
+    if not instances:
+        raise InvalidInput("instances: expected at least one instance, got an empty list")
+    _check_count(len(instances), max_rows)
+    rows = [_row(each, f"instances[{index}]", model) for index, each in enumerate(instances)]
+    return np.array(rows, dtype=model.input.dtype)
+
+
+def shown(value: Any) -> str:
+    """Say in a few words what a JSON value is, for an error message."""
+    if isinstance(value, list | simdjson.Array):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict | simdjson.Object):
+        return f"an object of {len(value)} fields"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:40] + "..."
+
+
+def _check_count(count: int, max_rows: int) -> None:
+    if count > max_rows:
+        raise TooLarge(f"instances: expected at most {max_rows} in one request, got {count}")
+
+
+def _row(instance: Any, where: str, model: Model) -> list[float]:
+    """Return one instance as its numbers in order."""
+    names, size, shape = model.feature_names, model.row_size, model.row_shape
+    if isinstance(instance, dict) and names:
+        return _named_row(instance, where, names, model)
+    if not isinstance(instance, list):
+        raise InvalidInput(f"{where}: expected {_expected(model)}, got {shown(instance)}")
+    if len(instance) == size and not isinstance(instance[0], list):
+        return [
+            _number(value, f"{where}.{names[index]}" if names else f"{where}[{index}]", model)
+            for index, value in enumerate(instance)
+        ]
+    if len(shape) > 1 and instance and isinstance(instance[0], list):
+        return _nested_row(instance, where, shape, model)
+    raise InvalidInput(f"{where}: expected {_expected(model)}, got {shown(instance)}")
+
+
+def _named_row(
+    instance: dict[str, Any], where: str, names: Sequence[str], model: Model
+) -> list[float]:
+    for name in instance:
+        if name not in names:
+            hint = _did_you_mean(name, names)
+            raise InvalidInput(f"{where}: {_quoted(name)}: unknown feature{hint}")
+    for name in names:
+        if name not in instance:
+            raise InvalidInput(f"{where}.{name}: expected a number, got no such field")
+    return [_number(instance[name], f"{where}.{name}", model) for name in names]
+
+
+def _nested_row(array: Any, where: str, shape: tuple[int, ...], model: Model) -> list[float]:
+    if not shape:
+        return [_number(array, where, model)]
+    if not isinstance(array, list) or len(array) != shape[0]:
+        raise InvalidInput(f"{where}: expected a list of {shape[0]}, got {shown(array)}")
+    numbers: list[float] = []
+    for index, inner in enumerate(array):
+        numbers += _nested_row(inner, f"{where}[{index}]", shape[1:], model)
+    return numbers
+
+
+def _number(value: Any, where: str, model: Model) -> float:
+    dtype = np.dtype(model.input.dtype)
+    if type(value) not in _NUMBERS:
+        raise InvalidInput(f"{where}: expected a number, got {shown(value)}")
+    if dtype.kind == "f":
+        largest = float(np.finfo(dtype).max)
+        if not abs(value) <= largest:  # also true for NaN
+            raise InvalidInput(
+                f"{where}: expected a finite number that fits {dtype} "
+                f"(at most {largest:.3g}), got {shown(value)}"
+            )
+        return float(value)
+    limits = np.iinfo(dtype)
+    if not limits.min <= value <= limits.max or value != int(value):
+        bounds = f"from {limits.min} to {limits.max}"
+        raise InvalidInput(f"{where}: expected a whole number {bounds}, got {shown(value)}")
+    return int(value)
+
+
+def _expected(model: Model) -> str:
+    names, shape = model.feature_names, model.row_shape
+    text = f"a list of {model.row_size} numbers"
+    if names:
+        listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+        return f"{text} or an object of {listed}"
+    if len(shape) > 1:
+        return f"{text} or nested lists of {' x '.join(map(str, shape))}"
+    return text
+
+
+def _quoted(name: str) -> str:
+    return json.dumps(name if len(name) <= 40 else name[:40] + "...", ensure_ascii=False)
+
+
+def _did_you_mean(name: str, names: Sequence[str] | frozenset[str]) -> str:
+    near = difflib.get_close_matches(name[:40], sorted(names), n=1)
+    return f"; did you mean {near[0]}?" if near else f"; expected {', '.join(sorted(names))}"

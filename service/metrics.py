@@ -1,0 +1,364 @@
+"""Every Prometheus instrument of the service, and where its numbers live.
+
+The numbers of a model are float64 cells in one block of memory, which the hot path adds to
+directly. With several workers a block is a file that each worker maps, so that any worker can
+answer a scrape with the sums of all; a worker that replaces a dead one counts on in its file.
+prometheus_client writes the exposition format.
+"""
+
+import hashlib
+import mmap
+import operator
+import os
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+from msgspec import Struct
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+Doubles: TypeAlias = "memoryview[float]"  # float64 cells
+
+CONTENT_TYPE = "text/plain; version=0.0.4"  # litestar adds the charset
+
+OUTCOMES = (
+    "ok",
+    "invalid",
+    "not_found",
+    "too_large",
+    "queue_full",
+    "deadline",
+    "unavailable",
+    "failed",
+    "cancelled",
+)
+UNMATCHED_OUTCOMES = ("invalid", "not_found", "too_large", "unavailable", "failed", "cancelled")
+REASONS = ("queue_full", "deadline", "cancelled")
+SECONDS = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+
+
+class Instrument(Struct, frozen=True):
+    """One metric: its name without suffix, its help, and its own label or its buckets."""
+
+    name: str
+    help: str
+    label: str = ""
+    buckets: tuple[float, ...] = ()
+
+
+REQUESTS = Instrument("torchlit_requests", "Requests to a model, by outcome.", "outcome")
+REJECTED = Instrument("torchlit_rejected_rows", "Rows that were never computed.", "reason")
+PREDICTIONS = Instrument("torchlit_predictions", "Rows predicted, by label.", "label")
+OUTSIDE = Instrument(
+    "torchlit_inputs_outside_training_range",
+    "Values below the minimum or above the maximum seen in training, by feature.",
+    "feature",
+)
+QUEUE_ROWS = Instrument("torchlit_queue_rows", "Rows that wait for a batch now.")
+REQUEST_SECONDS = Instrument(
+    "torchlit_request_seconds", "From the request's start to its reply.", buckets=SECONDS
+)
+QUEUE_SECONDS = Instrument(
+    "torchlit_queue_seconds", "From a request's rows waiting to their batch.", buckets=SECONDS
+)
+COMPUTE_SECONDS = Instrument("torchlit_compute_seconds", "Running one batch.", buckets=SECONDS)
+BATCH_ROWS = Instrument("torchlit_batch_rows", "Rows in one batch.", buckets=ROWS)
+OF_A_MODEL = (
+    *(REQUESTS, REJECTED, PREDICTIONS, OUTSIDE, QUEUE_ROWS),
+    *(REQUEST_SECONDS, QUEUE_SECONDS, COMPUTE_SECONDS, BATCH_ROWS),
+)
+
+UNMATCHED = Instrument(
+    "torchlit_unmatched_requests", "Requests refused before a model was known.", "outcome"
+)
+INFO = Instrument("torchlit_model_info", "1 for each model version; how it is served.")
+READY = Instrument("torchlit_model_ready", "1 if the model version answers, 0 if it failed.")
+ROWS_TOTAL = Instrument("torchlit_rows", "Rows computed.")
+BATCHES_TOTAL = Instrument("torchlit_batches", "Batches computed.")
+
+
+class Blocks:
+    """Zeroed float64 cells by name: private memory, or files that the workers share."""
+
+    def __init__(self, directory: Path | None = None, worker: int = 0) -> None:
+        """Keep blocks in `directory` as worker number `worker`; in private memory if None."""
+        self._directory = directory
+        self._worker = worker
+
+    def open(self, name: str, size: int) -> Doubles:
+        """Return this worker's block; a worker before it with the same number began it."""
+        if self._directory is None:
+            return memoryview(mmap.mmap(-1, size * 8)).cast("d")[:size]
+        return _map(self._path(name, self._worker), size)
+
+    def all(self, name: str, size: int, own: Doubles) -> list[Doubles]:
+        """Return the block of every worker that has one."""
+        if self._directory is None:
+            return [own]
+        paths = self._directory.glob(self._path(name, "*").name)
+        return [_map(path, size) for path in sorted(paths)]
+
+    def _path(self, name: str, worker: int | str) -> Path:
+        assert self._directory is not None
+        return self._directory / f"{name}.{worker}.cells"
+
+
+def _map(path: Path, size: int) -> Doubles:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if os.fstat(descriptor).st_size < size * 8:
+            os.ftruncate(descriptor, size * 8)
+        return memoryview(mmap.mmap(descriptor, size * 8)).cast("d")
+    finally:
+        os.close(descriptor)
+
+
+class Histogram:
+    """Cells of one histogram: a count per bucket, one above the last, and the sum."""
+
+    __slots__ = ("_bounds", "_cells")
+
+    def __init__(self, bounds: Sequence[float], cells: Doubles) -> None:
+        self._bounds = bounds
+        self._cells = cells
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        cells = self._cells
+        cells[bisect_left(self._bounds, value)] += 1.0
+        cells[-1] += value
+
+
+class Cells:
+    """The cells of some instruments under one name, and where each instrument's begin."""
+
+    def __init__(
+        self, blocks: Blocks, name: str, instruments: Iterable[tuple[Instrument, Sequence[str]]]
+    ) -> None:
+        """Lay the instruments out one after the other; each with the values of its label."""
+        self._slices: dict[Instrument, slice] = {}
+        self.label_values: dict[Instrument, Sequence[str]] = {}
+        size = 0
+        for instrument, values in instruments:
+            count = len(instrument.buckets) + 2 if instrument.buckets else len(values)
+            self._slices[instrument] = slice(size, size + count)
+            self.label_values[instrument] = values
+            size += count
+        layout = repr([(each.name, list(v)) for each, v in self.label_values.items()])
+        self._name = f"{name}.{hashlib.sha256(layout.encode()).hexdigest()[:12]}"
+        self._size = size
+        self._blocks = blocks
+        self._own = blocks.open(self._name, size)
+
+    def own(self, instrument: Instrument) -> Doubles:
+        """Return the cells that this worker adds to."""
+        return self._own[self._slices[instrument]]
+
+    def sums(self) -> dict[Instrument, list[float]]:
+        """Return every instrument's cells, added up over the workers."""
+        blocks = self._blocks.all(self._name, self._size, self._own)
+        total = [sum(cells) for cells in zip(*blocks, strict=True)]
+        return {each: total[place] for each, place in self._slices.items()}
+
+    def each(self, instrument: Instrument) -> list[float]:
+        """Return an unlabelled instrument's cell of each worker."""
+        blocks = self._blocks.all(self._name, self._size, self._own)
+        return [block[self._slices[instrument].start] for block in blocks]
+
+
+class ModelMetrics:
+    """The counters of one model version. Label values come from the model, never a caller."""
+
+    def __init__(
+        self,
+        model: str,
+        version: str,
+        *,
+        labels: Sequence[str] = (),
+        features: Sequence[str] = (),
+        blocks: Blocks,
+    ) -> None:
+        self.model = model
+        self.version = version
+        values = {REQUESTS: OUTCOMES, REJECTED: REASONS, PREDICTIONS: labels, OUTSIDE: features}
+        self.cells = Cells(
+            blocks, f"{model}@{version}", [(each, values.get(each, ("",))) for each in OF_A_MODEL]
+        )
+        own = self.cells.own
+        self._outcomes = dict(zip(OUTCOMES, range(len(OUTCOMES)), strict=True))
+        self._requests = own(REQUESTS)
+        self._rejected = own(REJECTED)
+        self._queue_rows = own(QUEUE_ROWS)
+        self._queue_rows[0] = 0.0
+        self.predictions = own(PREDICTIONS)
+        self.outside = own(OUTSIDE)
+        self.request_seconds = Histogram(SECONDS, own(REQUEST_SECONDS))
+        self.queue_seconds = Histogram(SECONDS, own(QUEUE_SECONDS))
+        self.compute_seconds = Histogram(SECONDS, own(COMPUTE_SECONDS))
+        self.batch_rows = Histogram(ROWS, own(BATCH_ROWS))
+
+    def request(self, outcome: str, seconds: float) -> None:
+        """Count one request that was answered."""
+        self._requests[self._outcomes[outcome]] += 1.0
+        self.request_seconds.observe(seconds)
+
+    def rejected(self, reason: str, rows: int) -> None:
+        """Count rows that will never be computed."""
+        self._rejected[REASONS.index(reason)] += rows
+
+    def queue_rows(self, rows: int) -> None:
+        """Set how many rows wait now."""
+        self._queue_rows[0] = rows
+
+
+class Metrics:
+    """All that /metrics shows: the counters of each model, and which models there are."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
+        self._models: dict[tuple[str, str], ModelMetrics] = {}
+        self._info: dict[tuple[str, str], dict[str, str]] = {}
+        self._ready: dict[tuple[str, str], bool] = {}
+        pid = Instrument("pid", "The worker's process id; not shown.")
+        self._worker = Cells(blocks, "worker", [(UNMATCHED, UNMATCHED_OUTCOMES), (pid, ("",))])
+        self._pid = pid
+        self._worker.own(pid)[0] = os.getpid()
+        self._unmatched = self._worker.own(UNMATCHED)
+
+    def add(
+        self,
+        model: str,
+        version: str,
+        *,
+        labels: Sequence[str] = (),
+        features: Sequence[str] = (),
+        info: dict[str, str],
+    ) -> ModelMetrics:
+        """Show a model version that answers, and return its counters."""
+        metrics = ModelMetrics(
+            model, version, labels=labels, features=features, blocks=self._blocks
+        )
+        self._models[model, version] = metrics
+        self._info[model, version] = info
+        self._ready[model, version] = True
+        return metrics
+
+    def add_failed(self, model: str, version: str) -> None:
+        """Show a model version that could not be opened."""
+        self._ready[model, version] = False
+
+    def unmatched(self, outcome: str) -> None:
+        """Count one request refused before its model was known."""
+        self._unmatched[UNMATCHED_OUTCOMES.index(outcome)] += 1.0
+
+    def render(self) -> bytes:
+        """Return the text of /metrics, added up over the workers."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric family; called by prometheus_client."""
+        yield from self._collect_models()
+        yield from self._collect_states()
+        sums = self._worker.sums()
+        family = _family(UNMATCHED)
+        _add(family, UNMATCHED, [], UNMATCHED_OUTCOMES, sums[UNMATCHED])
+        yield family
+        yield from _process_families(int(pid) for pid in self._worker.each(self._pid))
+
+    def _collect_models(self) -> Iterator[Metric]:
+        sums = [(each, each.cells.sums()) for each in self._models.values()]
+        for instrument in OF_A_MODEL:
+            family = _family(instrument)
+            for each, cells in sums:
+                where, values = [each.model, each.version], each.cells.label_values[instrument]
+                _add(family, instrument, where, values, cells[instrument])
+            yield family
+        rows, batches = _counter(ROWS_TOTAL), _counter(BATCHES_TOTAL)
+        for each, cells in sums:
+            *counts, total = cells[BATCH_ROWS]
+            rows.add_metric([each.model, each.version], total)
+            batches.add_metric([each.model, each.version], sum(counts))
+        yield rows
+        yield batches
+
+    def _collect_states(self) -> Iterator[Metric]:
+        names = sorted({name for info in self._info.values() for name in info})
+        info_family = GaugeMetricFamily(INFO.name, INFO.help, labels=["model", "version", *names])
+        for (model, version), info in self._info.items():
+            info_family.add_metric([model, version, *(info.get(name, "") for name in names)], 1)
+        yield info_family
+        ready = GaugeMetricFamily(READY.name, READY.help, labels=["model", "version"])
+        for (model, version), is_ready in self._ready.items():
+            ready.add_metric([model, version], float(is_ready))
+        yield ready
+
+
+def _family(instrument: Instrument) -> Metric:
+    labels = ["model", "version"] if instrument in OF_A_MODEL else []
+    if instrument.buckets:
+        return HistogramMetricFamily(instrument.name, instrument.help, labels=labels)
+    if instrument.label:
+        return CounterMetricFamily(
+            instrument.name, instrument.help, labels=[*labels, instrument.label]
+        )
+    return GaugeMetricFamily(instrument.name, instrument.help, labels=labels)
+
+
+def _counter(instrument: Instrument) -> CounterMetricFamily:
+    return CounterMetricFamily(instrument.name, instrument.help, labels=["model", "version"])
+
+
+def _add(
+    family: Metric,
+    instrument: Instrument,
+    where: list[str],
+    values: Sequence[str],
+    cells: list[float],
+) -> None:
+    if isinstance(family, HistogramMetricFamily):
+        *counts, total = cells
+        family.add_metric(where, buckets=_cumulative(instrument.buckets, counts), sum_value=total)
+    elif isinstance(family, CounterMetricFamily):
+        for value, cell in zip(values, cells, strict=True):
+            family.add_metric([*where, value], cell)
+    elif isinstance(family, GaugeMetricFamily):
+        family.add_metric(where, cells[0])
+
+
+def _cumulative(bounds: Sequence[float], counts: list[float]) -> list[tuple[str, float]]:
+    """Return (le, count of values up to le) as the exposition format wants them."""
+    total = 0.0
+    buckets = []
+    for bound, count in zip([*map(str, bounds), "+Inf"], counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    return buckets
+
+
+def _process_families(pids: Iterable[int]) -> Iterator[Metric]:
+    """Yield the process metrics added up over the workers; the start time is the earliest."""
+    merged: dict[str, Metric] = {}
+    for pid in pids:
+        for family in ProcessCollector(pid=partial(int, pid), registry=None).collect():
+            first = merged.setdefault(family.name, family)
+            if first is not family:
+                _merge(first, family)
+    yield from merged.values()
+
+
+def _merge(into: Metric, family: Metric) -> None:
+    combine = min if into.name == "process_start_time_seconds" else operator.add
+    into.samples = [
+        mine._replace(value=combine(mine.value, other.value))
+        for mine, other in zip(into.samples, family.samples, strict=True)
+    ]

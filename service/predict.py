@@ -1,0 +1,193 @@
+"""POST /predict: the whole life of a request, top to bottom.
+
+    body bytes -> model looked up -> inputs -> batcher -> model -> reply bytes
+
+This is an ASGI function inside the Litestar app rather than one of its handlers, whose
+machinery costs as much as all the rest of a small request.
+"""
+
+import logging
+from time import perf_counter
+from typing import Any
+
+import msgspec
+from litestar.handlers import ASGIRouteHandler, asgi
+from litestar.types import HTTPScope, Receive, Send
+
+from service import inputs
+from service.batcher import Outputs
+from service.card import Card
+from service.errors import (
+    InferenceFailed,
+    InvalidInput,
+    MethodNotAllowed,
+    NotFound,
+    RequestError,
+    TooLarge,
+    Unavailable,
+)
+from service.metrics import Metrics
+from service.repository import ModelRepository, ServedModel
+from service.settings import Settings
+
+logger = logging.getLogger("torchlit.predict")
+
+Headers = list[tuple[bytes, bytes]]
+encode = msgspec.json.Encoder().encode
+JSON = (b"content-type", b"application/json")
+RETRY_AFTER_S = b"1"
+
+
+class ClientLeft(Exception):
+    """The caller closed the connection before its body was complete. Never leaves this file."""
+
+
+class Predict:
+    """Answers POST /predict and POST /predict/{model}."""
+
+    def __init__(self, models: ModelRepository, metrics: Metrics, settings: Settings) -> None:
+        self._models = models
+        self._metrics = metrics
+        self._timeout_s = settings.request_timeout_s
+        self._max_body_bytes = settings.max_body_bytes
+        self._max_rows = settings.max_request_rows
+        self._parser = inputs.BodyParser()
+
+    async def answer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        """Answer one request; every error too."""
+        start = perf_counter()
+        served: ServedModel | None = None
+        status, outcome, headers = 200, "ok", [JSON]
+        try:
+            if scope["method"] != "POST":
+                raise MethodNotAllowed(f"method: expected POST, got {scope['method']}")
+            body = await _read_body(receive, scope, self._max_body_bytes)
+            document = self._parser.parse(body)
+            served = self._look_up(document.get("model"), document.get("version"), scope["path"])
+            rows = inputs.to_rows(document, body, served.model, self._max_rows)
+            document = None  # the parser is free again before anything waits
+            outputs = await served.batcher.submit(rows, self._timeout_s)
+            reply = encode(
+                {
+                    "model": served.name,
+                    "version": served.version,
+                    "predictions": predictions(served, outputs),
+                }
+            )
+        except ClientLeft:
+            self._metrics.unmatched("cancelled")
+            return
+        except RequestError as error:
+            status, outcome, headers, reply = refuse(error)
+        except Exception:
+            logger.exception("predict: this is a bug")
+            status, outcome, headers, reply = refuse(InferenceFailed("internal error"))
+        document = None
+        if served is None:
+            self._metrics.unmatched(outcome)
+        else:
+            served.metrics.request(outcome, perf_counter() - start)
+        headers.append((b"content-length", b"%d" % len(reply)))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply, "more_body": False})
+
+    def _look_up(self, name: Any, version: Any, path: str) -> ServedModel:
+        """Return the model named in the body, or in what `path` has after /predict."""
+        if path != "/":
+            in_path = _name_in_path(path)
+            if name is not None and name != in_path:
+                expected, got = inputs.shown(in_path), inputs.shown(name)
+                raise InvalidInput(f"model: expected {expected} as in the path, got {got}")
+            name = in_path
+        if type(name) is not str:
+            got = "no such field" if name is None else inputs.shown(name)
+            known = ", ".join(self._models.names)
+            raise InvalidInput(f"model: expected the name of a model ({known}), got {got}")
+        if version is not None and (type(version) is not int or version < 1):
+            raise InvalidInput(
+                f"version: expected a whole number from 1, got {inputs.shown(version)}"
+            )
+        return self._models.get(name, version)
+
+
+def predict_routes(predict: Predict) -> list[ASGIRouteHandler]:
+    """Return the routes for Litestar."""
+
+    # A mount, as litestar 2.25 looks the path parameters of an ASGI route up by the method
+    # and finds none. What follows the mount's path arrives as scope["path"].
+    @asgi("/predict", is_mount=True, copy_scope=False)
+    async def predict_route(scope: HTTPScope, receive: Receive, send: Send) -> None:
+        await predict.answer(scope, receive, send)
+
+    return [predict_route]
+
+
+def _name_in_path(path: str) -> str:
+    """Return "iris" for "/iris/"; the mount also matches /predictx, of which "x/" remains."""
+    if not path.startswith("/"):
+        raise NotFound(f"/predict{path.rstrip('/')}: no such path")
+    return path.strip("/")
+
+
+def predictions(served: ServedModel, outputs: Outputs) -> list[dict[str, Any]]:
+    """Return one prediction per row: a label, a value, or what an ONNX without a card gives."""
+    card = served.card
+    if card is None:
+        names = [output.name for output in served.model.outputs]
+        rows_of_each = zip(*(array.tolist() for array in outputs), strict=True)
+        return [dict(zip(names, row, strict=True)) for row in rows_of_each]
+    rows = outputs[0].tolist()
+    if card.labels:
+        return [_classified(card.labels, row) for row in rows]
+    return [_valued(card, row) for row in rows]
+
+
+def _classified(labels: list[str], probabilities: list[float]) -> dict[str, Any]:
+    highest = max(probabilities)
+    return {
+        "label": labels[probabilities.index(highest)],
+        "probability": highest,
+        "probabilities": dict(zip(labels, probabilities, strict=True)),
+    }
+
+
+def _valued(card: Card, values: list[float]) -> dict[str, Any]:
+    if len(values) == 1:
+        return {"value": values[0]}
+    return {target.name: value for target, value in zip(card.targets, values, strict=True)}
+
+
+def refuse(error: RequestError) -> tuple[int, str, Headers, bytes]:
+    """Return status, outcome, headers and body of the reply to a request that failed."""
+    if error.__cause__ is not None and isinstance(error, InferenceFailed):
+        logger.error("inference failed: %s", error.__cause__)
+    headers = [JSON]
+    if isinstance(error, Unavailable):
+        headers.append((b"retry-after", RETRY_AFTER_S))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", b"POST"))
+    return error.status, error.outcome, headers, encode({"error": str(error)})
+
+
+async def _read_body(receive: Receive, scope: HTTPScope, limit: int) -> bytes:
+    """Return the whole body. Raises TooLarge as soon as it is known, ClientLeft."""
+    message: Any = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientLeft
+    body: bytes = message["body"]
+    if not message["more_body"] and len(body) <= limit:
+        return body
+    declared = dict(scope["headers"]).get(b"content-length", b"0")
+    size = int(declared)
+    chunks = [body]
+    received = len(body)
+    while True:
+        if max(size, received) > limit:
+            raise TooLarge(f"body: expected at most {limit} bytes, got {max(size, received)}")
+        if not message["more_body"]:
+            return b"".join(chunks)
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        chunks.append(message["body"])
+        received += len(message["body"])

@@ -1,0 +1,104 @@
+"""Settings: everything that can be chosen from outside, as TORCHLIT_* environment variables."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from service.errors import InvalidSetting
+
+PREFIX = "TORCHLIT_"
+OF_TRAINING = {"TORCHLIT_DATA_DIR"}  # read by `python -m training`, known here
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What the service is told from outside; `TORCHLIT_PORT` is the field `port`, and so on."""
+
+    host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 takes a free one")] = 8000
+    models_dir: Annotated[Path, Meta(description="folder of `<name>/<version>/model.onnx`")] = Path(
+        "models"
+    )
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        Meta(description="`cuda` refuses to start without a GPU, `auto` falls back to the CPU"),
+    ] = "auto"
+    workers: Annotated[int, Meta(ge=1, le=256, description="processes that share the port")] = 1
+    max_batch_size: Annotated[int, Meta(ge=1, description="most rows run together")] = 64
+    max_queue_delay_ms: Annotated[
+        float, Meta(ge=0, le=60_000, description="how long a batch waits for more rows")
+    ] = 0.0
+    max_queue_rows: Annotated[
+        int, Meta(ge=1, description="most rows waiting per model and worker; beyond it 503")
+    ] = 8192
+    max_request_rows: Annotated[int, Meta(ge=1, description="most rows in one request")] = 4096
+    request_timeout_s: Annotated[
+        float, Meta(gt=0, le=3600, description="how long a request may wait; beyond it 504")
+    ] = 10.0
+    max_body_bytes: Annotated[int, Meta(ge=1, description="largest request body")] = 16_777_216
+    metrics_dir: Annotated[
+        Path | None,
+        Meta(description="where several workers share counters; a temporary folder if unset"),
+    ] = None
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read every TORCHLIT_ variable. Raises InvalidSetting naming the one that is wrong."""
+        types = get_type_hints(cls, include_extras=True)
+        values = {}
+        for variable in sorted(environ):
+            if not variable.startswith(PREFIX) or variable in OF_TRAINING:
+                continue
+            field = variable.removeprefix(PREFIX).lower()
+            if field not in types or variable != variable_name(field):
+                raise InvalidSetting(f"{variable}: no such setting{_nearest(variable, types)}")
+            text = environ[variable]
+            try:
+                values[field] = msgspec.convert(text, types[field], strict=False, dec_hook=_path)
+            except msgspec.ValidationError as error:
+                expected = _expected(types[field])
+                raise InvalidSetting(f"{variable}: expected {expected}, got {text!r}") from error
+        return cls(**values)
+
+
+def variable_name(field: str) -> str:
+    """Return the environment variable of a field."""
+    return PREFIX + field.upper()
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Return (variable, default, description) of every setting, in order."""
+    types = get_type_hints(Settings, include_extras=True)
+    rows = []
+    for field in msgspec.structs.fields(Settings):
+        default = "" if field.default is None else str(field.default)
+        (meta,) = types[field.name].__metadata__
+        rows.append((variable_name(field.name), default, meta.description))
+    return rows
+
+
+def _path(expected: type, text: str) -> Path:
+    if expected is Path and text:
+        return Path(text)
+    raise ValueError("not a path")
+
+
+def _expected(annotation: Any) -> str:
+    """Say in words what a field takes, from its type and bounds."""
+    kind, (meta,) = annotation.__origin__, annotation.__metadata__
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    if kind not in (int, float):
+        return "a text" if kind is str else "the path of a folder"
+    number = "a whole number" if kind is int else "a number"
+    low = f"above {meta.gt}" if meta.gt is not None else f"from {meta.ge}"
+    return f"{number} {low}" + ("" if meta.le is None else f" to {meta.le}")
+
+
+def _nearest(variable: str, fields: Mapping[str, object]) -> str:
+    names = [variable_name(field) for field in fields] + sorted(OF_TRAINING)
+    near = difflib.get_close_matches(variable.upper(), names, n=1, cutoff=0.0)
+    return f"; did you mean {near[0]}?"

@@ -1,0 +1,76 @@
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from openapi_spec_validator import validate
+from toys import save_toy, serving
+
+from service.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_document_is_valid_openapi(client: httpx.AsyncClient) -> None:
+    validate((await client.get("/schema/openapi.json")).json())
+
+
+async def test_every_example_is_valid_and_answered_by_the_schema(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/schema/openapi.json")).json()
+    tried = 0
+    for path, item in document["paths"].items():
+        if "post" not in item:
+            continue
+        content = item["post"]["requestBody"]["content"]["application/json"]
+        reply_schema = item["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+        for example in content["examples"].values():
+            check(example["value"], content["schema"], document)
+            reply = await client.post(path, json=example["value"])
+            assert reply.status_code == 200
+            check(reply.json(), reply_schema, document)
+            tried += 1
+    assert tried == 4  # toy and mean, each under /predict and under its own path
+
+
+@pytest.mark.parametrize(
+    "instance",
+    [[1, 2, 3], [1, 2, 3, "4"], {"a": 1}, {"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}, 1, None],
+)
+async def test_what_the_schema_refuses_the_service_refuses(
+    client: httpx.AsyncClient, instance: Any
+) -> None:
+    document = (await client.get("/schema/openapi.json")).json()
+    item = document["paths"]["/predict/toy"]["post"]
+    schema = item["requestBody"]["content"]["application/json"]["schema"]
+    with pytest.raises(jsonschema.ValidationError):
+        check({"instances": [instance]}, schema, document)
+    reply = await client.post("/predict/toy", json={"instances": [instance]})
+    assert reply.status_code == 400
+
+
+async def test_the_other_routes_answer_as_their_schemas_say(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/schema/openapi.json")).json()
+    for path in ("/models", "/models/toy", "/health/live", "/health/ready"):
+        item = document["paths"][path.replace("/toy", "/{model}")]["get"]
+        schema = item["responses"]["200"]["content"]["application/json"]["schema"]
+        check((await client.get(path)).json(), schema, document)
+
+
+async def test_a_feature_tells_its_unit_and_training_range(client: httpx.AsyncClient) -> None:
+    schemas = (await client.get("/schema/openapi.json")).json()["components"]["schemas"]
+    _, named = schemas["toy_instance"]["anyOf"]
+    assert named["properties"]["a"]["description"] == "a (cm); 0 to 10 in training"
+
+
+async def test_a_model_without_card_is_in_the_document(tmp_path: Path) -> None:
+    save_toy(tmp_path, card=None)
+    async with serving(Settings(models_dir=tmp_path)) as client:
+        document = (await client.get("/schema/openapi.json")).json()
+    validate(document)
+    assert "/predict/toy" in document["paths"]
+
+
+def check(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> None:
+    """Validate with JSON Schema, the document's components within reach."""
+    jsonschema.validate(value, schema | {"components": document["components"]})

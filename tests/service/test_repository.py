@@ -1,0 +1,168 @@
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import helper, numpy_helper
+from toys import save_graph, save_toy, tensor, toy_answer, toy_card
+
+from service.errors import NotFound, StartupError, Unavailable
+from service.metrics import Blocks, Metrics
+from service.model import Model
+from service.repository import ModelRepository
+from service.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+
+def repository(folder: Path, **settings: object) -> ModelRepository:
+    return ModelRepository(Settings(models_dir=folder, **settings), Metrics(Blocks()))
+
+
+async def test_the_highest_version_answers_unless_one_is_named(tmp_path: Path) -> None:
+    for version in (1, 2, 10):
+        save_toy(tmp_path, version, card=toy_card())
+    async with repository(tmp_path) as models:
+        assert models.get("toy").version == 10
+        assert models.get("toy", 2).version == 2
+        assert [each.version for each in models.versions["toy"]] == [1, 2, 10]
+
+
+async def test_a_name_or_version_that_is_not_there_is_not_found(models_dir: Path) -> None:
+    async with repository(models_dir) as models:
+        with pytest.raises(NotFound, match="model: expected one of mean, toy; got 'tyo'"):
+            models.get("tyo")
+        with pytest.raises(NotFound, match="model toy: version: expected one of 1; got 3"):
+            models.get("toy", 3)
+
+
+async def test_a_broken_version_is_reported_and_the_others_serve(
+    models_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_toy(models_dir, 2, card=toy_card(), scale=1.5)  # answers not as its card says
+    (models_dir / "toy/3").mkdir()
+    broken = save_toy(models_dir, 4, card=toy_card())
+    broken.write_bytes(broken.read_bytes()[:100])
+    with caplog.at_level(logging.ERROR):
+        async with repository(models_dir) as models:
+            assert models.get("toy").version == 1
+            states = {each.version: (each.state, each.reason) for each in models.versions["toy"]}
+            with pytest.raises(Unavailable, match="model toy: version 2 could not be opened"):
+                models.get("toy", 2)
+            assert models.not_ready() == {}
+    assert states[1] == ("ready", "")
+    assert states[2][0] == "failed"
+    assert states[2][1].startswith("toy/2: example 'one': expected [0.92")
+    assert states[3][1] == "toy/3: model.onnx: cannot be read: No such file or directory"
+    assert states[4][1] == "toy/4: model.onnx: not a model that ONNX Runtime can open"
+    assert len(caplog.records) == 3
+
+
+async def test_a_model_of_which_no_version_opens_is_not_ready(models_dir: Path) -> None:
+    (models_dir / "empty").mkdir()
+    (models_dir / "bad name").mkdir()
+    (models_dir / "words" / "latest").mkdir(parents=True)
+    async with repository(models_dir) as models:
+        reasons = models.not_ready()
+        assert set(reasons) == {"empty", "bad name", "words"}
+        assert (
+            reasons["empty"]
+            == "empty: expected a version folder such as empty/1/model.onnx, got none"
+        )
+        assert reasons["bad name"] == "'bad name': expected a name of letters, digits, . _ -"
+        with pytest.raises(Unavailable, match="model empty: no version of it could be opened"):
+            models.get("empty")
+        assert models.get("toy").version == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+async def test_an_unreadable_file_is_reported(models_dir: Path) -> None:
+    (models_dir / "toy/1/model.onnx").chmod(0)
+    async with repository(models_dir) as models:
+        assert models.not_ready() == {"toy": "toy/1: model.onnx: cannot be read: Permission denied"}
+
+
+async def test_a_file_that_leads_nowhere_is_reported(models_dir: Path) -> None:
+    path = models_dir / "toy/1/model.onnx"
+    path.unlink()
+    path.symlink_to(path)
+    async with repository(models_dir) as models:
+        (reason,) = models.not_ready().values()
+    assert reason == "toy/1: model.onnx: cannot be read: Too many levels of symbolic links"
+
+
+async def test_a_folder_where_the_file_should_be_is_reported(models_dir: Path) -> None:
+    (models_dir / "odd/1/model.onnx").mkdir(parents=True)
+    async with repository(models_dir) as models:
+        assert models.not_ready() == {"odd": "odd/1: model.onnx: cannot be read: Is a directory"}
+
+
+async def test_hidden_folders_and_files_are_not_models(models_dir: Path) -> None:
+    (models_dir / ".git").mkdir()
+    (models_dir / "README.md").write_text("about")
+    async with repository(models_dir) as models:
+        assert models.names == ["mean", "toy"]
+
+
+async def test_no_folder_or_an_empty_one_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match=r"^TORCHLIT_MODELS_DIR: .*No such file"):
+        async with repository(tmp_path / "absent"):
+            pass
+    with pytest.raises(StartupError, match="DIR: expected folders <name>/<version>"):
+        async with repository(tmp_path):
+            pass
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StartupError, match=r"^TORCHLIT_MODELS_DIR: .*Not a directory"):
+        async with repository(tmp_path / "file"):
+            pass
+
+
+async def test_labels_and_values_outside_the_training_range_are_counted(models_dir: Path) -> None:
+    async with repository(models_dir) as models:
+        toy = models.get("toy")
+        rows = np.array([[1, 2, 3, 4], [11, 2, 3, 4], [-1, 2, 3, 12]], np.float32)
+        (probabilities,) = await toy.batcher.submit(rows, 10)
+        labels = np.bincount(probabilities.argmax(axis=1), minlength=3)
+        assert list(toy.metrics.predictions) == labels.tolist()
+        assert list(toy.metrics.outside) == [2, 0, 0, 1]
+
+
+def save_wide(folder: Path) -> None:
+    """Write `folder`/wide: a product so large that 64 rows cost more than a millisecond."""
+    weights = np.zeros((2000, 2000), np.float32)
+    save_graph(
+        folder / "wide/1/model.onnx",
+        [
+            helper.make_node("MatMul", ["input", "weights"], ["hidden"]),
+            helper.make_node("MatMul", ["hidden", "weights"], ["output"]),
+        ],
+        [tensor("input", ["batch", 2000])],
+        [tensor("output", ["batch", 2000])],
+        [numpy_helper.from_array(weights, "weights")],
+        None,
+    )
+
+
+async def test_a_dear_model_runs_in_a_thread_and_a_cheap_one_in_the_loop(models_dir: Path) -> None:
+    save_wide(models_dir)
+    async with repository(models_dir) as models:
+        assert models.get("wide")._executor is not None
+        assert models.get("toy")._executor is None
+        wide = models.get("wide")
+        answers = await asyncio.gather(
+            *(wide.batcher.submit(np.zeros((1, 2000), np.float32), 10) for _ in range(5))
+        )
+        assert [answer[0].shape for answer in answers] == [(1, 2000)] * 5
+
+
+async def test_the_answers_are_those_of_the_model(models_dir: Path) -> None:
+    rows = np.random.default_rng(1).uniform(0, 10, (200, 4)).astype(np.float32)
+    async with repository(models_dir, max_batch_size=16) as models:
+        toy = models.get("toy")
+        answers = await asyncio.gather(*(toy.batcher.submit(row[None], 10) for row in rows))
+    together = np.concatenate([answer[0] for answer in answers])
+    np.testing.assert_allclose(together, toy_answer(rows), atol=1e-6)
+    alone = Model.open(models_dir / "toy/1/model.onnx")
+    np.testing.assert_allclose(together, [alone.run(row[None])[0][0] for row in rows], atol=1e-6)

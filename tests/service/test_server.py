@@ -1,0 +1,292 @@
+"""The real process, over real sockets."""
+
+import asyncio
+import os
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from toys import body, save_toy, toy_answer, toy_card
+
+from service.settings import PREFIX
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """The environment of this process, with these TORCHLIT_ settings and no others."""
+    clean = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
+    return clean | {PREFIX + name.upper(): str(value) for name, value in settings.items()}
+
+
+class Process:
+    """A running service: its address, its log so far, its process."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.log: list[str] = []
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        self.url = self.wait_for(r"serves (http://\S+)")
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._lines.put(line)
+
+    def wait_for(self, pattern: str) -> str:
+        """Read the log up to the line that matches; return its first group."""
+        while True:
+            try:
+                line = self._lines.get(timeout=20)
+            except queue.Empty:
+                raise AssertionError(f"{pattern} is not in {''.join(self.log)}") from None
+            self.log.append(line)
+            if found := re.search(pattern, line):
+                return found[1]
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal, read the log to its end, return the exit status."""
+        self.process.send_signal(number)
+        status = self.process.wait(timeout=20)
+        self._reader.join(timeout=20)
+        while not self._lines.empty():
+            self.log.append(self._lines.get())
+        return status
+
+    def kill(self) -> None:
+        """End it whatever it does; its workers notice and follow."""
+        self.process.kill()
+        self.process.wait()
+        self._reader.join(timeout=20)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+@contextmanager
+def running(**settings: object) -> Iterator[Process]:
+    process = Process(
+        subprocess.Popen(
+            [sys.executable, "-m", "service"],
+            env=environment(port=0, **settings),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def start_fails(**settings: object) -> str:
+    """Start the service; return the one line it leaves with exit status 1."""
+    done = subprocess.run(
+        [sys.executable, "-m", "service"],
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return [line for line in done.stderr.splitlines() if line.startswith("torchlit: ")][-1]
+
+
+def test_it_serves_and_leaves_with_0_when_told_to(models_dir: Path) -> None:
+    with running(models_dir=models_dir) as service:
+        reply = httpx.post(f"{service.url}/predict", content=body("toy", [[1, 2, 3, 4]]))
+        assert reply.status_code == 200
+        assert "server" not in reply.headers
+        assert service.stop() == 0
+    assert "Traceback" not in "".join(service.log)
+    with running(models_dir=models_dir) as service:
+        assert service.stop(signal.SIGINT) == 0
+
+
+def test_requests_in_flight_are_answered_after_sigterm(models_dir: Path) -> None:
+    async def ask_and_stop(service: Process) -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=service.url) as client:
+            asked = [
+                asyncio.create_task(client.post("/predict", content=body("toy", [[n, 0, 0, 0]])))
+                for n in range(8)
+            ]
+            waiting = 'torchlit_queue_rows{model="toy",version="1"} 8.0'
+            while waiting not in (await client.get("/metrics")).text:
+                await asyncio.sleep(0.01)
+            service.process.send_signal(signal.SIGTERM)
+            return await asyncio.gather(*asked)
+
+    with running(models_dir=models_dir, max_queue_delay_ms=1000) as service:
+        replies = asyncio.run(ask_and_stop(service))
+        assert service.process.wait(timeout=20) == 0
+    for number, reply in enumerate(replies):
+        probabilities = list(reply.json()["predictions"][0]["probabilities"].values())
+        expected = toy_answer(np.array([[number, 0, 0, 0]]))[0]
+        assert probabilities == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_port_in_use_stops_the_start_with_one_sentence(models_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = start_fails(port=port, models_dir=models_dir)
+    assert line == (
+        f"torchlit: TORCHLIT_HOST, TORCHLIT_PORT: cannot listen on 127.0.0.1:{port}: "
+        "Address already in use"
+    )
+
+
+def test_a_misspelt_setting_stops_the_start_and_names_the_nearest() -> None:
+    line = start_fails(modelsdir="x")
+    assert (
+        line == "torchlit: TORCHLIT_MODELSDIR: no such setting; did you mean TORCHLIT_MODELS_DIR?"
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_models_folder_stops_the_start(tmp_path: Path, workers: int) -> None:
+    line = start_fails(models_dir=tmp_path / "absent", workers=workers, port=0)
+    assert line.startswith("torchlit: ")
+    assert "absent: expected a folder of models" in line or line.endswith("could not start")
+
+
+def test_cuda_without_a_gpu_stops_the_start(models_dir: Path) -> None:
+    line = start_fails(models_dir=models_dir, device="cuda", port=0)
+    assert line.startswith("torchlit: TORCHLIT_DEVICE: expected cuda")
+
+
+def test_help_lists_every_setting() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "TORCHLIT_MAX_QUEUE_DELAY_MS" in done.stdout
+
+
+def test_the_service_needs_neither_torch_nor_training() -> None:
+    code = (
+        "import sys, service.__main__, service.app, service.server;"
+        "print({'torch', 'training', 'sklearn', 'scipy', 'onnx'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_failed_model_does_not_stop_the_others(models_dir: Path) -> None:
+    broken = save_toy(models_dir, 2, card=toy_card())
+    broken.write_bytes(b"")
+    with running(models_dir=models_dir) as service:
+        reply = httpx.post(f"{service.url}/predict", content=body("toy", [[1, 2, 3, 4]]))
+        assert reply.json()["version"] == 1
+        assert service.stop() == 0
+    log = "".join(service.log)
+    assert "toy/2: model.onnx: not a model that ONNX Runtime can open" in log
+    assert "Traceback" not in log
+
+
+async def distinct_rows_from(url: str, clients: int, seconds: float) -> int:
+    """Let clients send rows of their own and check every answer; return how many there were."""
+    until = time.monotonic() + seconds
+
+    async def one(client: httpx.AsyncClient, seed: int) -> int:
+        random = np.random.default_rng(seed)
+        answered = 0
+        while time.monotonic() < until:
+            rows = random.uniform(0, 10, (1 + answered % 3, 4)).round(3)
+            reply = await client.post("/predict", content=body("toy", rows.tolist()))
+            assert reply.status_code == 200
+            got = [list(each["probabilities"].values()) for each in reply.json()["predictions"]]
+            np.testing.assert_allclose(got, toy_answer(rows), atol=1e-6)
+            answered += 1
+        return answered
+
+    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=30) as client:
+        return sum(await asyncio.gather(*(one(client, seed) for seed in range(clients))))
+
+
+def counted(text: str, series: str) -> float:
+    """Add up the samples whose line begins with `series`."""
+    return sum(
+        float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(series)
+    )
+
+
+@pytest.mark.parametrize("seconds", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_64_clients_get_only_their_own_right_answers(models_dir: Path, seconds: float) -> None:
+    with running(models_dir=models_dir) as service:
+        answered = asyncio.run(distinct_rows_from(service.url, 64, seconds))
+        metrics = httpx.get(f"{service.url}/metrics").text
+        assert service.stop() == 0
+    ok = 'torchlit_requests_total{model="toy",outcome="ok"'
+    assert counted(metrics, ok) == answered > 64
+    alone = counted(metrics, 'torchlit_batch_rows_bucket{le="4.0",model="toy"')
+    assert alone < counted(metrics, 'torchlit_batches_total{model="toy"')  # some hold more rows
+
+
+def test_several_workers_share_port_and_metrics_and_a_dead_one_is_replaced(
+    models_dir: Path,
+) -> None:
+    with running(models_dir=models_dir, workers=2) as service:
+        service.wait_for(r"(worker \d) .* serves")
+        asyncio.run(distinct_rows_from(service.url, 8, 0.5))
+        ok = 'torchlit_requests_total{model="toy",outcome="ok"'
+        before = [counted(httpx.get(f"{service.url}/metrics").text, ok) for _ in range(6)]
+        assert len(set(before)) == 1  # whichever worker answers
+        assert before[0] > 0
+        pid = re.search(r"process (\d+)\) serves", "".join(service.log))
+        assert pid is not None
+        os.kill(int(pid[1]), signal.SIGKILL)
+        service.wait_for(r"(ended with -9)")
+        service.wait_for(r"(worker \d) .* serves")
+        assert counted(httpx.get(f"{service.url}/metrics").text, ok) == before[0]
+        assert service.stop() == 0
+    assert "Traceback" not in "".join(service.log)
+
+
+def test_workers_do_not_outlive_a_parent_that_was_killed(models_dir: Path) -> None:
+    with running(models_dir=models_dir, workers=2) as service:
+        service.wait_for(r"(worker \d) .* serves")
+        service.process.kill()
+        service.wait_for(r"(worker \d) .* stops")
+        service.wait_for(r"(worker \d) .* stops")
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{service.url}/health/live")
+
+
+def test_a_client_that_leaves_in_the_middle_is_no_event(models_dir: Path) -> None:
+    with running(models_dir=models_dir) as service:
+        address = ("127.0.0.1", int(service.url.rsplit(":", 1)[1]))
+        with socket.create_connection(address) as connection:
+            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        with socket.create_connection(address) as connection:
+            connection.sendall(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 400")
+        reply = httpx.post(f"{service.url}/predict", content=body("toy", [[1, 2, 3, 4]]))
+        assert reply.status_code == 200
+        assert service.stop() == 0
+    assert "Traceback" not in "".join(service.log)
+
+
+@pytest.mark.promtool
+def test_promtool_finds_nothing_to_say_about_the_metrics(models_dir: Path) -> None:
+    with running(models_dir=models_dir, workers=2) as service:
+        httpx.post(f"{service.url}/predict", content=body("toy", [[1, 2, 3, 4]]))
+        metrics = httpx.get(f"{service.url}/metrics").text
+    done = subprocess.run(
+        [os.environ.get("PROMTOOL", "promtool"), "check", "metrics"],
+        input=metrics,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from service.errors import InvalidSetting
+from service.settings import Settings, describe
+
+
+def test_defaults_hold_when_nothing_is_set() -> None:
+    assert Settings.from_env({"PATH": "/bin"}) == Settings()
+
+
+def test_every_setting_is_read_from_its_variable() -> None:
+    settings = Settings.from_env(
+        {
+            "TORCHLIT_HOST": "0.0.0.0",
+            "TORCHLIT_PORT": "0",
+            "TORCHLIT_MODELS_DIR": "/srv/models",
+            "TORCHLIT_DEVICE": "cpu",
+            "TORCHLIT_WORKERS": "3",
+            "TORCHLIT_MAX_BATCH_SIZE": "8",
+            "TORCHLIT_MAX_QUEUE_DELAY_MS": "1.5",
+            "TORCHLIT_MAX_QUEUE_ROWS": "9",
+            "TORCHLIT_MAX_REQUEST_ROWS": "7",
+            "TORCHLIT_REQUEST_TIMEOUT_S": "0.5",
+            "TORCHLIT_MAX_BODY_BYTES": "1000",
+            "TORCHLIT_METRICS_DIR": "/run/metrics",
+            "TORCHLIT_DATA_DIR": "training reads this one",
+        }
+    )
+    assert msgspec.structs.asdict(settings) == {
+        "host": "0.0.0.0",
+        "port": 0,
+        "models_dir": Path("/srv/models"),
+        "device": "cpu",
+        "workers": 3,
+        "max_batch_size": 8,
+        "max_queue_delay_ms": 1.5,
+        "max_queue_rows": 9,
+        "max_request_rows": 7,
+        "request_timeout_s": 0.5,
+        "max_body_bytes": 1000,
+        "metrics_dir": Path("/run/metrics"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "sentence"),
+    [
+        ("TORCHLIT_PROT", "1", "no such setting; did you mean TORCHLIT_PORT?"),
+        ("TORCHLIT_port", "1", "no such setting; did you mean TORCHLIT_PORT?"),
+        ("TORCHLIT_DATADIR", "1", "no such setting; did you mean TORCHLIT_DATA_DIR?"),
+        ("TORCHLIT_PORT", "http", "expected a whole number from 0 to 65535, got 'http'"),
+        ("TORCHLIT_PORT", "65536", "expected a whole number from 0 to 65535, got '65536'"),
+        ("TORCHLIT_PORT", "", "expected a whole number from 0 to 65535, got ''"),
+        ("TORCHLIT_DEVICE", "gpu", "expected one of auto, cpu, cuda, got 'gpu'"),
+        ("TORCHLIT_MODELS_DIR", "", "expected the path of a folder, got ''"),
+        ("TORCHLIT_WORKERS", "0", "expected a whole number from 1 to 256, got '0'"),
+        ("TORCHLIT_REQUEST_TIMEOUT_S", "0", "expected a number above 0 to 3600, got '0'"),
+        ("TORCHLIT_REQUEST_TIMEOUT_S", "nan", "expected a number above 0 to 3600, got 'nan'"),
+        ("TORCHLIT_MAX_QUEUE_DELAY_MS", "nan", "expected a number from 0 to 60000, got 'nan'"),
+        ("TORCHLIT_MAX_QUEUE_DELAY_MS", "-1", "expected a number from 0 to 60000, got '-1'"),
+    ],
+)
+def test_a_wrong_variable_is_named_with_what_was_expected(
+    variable: str, text: str, sentence: str
+) -> None:
+    with pytest.raises(InvalidSetting) as error:
+        Settings.from_env({variable: text})
+    assert str(error.value) == f"{variable}: {sentence}"
+
+
+def test_every_setting_is_described() -> None:
+    assert len(describe()) == len(Settings.__struct_fields__)
+    assert all(description for _, _, description in describe())

@@ -1,0 +1,137 @@
+"""Small ONNX models built in the tests, and the service over them in one event loop."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from service.app import create_app
+from service.card import METADATA_KEY, Card, Dataset, Example, Feature, Image, Target
+from service.settings import Settings
+
+DATASET = Dataset(name="toy", source="made up", sha256="0" * 64, licence="MIT")
+WEIGHTS = np.array([[1, 0, -1], [0, 1, 0], [2, -1, 0.5], [0, 0, 1]], np.float32)  # (4, 3)
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    """The NumPy formula the toy models are compared with."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def toy_answer(rows: NDArray[Any]) -> NDArray[Any]:
+    """What the toy classifier answers, by NumPy: (n, 4) -> (n, 3)."""
+    return softmax(np.asarray(rows, np.float64) @ WEIGHTS)
+
+
+def toy_card(**changes: Any) -> Card:
+    example = [1.0, 2.0, 3.0, 4.0]
+    fields: dict[str, Any] = {
+        "task": "classification",
+        "description": "A toy.",
+        "features": [
+            Feature(
+                name=name,
+                unit="cm",
+                description=name,
+                minimum=0,
+                maximum=10,
+                mean=5,
+                std=1,
+                default=5,
+            )
+            for name in ("a", "b", "c", "d")
+        ],
+        "labels": ["red", "green", "blue"],
+        "metrics": {"accuracy": 1.0},
+        "dataset": DATASET,
+        "training": {"seed": 0},
+        "versions": {"torch": "none"},
+        "examples": [
+            Example(name="one", input=example, output=toy_answer(np.array([example]))[0].tolist())
+        ],
+    }
+    return Card(**(fields | changes))
+
+
+def save_graph(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    initializers: list[onnx.TensorProto],
+    card: Card | None,
+) -> None:
+    """Write an ONNX file, with its card if it has one."""
+    graph = helper.make_graph(nodes, "toy", inputs, outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    if card is not None:
+        helper.set_model_props(model, {METADATA_KEY: card.to_json()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+
+
+def tensor(name: str, shape: list[Any], dtype: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def save_toy(folder: Path, version: int = 1, *, card: Card | None = None, scale: float = 1) -> Path:
+    """Write models folder `folder`/toy: softmax(x @ WEIGHTS * scale)."""
+    path = folder / "toy" / str(version) / "model.onnx"
+    save_graph(
+        path,
+        [
+            helper.make_node("MatMul", ["input", "weights"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        ],
+        [tensor("input", ["batch", 4])],
+        [tensor("probabilities", ["batch", 3])],
+        [numpy_helper.from_array(WEIGHTS * np.float32(scale), "weights")],
+        card,
+    )
+    return path
+
+
+def save_mean(folder: Path) -> Path:
+    """Write `folder`/mean: a regression model of a 2 x 3 image, the mean of its pixels."""
+    card = toy_card(
+        task="regression",
+        features=[],
+        image=Image(height=2, width=3, channels=1, preparation="none"),
+        labels=[],
+        targets=[Target(name="mean", unit="grey", description="mean of the pixels")],
+        examples=[Example(name="ramp", input=[0, 1, 2, 3, 4, 5], output=[2.5])],
+    )
+    path = folder / "mean" / "1" / "model.onnx"
+    save_graph(
+        path,
+        [helper.make_node("ReduceMean", ["input", "axes"], ["value"], keepdims=1)],
+        [tensor("input", ["batch", 6])],
+        [tensor("value", ["batch", 1])],
+        [numpy_helper.from_array(np.array([1], np.int64), "axes")],
+        card,
+    )
+    return path
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """The service with its lifespan, and a client in the same event loop."""
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.lifespan(),
+        httpx.AsyncClient(transport=transport, base_url="http://toy") as client,
+    ):
+        yield client
+
+
+def body(model: str, instances: list[Any], **fields: Any) -> bytes:
+    return json.dumps({"model": model, "instances": instances, **fields}).encode()
