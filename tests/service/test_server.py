@@ -2,91 +2,19 @@
 
 import asyncio
 import os
-import queue
 import re
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from processes import Process, environment, running
 from toys import body, save_toy, toy_answer, toy_card
-
-from service.settings import PREFIX
-
-
-def environment(**settings: object) -> dict[str, str]:
-    """The environment of this process, with these TORCHLIT_ settings and no others."""
-    clean = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
-    return clean | {PREFIX + name.upper(): str(value) for name, value in settings.items()}
-
-
-class Process:
-    """A running service: its address, its log so far, its process."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.log: list[str] = []
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-        self.url = self.wait_for(r"serves (http://\S+)")
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self._lines.put(line)
-
-    def wait_for(self, pattern: str) -> str:
-        """Read the log up to the line that matches; return its first group."""
-        while True:
-            try:
-                line = self._lines.get(timeout=20)
-            except queue.Empty:
-                raise AssertionError(f"{pattern} is not in {''.join(self.log)}") from None
-            self.log.append(line)
-            if found := re.search(pattern, line):
-                return found[1]
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal, read the log to its end, return the exit status."""
-        self.process.send_signal(number)
-        status = self.process.wait(timeout=20)
-        self._reader.join(timeout=20)
-        while not self._lines.empty():
-            self.log.append(self._lines.get())
-        return status
-
-    def kill(self) -> None:
-        """End it whatever it does; its workers notice and follow."""
-        self.process.kill()
-        self.process.wait()
-        self._reader.join(timeout=20)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-
-
-@contextmanager
-def running(**settings: object) -> Iterator[Process]:
-    process = Process(
-        subprocess.Popen(
-            [sys.executable, "-m", "service"],
-            env=environment(port=0, **settings),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
 
 
 def start_fails(**settings: object) -> str:

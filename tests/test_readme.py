@@ -1,0 +1,99 @@
+"""README.md is run and compared, so that it cannot say what is not so."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from toys import serving
+
+from service.card import Card
+from service.metrics import BATCHES_TOTAL, INFO, OF_A_MODEL, READY, ROWS_TOTAL, UNMATCHED
+from service.model import Model
+from service.settings import Settings, describe
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(Settings(models_dir=ROOT / "models")) as client:
+        yield client
+
+
+def committed_cards() -> list[tuple[str, int, Card]]:
+    """Return name, version and card of every committed model."""
+    cards = []
+    for path in sorted(ROOT.glob("models/*/*/model.onnx")):
+        card = Model.open(path).card
+        assert card is not None
+        cards.append((path.parts[-3], int(path.parts[-2]), card))
+    return cards
+
+
+def curls() -> list[tuple[str, str, str]]:
+    """Return (path, data, printed answer) of every curl in the README that has an answer."""
+    pattern = r"^```\ncurl -s localhost:8000(\S+) -d (\S+|'[^']+')\n```\n```\n(.+)\n```$"
+    return [(path, data, printed) for path, data, printed in re.findall(pattern, README, re.M)]
+
+
+def rounded(value: Any) -> Any:
+    """Round the floats of an answer: the last digits differ with the processor."""
+    if isinstance(value, float):
+        return pytest.approx(value, rel=1e-4, abs=1e-6)
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    return [rounded(inner) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(("path", "data", "printed"), curls())
+async def test_a_curl_of_the_readme_answers_as_printed(
+    client: httpx.AsyncClient, path: str, data: str, printed: str
+) -> None:
+    body = (ROOT / data[1:]).read_bytes() if data.startswith("@") else data.strip("'").encode()
+    reply = await client.post(path, content=body)
+    assert reply.json() == rounded(json.loads(printed))
+
+
+def test_the_readme_has_a_curl_for_each_data_set_and_one_that_fails() -> None:
+    assert len(curls()) == 4
+
+
+def test_every_setting_is_in_the_readme() -> None:
+    for variable, default, description in describe():
+        shown = f"`{default}`" if default else ""
+        assert f"| `{variable}` | {shown} | {description} |" in README
+
+
+def test_every_metric_is_in_the_readme() -> None:
+    for instrument in (*OF_A_MODEL, ROWS_TOTAL, BATCHES_TOTAL, INFO, READY, UNMATCHED):
+        assert re.search(
+            rf"^\| `{instrument.name}(_total)?\b.*\| {instrument.help} \|$", README, re.M
+        )
+
+
+async def test_every_route_is_in_the_readme(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/schema/openapi.json")).json()
+    for path, item in document["paths"].items():
+        general = re.sub(r"^/predict/.*", "/predict/{model}", path)
+        for method in item:
+            assert f"`{method.upper()} {general}`" in README
+
+
+def test_every_model_is_in_the_readme_with_its_held_out_result() -> None:
+    cards = committed_cards()
+    assert cards
+    for name, version, card in cards:
+        metrics = ", ".join(f"{metric} {value:g}" for metric, value in card.metrics.items())
+        assert f"| {name} {version} | {card.task} | {metrics} | {card.dataset.name} |" in README

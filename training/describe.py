@@ -1,0 +1,67 @@
+"""What a network's card says, derived from its training rows."""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from service.card import Example, Feature
+from training.data import Rows
+from training.loop import Hyperparameters, answer
+
+
+def features(columns: Sequence[tuple[str, str, str]], inputs: Tensor) -> list[Feature]:
+    """Describe the columns, (name, unit, description) each, of inputs: float32 (n, columns)."""
+    return [
+        Feature(
+            name=name,
+            unit=unit,
+            description=description,
+            minimum=_decimal(values.min()),
+            maximum=_decimal(values.max()),
+            mean=_decimal(values.mean()),
+            std=_decimal(values.std()),
+            default=_decimal(values.quantile(0.5)),
+        )
+        for (name, unit, description), values in zip(columns, inputs.unbind(dim=1), strict=True)
+    ]
+
+
+def _decimal(value: Tensor) -> float:
+    """Six digits, so that a float32 of 4.3 reads 4.3 and not 4.300000190734863."""
+    return float(f"{value.item():.6g}")
+
+
+def examples(network: nn.Module, inputs: Mapping[str, Tensor], digits: int) -> list[Example]:
+    """Pair each named input, float32 (features,), with the answer PyTorch gives.
+
+    The inputs are rounded to `digits` after the point first.
+    """
+    pairs = []
+    for name, values in inputs.items():
+        row = [round(value, digits) for value in values.tolist()]
+        output = answer(network, torch.tensor([row]))[0]  # (1, outputs) -> (outputs,)
+        pairs.append(Example(name=name, input=row, output=output.tolist()))
+    return pairs
+
+
+def configuration(
+    parameters: Hyperparameters, train: Rows, held_out: Rows
+) -> dict[str, str | int | float | bool | list[int]]:
+    """List everything that must be equal for the same network to come out again."""
+    return {
+        **msgspec.structs.asdict(parameters),
+        "hidden": list(parameters.hidden),
+        "activation": "relu",
+        "optimizer": "adamw",
+        "schedule": "one cycle",
+        "train_rows": len(train.inputs),
+        "held_out_rows": len(held_out.inputs),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what made the file."""
+    return {name: version(name) for name in ("torch", "onnx")}

@@ -1,0 +1,215 @@
+"""Turn a trained network into files that are proven before anybody sees them."""
+
+import io
+import json
+import logging
+import math
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from msgspec import Struct
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from service.card import METADATA_KEY, Card, Example, Feature, Image
+from training.errors import BelowFloor, Disagreement, NotSaved
+from training.loop import answer
+
+PROOF_BATCHES = (1, 2, 33)  # rows run together when PyTorch and ONNX Runtime are compared
+PROBABILITY_TOLERANCE = 1e-5  # absolute
+VALUE_TOLERANCE = 1e-4  # relative
+
+
+class Floor(Struct, frozen=True):
+    """The worst held-out result a model may be saved with."""
+
+    metric: str
+    at_least: float = -math.inf
+    at_most: float = math.inf
+
+
+class Candidate(Struct, frozen=True, kw_only=True):
+    """A trained network that asks to be saved.
+
+    rows: float32 (n, ...), n >= 33, raw units: real rows to prove it on, best held-out ones.
+    request_example: the name of the card's example that `request.json` sends.
+    """
+
+    name: str
+    version: int
+    network: nn.Module
+    card: Card
+    rows: Tensor
+    floor: Floor
+    request_example: str
+
+
+def export(candidate: Candidate, models_dir: Path) -> Path:
+    """Prove the candidate, write its files, and return their folder, models/<name>/<version>.
+
+    Raises an ExportError, with nothing changed, when its result is below the floor, when ONNX
+    Runtime answers differently, or when the files cannot be written.
+    """
+    check_floor(candidate)
+    network = candidate.network.cpu().eval()
+    model = to_onnx(network, candidate.card, candidate.rows[:2])
+    prove(model, network, candidate.card, candidate.rows)
+    folder = models_dir / candidate.name / str(candidate.version)
+    save(folder, network, model, request_body(candidate))
+    return folder
+
+
+def check_floor(candidate: Candidate) -> None:
+    """Raise BelowFloor unless the card's metric keeps the candidate's floor; NaN does not."""
+    floor = candidate.floor
+    value = candidate.card.metrics[floor.metric]
+    if not floor.at_least <= value <= floor.at_most:
+        bounds = {"at least": floor.at_least, "at most": floor.at_most}
+        (bound,) = [f"{word} {limit}" for word, limit in bounds.items() if math.isfinite(limit)]
+        raise BelowFloor(
+            f"{candidate.name}: expected a held-out {floor.metric} of {bound}, got {value}: "
+            "nothing was saved"
+        )
+
+
+def to_onnx(network: nn.Module, card: Card, rows: Tensor) -> bytes:
+    """Write the network as one ONNX file with its card inside, free of this machine's paths.
+
+    rows: float32 (2, ...); two, because the exporter may take a batch of one for a constant.
+    """
+    # It lists the extensions of torch that are not installed; none is used here.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # torch 2.13.0 warns of its own use of a class it has deprecated.
+        warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
+        program = torch.onnx.export(
+            network,
+            (rows,),
+            input_names=["input"],
+            output_names=[output_name(card)],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:
+        raise AssertionError(
+            "torch.onnx.export without a file name returned no program. This is a bug."
+        )
+    model = program.model_proto
+    strip_metadata(model)
+    onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def output_name(card: Card) -> str:
+    """Return the name of a model's one output."""
+    return "probabilities" if card.task == "classification" else "value"
+
+
+def strip_metadata(model: onnx.ModelProto) -> None:
+    """Remove the exporter's notes: they hold stack traces with paths of this machine."""
+    graph = model.graph
+    values = [*graph.input, *graph.output, *graph.initializer, *graph.value_info]
+    for part in [model, graph, *graph.node, *values]:
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
+def prove(model: bytes, network: nn.Module, card: Card, rows: Tensor) -> None:
+    """Raise Disagreement unless the file is valid and answers as the network does.
+
+    rows: float32 (n, ...), raw units. They are run in batches of 1, 2 and 33.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    except Exception as error:  # neither library has a base class of its own
+        raise Disagreement(f"the ONNX file is not valid: {error}") from error
+    ends = [(end.name, end.shape) for end in (*session.get_inputs(), *session.get_outputs())]
+    expected = [
+        ("input", ["batch", *rows.shape[1:]]),
+        (output_name(card), ["batch", card.output_size]),
+    ]
+    if ends != expected:
+        raise Disagreement(f"expected the ONNX file to take and give {expected}, got {ends}")
+    for size in PROOF_BATCHES:
+        batch = rows[:size]
+        runtime: NDArray[np.float32] = session.run(None, {"input": batch.numpy()})[0]
+        compare(runtime, answer(network, batch).numpy(), card)
+
+
+def compare(runtime: NDArray[np.float32], pytorch: NDArray[np.float32], card: Card) -> None:
+    """Raise Disagreement unless two answers, float32 (n, outputs), are as good as equal."""
+    if card.task == "classification":
+        equal = np.allclose(runtime, pytorch, rtol=0, atol=PROBABILITY_TOLERANCE)
+    else:
+        equal = np.allclose(runtime, pytorch, rtol=VALUE_TOLERANCE, atol=0)
+    if not equal:
+        raise Disagreement(
+            f"ONNX Runtime and PyTorch differ by {np.abs(runtime - pytorch).max():.3g} "
+            f"in a batch of {len(pytorch)}"
+        )
+
+
+def request_body(candidate: Candidate) -> str:
+    """Write a body for POST /predict from one of the card's examples, to be read and sent."""
+    card = candidate.card
+    (example,) = [each for each in card.examples if each.name == candidate.request_example]
+    instance = _pixels(example, card.image) if card.image else _named(example, card.features)
+    return f'{{"model": {json.dumps(candidate.name)}, "instances": [\n{instance}\n]}}\n'
+
+
+def _named(example: Example, features: list[Feature]) -> str:
+    names = [feature.name for feature in features]
+    return json.dumps(dict(zip(names, map(_shortest, example.input), strict=True)))
+
+
+def _pixels(example: Example, image: Image) -> str:
+    width = image.width * image.channels
+    lines = [
+        json.dumps([_shortest(value) for value in example.input[start : start + width]])
+        for start in range(0, len(example.input), width)
+    ]
+    return "[" + ",\n".join(lines) + "]"
+
+
+def _shortest(value: float) -> float:
+    return int(value) if value.is_integer() else value
+
+
+def save(folder: Path, network: nn.Module, model: bytes, request: str) -> None:
+    """Write the files of one version beside models/<name>/<version>, then rename them into it.
+
+    A new version appears whole. In an existing one the files are replaced one by one and
+    model.onnx, which is all the service reads, last: a folder cannot be replaced at one blow,
+    and a service that watches it must never find the version gone. Raises NotSaved.
+    """
+    models_dir = folder.parent.parent
+    try:
+        models_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=models_dir, prefix=".staged-") as private:
+            staged = Path(private) / folder.name  # others may read it, unlike its parent
+            staged.mkdir()
+            weights = io.BytesIO()  # torch would report a full disk in its own way
+            torch.save(network.state_dict(), weights)
+            (staged / "state_dict.pt").write_bytes(weights.getvalue())
+            (staged / "request.json").write_text(request)
+            (staged / "model.onnx").write_bytes(model)
+            _put_in_place(staged, folder)
+    except OSError as error:
+        raise NotSaved(f"{folder}: cannot be written, nothing changed: {error.strerror}") from error
+
+
+def _put_in_place(staged: Path, folder: Path) -> None:
+    folder.parent.mkdir(exist_ok=True)
+    if not folder.exists():
+        staged.rename(folder)
+        return
+    for name in ("state_dict.pt", "request.json", "model.onnx"):
+        (staged / name).replace(folder / name)
