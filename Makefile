@@ -39,7 +39,7 @@ format: .venv/dev ## format the code
 
 lock: ## write constraints.txt anew: the newest versions that pyproject.toml allows
 	rm -rf .cache/lock && $(PYTHON) -m venv .cache/lock
-	.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check -e '.[train,dev]'
+	.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,train,dev]'
 	(sed -n '/^#/p' constraints.txt; .cache/lock/bin/python -m pip freeze --exclude-editable \
 		| sed 's/+cpu$$//') > constraints.txt.new
 	mv constraints.txt.new constraints.txt
@@ -51,11 +51,11 @@ clean: ## remove what the targets made
 	$(PYTHON) -m venv .venv
 
 .venv/serve: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP_INSTALL) -e .
+	$(PIP_INSTALL) -e '.[cpu]'
 	@touch $@
 
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP_INSTALL) -e '.[train,dev]'
+	$(PIP_INSTALL) -e '.[cpu,train,dev]'
 	@touch $@ .venv/serve
 
 # Debian's package, unpacked rather than installed: its daemon is not wanted.

@@ -60,7 +60,7 @@ def create_app(settings: Settings, *, worker: int = 0) -> Litestar:
     def show_openapi() -> dict[str, Any]:
         return openapi.document(models, settings)
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             *predict_routes(Predict(models, metrics, settings)),
             *(list_models, show_model, live, ready, show_metrics, show_openapi),
@@ -74,6 +74,8 @@ def create_app(settings: Settings, *, worker: int = 0) -> Litestar:
         openapi_config=None,  # written from the cards, in openapi.py
         logging_config=None,  # the process decides, in server.py
     )
+    app.state.models = models  # for the worker, which tells them to drain
+    return app
 
 
 def describe_model(models: ModelRepository, name: str) -> dict[str, Any]:
@@ -99,7 +101,7 @@ def _describe_version(version: Version) -> dict[str, Any]:
 
 
 def readiness(models: ModelRepository) -> Response[dict[str, Any]]:
-    """Return 200 if every model has a version that answers, else 503 and which have not."""
+    """Return 200 if every model has a version that answers, else 503 and why."""
     not_ready = models.not_ready()
     states: dict[str, Any] = {}
     for name in models.names:
@@ -113,8 +115,9 @@ def readiness(models: ModelRepository) -> Response[dict[str, Any]]:
                 "version": default.version,
                 "device": PROVIDER_DEVICE.get(default.model.provider, default.model.provider),
             } | ({"failed": failed} if failed else {})
-    content = {"status": "not ready" if not_ready else "ready", "models": states}
-    return Response(content, status_code=503 if not_ready else 200)
+    status = "draining" if models.draining else "not ready" if not_ready else "ready"
+    content = {"status": status, "models": states}
+    return Response(content, status_code=200 if status == "ready" else 503)
 
 
 def on_request_error(_: Request[Any, Any, Any], error: RequestError) -> Response[dict[str, str]]:

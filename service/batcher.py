@@ -70,6 +70,7 @@ class Batcher:
         self._wake_is_delayed = False
         self._running: asyncio.Future[Any] | None = None  # the batch in the executor
         self._closed = False
+        self._someone_left = False  # since the queue was last cleared of abandoned entries
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -84,7 +85,11 @@ class Batcher:
         late = loop.time() + timeout_s
         self._admit(len(rows))
         if len(rows) <= self._max_batch_size:
-            return await self._enqueue(rows, late, loop)
+            try:
+                return await self._enqueue(rows, late, loop)
+            except asyncio.CancelledError:
+                self._someone_left = True
+                raise
         step = self._max_batch_size
         parts = [
             self._enqueue(rows[start : start + step], late, loop)
@@ -94,7 +99,7 @@ class Batcher:
             outputs = await asyncio.gather(*parts)
         finally:
             for part in parts:
-                part.cancel()
+                self._someone_left |= part.cancel()
         return [np.concatenate(arrays) for arrays in zip(*outputs, strict=True)]
 
     async def close(self) -> None:
@@ -107,7 +112,8 @@ class Batcher:
             raise Unavailable("the model is closing; try again")
         if self._queued_rows + rows <= self._max_queue_rows:
             return
-        self._drop_abandoned()
+        if self._someone_left:
+            self._drop_abandoned()
         # An empty queue takes one request of any size: refusing it would be for ever.
         if self._queued_rows and self._queued_rows + rows > self._max_queue_rows:
             self._metrics.rejected("queue_full", rows)
@@ -196,16 +202,16 @@ class Batcher:
         if len(batch) == 1:
             results = [self._try(batch[0].rows)]
         else:
-            outputs = self._try(np.concatenate([entry.rows for entry in batch]))
+            outputs = self._try(*(entry.rows for entry in batch))
             if isinstance(outputs, Exception):
                 results = [self._try(entry.rows) for entry in batch]
             else:
                 results = _split(outputs, batch)
         return start, perf_counter() - start, results
 
-    def _try(self, rows: Rows) -> Outputs | Exception:
+    def _try(self, *parts: Rows) -> Outputs | Exception:
         try:
-            return self._run(rows)
+            return self._run(parts[0] if len(parts) == 1 else np.concatenate(parts))
         except Exception as error:
             return error
 
@@ -231,6 +237,7 @@ class Batcher:
 
     def _expire(self, entry: _Entry) -> None:
         if not entry.future.done():
+            self._someone_left = True
             waited = perf_counter() - entry.since
             entry.future.set_exception(
                 DeadlineExceeded(f"the deadline passed after {waited:.3f} s of waiting")
@@ -244,6 +251,8 @@ class Batcher:
                 self._queued_rows -= entry.size
                 self._dropped(entry)
         self._queue = deque(waiting)
+        self._someone_left = False
+        self._metrics.queue_rows(self._queued_rows)
 
     def _dropped(self, entry: _Entry) -> None:
         if entry.timer is not None:

@@ -9,7 +9,7 @@ same rows (tests/service/test_inputs.py compares them).
 import difflib
 import json
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import simdjson
@@ -19,6 +19,7 @@ from service.errors import InvalidInput, TooLarge
 from service.model import Model
 
 FIELDS = frozenset({"model", "version", "instances"})
+EXAMPLE = '{"model": ..., "instances": [...]}'
 
 # If the sum of squares is at most this, so is each square: no number is near float32's largest.
 _SURELY_FLOAT32 = 1e38
@@ -43,11 +44,11 @@ class BodyParser:
         """Return the JSON object in `body`, its fields known. Raises InvalidInput."""
         try:
             document: Any = self._simdjson.parse(body)
-            fields = list(document)
-            if type(document) is not simdjson.Object or not FIELDS.issuperset(fields):
+            _check_fields(document)
+            if len(document) != len(set(document)):
                 raise Unfit
-            if len(set(fields)) != len(fields):
-                raise Unfit
+        except InvalidInput:
+            raise
         except Exception:  # simdjson's are of many kinds; the slow way says what is wrong
             self._simdjson = simdjson.Parser()  # a document left alive would block the old one
             return _parse_slowly(body)
@@ -141,9 +142,8 @@ def _named_values(instances: Any, model: Model) -> NDArray[np.float64]:
 
 def _parse_slowly(body: bytes) -> dict[str, Any]:
     """Return the body as a JSON object with known fields. Raises InvalidInput."""
-    example = '{"model": ..., "instances": [...]}'
     if not body.strip():
-        raise InvalidInput(f"body: expected a JSON object {example}, got nothing")
+        raise InvalidInput(f"body: expected a JSON object {EXAMPLE}, got nothing")
     try:
         document = json.loads(body.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -152,14 +152,21 @@ def _parse_slowly(body: bytes) -> dict[str, Any]:
         ) from error
     except RecursionError as error:
         raise InvalidInput("body: expected JSON, got lists or objects nested too deeply") from error
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise InvalidInput(f"body: expected JSON, got: {error}") from error
-    if not isinstance(document, dict):
-        raise InvalidInput(f"body: expected a JSON object {example}, got {shown(document)}")
+    except ValueError as error:
+        raise InvalidInput("body: expected JSON, got a number of too many digits") from error
+    _check_fields(document)
+    return cast(dict[str, Any], document)
+
+
+def _check_fields(document: Any) -> None:
+    """Raise InvalidInput unless `document`, parsed either way, is an object of known fields."""
+    if not isinstance(document, dict | simdjson.Object):
+        raise InvalidInput(f"body: expected a JSON object {EXAMPLE}, got {shown(document)}")
     for field in document:
         if field not in FIELDS:
             raise InvalidInput(f"{_quoted(field)}: unknown field{_did_you_mean(field, FIELDS)}")
-    return document
 
 
 def slow_rows(document: dict[str, Any], model: Model, max_rows: int) -> NDArray[Any]:

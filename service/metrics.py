@@ -81,8 +81,8 @@ UNMATCHED = Instrument(
 )
 INFO = Instrument("torchlit_model_info", "1 for each model version; how it is served.")
 READY = Instrument("torchlit_model_ready", "1 if the model version answers, 0 if it failed.")
-ROWS_TOTAL = Instrument("torchlit_rows", "Rows computed.")
-BATCHES_TOTAL = Instrument("torchlit_batches", "Batches computed.")
+ROWS_TOTAL = Instrument("torchlit_rows", "Rows that went through the model.")
+BATCHES_TOTAL = Instrument("torchlit_batches", "Batches that went through the model.")
 
 
 class Blocks:

@@ -22,7 +22,7 @@ PROVIDER_DEVICE = {CPU: "cpu", CUDA: "cuda"}
 
 # What a self-test and `python -m training` accept as the same answer.
 PROBABILITY_TOLERANCE = 1e-5  # absolute
-VALUE_TOLERANCE = 1e-4  # relative
+VALUE_TOLERANCE = 1e-4  # relative, and absolute for values near zero
 
 CHEAP_BATCH_S = 0.001  # a batch up to this long may run in the event loop: a thread hop costs more
 
@@ -146,8 +146,8 @@ class Model:
         return self.batch_seconds <= CHEAP_BATCH_S
 
     def _run_zeros(self, rows: int) -> None:
-        zeros = np.zeros((rows, *self.input.shape), self.input.dtype)
         try:
+            zeros = np.zeros((rows, *self.input.shape), self.input.dtype)
             outputs = self._session.run(self._output_names, {self.input.name: zeros})
         except Exception as error:
             raise SelfTestFailed(f"{rows} rows of zeros: the model failed") from error
@@ -204,7 +204,7 @@ def _open_session(path: Path, device: str, threads: int) -> ort.InferenceSession
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # our own error says it
+    options.log_severity_level = 4  # what it says is in the exception too
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = [CPU]
     if device in ("auto", "cuda") and CUDA in ort.get_available_providers():

@@ -5,6 +5,7 @@ differs from model to model. So the document is built for the models there are: 
 each feature's unit and training range, and examples that the service answers as shown.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from service.card import Card
@@ -60,18 +61,19 @@ def document(models: ModelRepository, settings: Settings) -> Json:
 
 
 def _predict_any(served: list[ServedModel], settings: Settings) -> Json:
+    names = [each.name for each in served]
     request = {
         "type": "object",
         "required": ["model", "instances"],
         "additionalProperties": False,
         "properties": {
-            "model": {"type": "string", "enum": [each.name for each in served]},
+            "model": {"type": "string"} | ({"enum": names} if names else {}),
             "version": {"type": "integer", "minimum": 1, "description": "the highest if absent"},
             "instances": {
                 "type": "array",
                 "minItems": 1,
                 "maxItems": settings.max_request_rows,
-                "items": {"anyOf": [_ref(f"{each.name}_instance") for each in served]},
+                "items": _any_of(f"{each.name}_instance" for each in served),
             },
         },
     }
@@ -143,7 +145,7 @@ def _get(
 def _schemas(served: list[ServedModel], settings: Settings) -> Json:
     schemas: Json = {
         "Error": _object({"error": {"type": "string"}}),
-        "PredictReply": {"anyOf": [_ref(f"{each.name}_reply") for each in served]},
+        "PredictReply": _any_of(f"{each.name}_reply" for each in served),
         "Model": _object(
             {
                 "model": {"type": "string"},
@@ -161,7 +163,7 @@ def _schemas(served: list[ServedModel], settings: Settings) -> Json:
         ),
         "Live": _object({"status": {"const": "live"}}),
         "Ready": _object(
-            {"status": {"enum": ["ready", "not ready"]}, "models": {"type": "object"}}
+            {"status": {"enum": ["ready", "not ready", "draining"]}, "models": {"type": "object"}}
         ),
     }
     for each in served:
@@ -253,6 +255,12 @@ def _examples(served: ServedModel) -> list[Json]:
 
 def _object(required: Json, **optional: Json) -> Json:
     return {"type": "object", "required": list(required), "properties": required | optional}
+
+
+def _any_of(names: Iterable[str]) -> Json:
+    """Refer to any of these schemas; `anyOf` may not be empty."""
+    references = [_ref(name) for name in names]
+    return {"anyOf": references} if references else {}
 
 
 def _error(description: str) -> Json:

@@ -59,11 +59,12 @@ class Predict:
         served: ServedModel | None = None
         status, outcome, headers = 200, "ok", [JSON]
         try:
+            name_in_path = _name_in_path(scope["path"])
             if scope["method"] != "POST":
                 raise MethodNotAllowed(f"method: expected POST, got {scope['method']}")
-            body = await _read_body(receive, scope, self._max_body_bytes)
+            body = await _read_body(scope, receive, self._max_body_bytes)
             document = self._parser.parse(body)
-            served = self._look_up(document.get("model"), document.get("version"), scope["path"])
+            served = self._look_up(document.get("model"), document.get("version"), name_in_path)
             rows = inputs.to_rows(document, body, served.model, self._max_rows)
             document = None  # the parser is free again before anything waits
             outputs = await served.batcher.submit(rows, self._timeout_s)
@@ -88,17 +89,18 @@ class Predict:
         else:
             served.metrics.request(outcome, perf_counter() - start)
         headers.append((b"content-length", b"%d" % len(reply)))
+        if self._models.draining:
+            headers.append((b"connection", b"close"))  # the next request finds another process
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": reply, "more_body": False})
 
-    def _look_up(self, name: Any, version: Any, path: str) -> ServedModel:
-        """Return the model named in the body, or in what `path` has after /predict."""
-        if path != "/":
-            in_path = _name_in_path(path)
-            if name is not None and name != in_path:
-                expected, got = inputs.shown(in_path), inputs.shown(name)
+    def _look_up(self, name: Any, version: Any, name_in_path: str | None) -> ServedModel:
+        """Return the model named in the body, or in the path."""
+        if name_in_path is not None:
+            if name is not None and name != name_in_path:
+                expected, got = inputs.shown(name_in_path), inputs.shown(name)
                 raise InvalidInput(f"model: expected {expected} as in the path, got {got}")
-            name = in_path
+            name = name_in_path
         if type(name) is not str:
             got = "no such field" if name is None else inputs.shown(name)
             known = ", ".join(self._models.names)
@@ -122,10 +124,12 @@ def predict_routes(predict: Predict) -> list[ASGIRouteHandler]:
     return [predict_route]
 
 
-def _name_in_path(path: str) -> str:
-    """Return "iris" for "/iris/"; the mount also matches /predictx, of which "x/" remains."""
+def _name_in_path(path: str) -> str | None:
+    """Return "iris" for "/iris/", None for "/"; the mount also sends "x/" for /predictx."""
+    if path == "/":
+        return None
     if not path.startswith("/"):
-        raise NotFound(f"/predict{path.rstrip('/')}: no such path")
+        raise NotFound(f"/predict{path[:40].rstrip('/')}: no such path")
     return path.strip("/")
 
 
@@ -166,28 +170,25 @@ def refuse(error: RequestError) -> tuple[int, str, Headers, bytes]:
         headers.append((b"retry-after", RETRY_AFTER_S))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", b"POST"))
-    return error.status, error.outcome, headers, encode({"error": str(error)})
+    # A lone surrogate, which JSON may hold as an escape, has no UTF-8.
+    sentence = str(error).encode("utf-8", "backslashreplace").decode()
+    return error.status, error.outcome, headers, encode({"error": sentence})
 
 
-async def _read_body(receive: Receive, scope: HTTPScope, limit: int) -> bytes:
+async def _read_body(scope: HTTPScope, receive: Receive, limit: int) -> bytes:
     """Return the whole body. Raises TooLarge as soon as it is known, ClientLeft."""
-    message: Any = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientLeft
-    body: bytes = message["body"]
-    if not message["more_body"] and len(body) <= limit:
-        return body
-    declared = dict(scope["headers"]).get(b"content-length", b"0")
-    size = int(declared)
-    chunks = [body]
-    received = len(body)
+    for name, value in scope["headers"]:
+        if name == b"content-length" and int(value) > limit:
+            raise TooLarge(f"body: expected at most {limit} bytes, got {int(value)}")
+    chunks: list[bytes] = []
+    received = 0
     while True:
-        if max(size, received) > limit:
-            raise TooLarge(f"body: expected at most {limit} bytes, got {max(size, received)}")
-        if not message["more_body"]:
-            return b"".join(chunks)
-        message = await receive()
+        message: Any = await receive()
         if message["type"] == "http.disconnect":
             raise ClientLeft
-        chunks.append(message["body"])
         received += len(message["body"])
+        if received > limit:
+            raise TooLarge(f"body: expected at most {limit} bytes, got {received} or more")
+        if not message["more_body"]:
+            return b"".join([*chunks, message["body"]]) if chunks else message["body"]
+        chunks.append(message["body"])

@@ -6,7 +6,9 @@ cannot be opened or fails its self-test is reported with the reason; the others 
 
 import asyncio
 import logging
+import os
 import re
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -95,6 +97,7 @@ class ModelRepository:
         self._metrics = metrics
         self._served: dict[tuple[str, int | None], ServedModel] = {}
         self.versions: dict[str, list[Version]] = {}  # by name, lowest version first
+        self.draining = False  # told to stop: still serving, no longer ready
 
     async def __aenter__(self) -> Self:
         """Open every model. Raises StartupError when there is no folder or nothing in it."""
@@ -105,7 +108,7 @@ class ModelRepository:
                 f"got none in {self._settings.models_dir}"
             )
         for folder in folders:
-            self.versions[folder.name] = self._open_versions(folder)
+            self.versions[_printable(folder.name)] = self._open_versions(folder)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -153,21 +156,22 @@ class ModelRepository:
         if any(each.version == version for each in self.versions[name]):
             return Unavailable(f"model {name}: version {version} could not be opened")
         known = ", ".join(str(each.version) for each in self.versions[name] if each.version)
-        return NotFound(f"model {name}: version: expected one of {known or 'none'}; got {version}")
+        got = _shown(str(version)) if version > 10**9 else version
+        return NotFound(f"model {name}: version: expected one of {known or 'none'}; got {got}")
 
     def _open_versions(self, folder: Path) -> list[Version]:
-        name = folder.name
+        name = _printable(folder.name)
         if not _NAME.fullmatch(name):
             reason = f"{name!r}: expected a name of letters, digits, . _ -"
             return [self._failed(name, None, reason)]
         try:
-            numbers = sorted(
-                int(each.name)
-                for each in folder.iterdir()
-                if _VERSION.fullmatch(each.name) and each.is_dir()
-            )
+            folders = [each.name for each in folder.iterdir() if each.is_dir()]
         except OSError as error:
             return [self._failed(name, None, f"{name}: cannot be read: {error.strerror}")]
+        numbers = sorted(int(each) for each in folders if _VERSION.fullmatch(each))
+        for each in folders:
+            if not _VERSION.fullmatch(each) and not each.startswith("."):
+                logger.warning("model %s: %r is no version: not a whole number from 1", name, each)
         if not numbers:
             reason = f"{name}: expected a version folder such as {name}/1/{MODEL_FILE}, got none"
             return [self._failed(name, None, reason)]
@@ -179,7 +183,7 @@ class ModelRepository:
             _check_readable(path)
             served = self._open(name, number, path)
         except ModelError as error:
-            return self._failed(name, number, f"{name}/{number}: {error}")
+            return self._failed(name, number, f"{name}/{number}: {error}", error.__cause__)
         self._served[name, number] = served
         self._served[name, None] = served  # ends as the highest: they come in order
         return Version(version=number, state="ready", served=served)
@@ -210,8 +214,10 @@ class ModelRepository:
         )
         return ServedModel(name, number, model, metrics, settings)
 
-    def _failed(self, name: str, number: int | None, reason: str) -> Version:
-        logger.error("model %s", reason)
+    def _failed(
+        self, name: str, number: int | None, reason: str, cause: BaseException | None = None
+    ) -> Version:
+        logger.error("model %s%s", reason, f" ({cause})" if cause else "")
         self._metrics.add_failed(name, "" if number is None else str(number))
         return Version(version=number, state="failed", reason=reason)
 
@@ -228,10 +234,17 @@ def _folders(models_dir: Path) -> list[Path]:
 
 def _check_readable(path: Path) -> None:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+            raise ModelError(f"{path.name}: cannot be read: not a file")
         with path.open("rb"):
             pass
     except OSError as error:
-        raise ModelError(f"{path.name}: cannot be read: {error.strerror}") from error
+        raise ModelError(f"{path.name}: cannot be read: {error.strerror}") from None
+
+
+def _printable(name: str) -> str:
+    """Escape the bytes of a folder's name that are not UTF-8: it is shown in JSON."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _shown(text: str) -> str:

@@ -1,33 +1,41 @@
-"""Processes: take the port, run one worker or several, stop without losing a request.
+"""Processes: take the port, run one worker or several, stop them without losing a request.
 
 The parent of several workers only waits for signals. It imports nothing heavy before it forks,
-so that a replaced worker starts as the first one did.
+so that a worker that replaces another starts as the first one did.
 """
 
-import asyncio
 import contextlib
-import gc
 import logging
 import logging.config
 import os
+import select
 import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from time import monotonic
 
 import msgspec
+from msgspec import Struct
 
 from service.errors import StartupError
 from service.settings import Settings
 
 logger = logging.getLogger("torchlit.server")
 
-BACKLOG = 2048  # connections the kernel holds until they are accepted
-GRACE_S = 5  # beyond the request timeout, for requests that were accepted before SIGTERM
+STOPPING = {signal.SIGTERM, signal.SIGINT}
+SIGNALS = {*STOPPING, signal.SIGCHLD}
 CANNOT_START, FAILED = 1, 70  # exit statuses of a worker; the first said why
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+HASTY_S = 1.0  # a worker that died younger than this is replaced only after as long
+
+
+class Worker(Struct, frozen=True):
+    """A forked process: which of the workers it is, and since when (monotonic seconds)."""
+
+    number: int
+    since: float
 
 
 def configure_logging() -> None:
@@ -44,6 +52,25 @@ def configure_logging() -> None:
     )
 
 
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises StartupError when that cannot begin."""
+    configure_logging()
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until there is somebody to handle them
+    with bind(settings) as listener:
+        host, port = listener.getsockname()[:2]
+        where = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        if settings.workers == 1:
+            from service import worker  # here, as the parent of several needs none of it
+
+            worker.run(settings, listener, where, 0, None)
+            return
+        with tempfile.TemporaryDirectory(prefix="torchlit-") as folder:
+            metrics_dir = settings.metrics_dir or Path(folder)
+            clear(metrics_dir)
+            settings = msgspec.structs.replace(settings, metrics_dir=metrics_dir)
+            supervise(settings, listener, where)
+
+
 def bind(settings: Settings) -> socket.socket:
     """Take the port before anything is loaded. Raises StartupError when it is in use."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -51,7 +78,7 @@ def bind(settings: Settings) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
-        listener.listen(BACKLOG)
+        listener.listen()
     except OSError as error:
         listener.close()
         raise StartupError(
@@ -62,114 +89,72 @@ def bind(settings: Settings) -> socket.socket:
     return listener
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises StartupError when that cannot begin."""
-    configure_logging()
-    with bind(settings) as listener:
-        host, port = listener.getsockname()[:2]
-        where = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        if settings.workers == 1:
-            run_worker(settings, listener, where)
-        else:
-            with tempfile.TemporaryDirectory(prefix="torchlit-metrics-") as folder:
-                if settings.metrics_dir is None:
-                    settings = msgspec.structs.replace(settings, metrics_dir=Path(folder))
-                supervise(settings, listener, where)
+def clear(metrics_dir: Path) -> None:
+    """Make the folder of shared cells and remove what an earlier run left there.
 
-
-def run_worker(
-    settings: Settings, listener: socket.socket, where: str, number: int = 0, parent: int = -1
-) -> None:
-    """Run a worker in this process until it is told to stop, or its `parent` pipe closes."""
-    import uvloop  # here, as the parent of several workers needs none of this
-
-    uvloop.run(_run_worker(settings, listener, where, number, parent))
-
-
-async def _run_worker(
-    settings: Settings, listener: socket.socket, where: str, number: int, parent: int
-) -> None:
-    import uvicorn
-
-    from service.app import create_app
-
-    app = create_app(settings, worker=number)
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",  # entered below, so that a failure to start is an exception
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        backlog=BACKLOG,
-        timeout_graceful_shutdown=int(settings.request_timeout_s) + GRACE_S,
-    )
-    server = uvicorn.Server(config)
-    for each in STOPPING:  # uvicorn raises what it was sent once more, after the last answer
-        signal.signal(each, server.handle_exit)
-    if parent >= 0:  # readable when its other end closes: the parent is gone
-        loop = asyncio.get_running_loop()
-        loop.add_reader(parent, lambda: server.handle_exit(signal.SIGTERM, None))
+    Raises StartupError when it cannot be written.
+    """
     try:
-        async with app.lifespan():
-            gc.collect()
-            gc.freeze()  # what is loaded stays; collecting it again took p99 from 4 ms to 15
-            gc.set_threshold(50_000, 20, 100)
-            logger.info("worker %d (process %d) serves %s", number, os.getpid(), where)
-            await server.serve(sockets=[listener])
-    except BaseExceptionGroup as group:  # litestar opens its lifespan in a task group
-        if isinstance(group.exceptions[0], StartupError):
-            raise group.exceptions[0] from None
-        raise
-    logger.info("worker %d (process %d) has answered all and stops", number, os.getpid())
+        metrics_dir.mkdir(parents=True, exist_ok=True)
+        for path in metrics_dir.glob("*.cells"):
+            path.unlink()
+        tempfile.TemporaryFile(dir=metrics_dir).close()
+    except OSError as error:
+        raise StartupError(
+            f"TORCHLIT_METRICS_DIR: {metrics_dir}: cannot be written: {error.strerror}"
+        ) from error
 
 
 def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
     """Fork the workers, replace those that die, stop them when told to.
 
-    Raises StartupError when a worker cannot start: the others could not either.
+    Raises StartupError when one ends before any has served: no other would do better.
+    SIGNALS are blocked when this is called.
     """
-    handled = {*STOPPING, signal.SIGCHLD}
-    signal.pthread_sigmask(signal.SIG_BLOCK, handled)
-    parent, held = os.pipe()  # workers notice when `held` closes, however this process ends
-    workers: dict[int, int] = {}  # process id -> number
+    alive, held = os.pipe()  # the workers notice when `held` closes, however this process ends
+    told, serving = os.pipe()  # the workers write a byte when they serve
+    workers: dict[int, Worker] = {}  # by process id
 
     def start(number: int) -> None:
         pid = os.fork()
         if pid == 0:
             os.close(held)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
-            os._exit(_worker_status(settings, listener, where, number, parent))
-        workers[pid] = number
+            os._exit(_worker_status(settings, listener, where, number, alive, serving))
+        workers[pid] = Worker(number, monotonic())
 
     for number in range(settings.workers):
         start(number)
     failed = stopping = False
     while workers:
-        received = signal.sigwait(handled)
-        ended = _reap(workers)
-        failed = failed or CANNOT_START in ended.values()
+        received = signal.sigwait(SIGNALS)
+        ended = {pid: (workers.pop(pid), status) for pid, status in _reap(workers).items()}
+        if ended and not stopping:
+            failed = not _readable(told)
         if not stopping and (failed or received in STOPPING):
             stopping = True
+            listener.close()  # when the last worker closes its own, the port is free
             _tell(workers, signal.SIGTERM)
-        for pid, status in ended.items():
-            number = workers.pop(pid)
-            if not stopping:
-                logger.error("worker %d (process %d) ended with %d", number, pid, status)
-                start(number)
+        for pid, (worker, status) in ended.items():
+            if stopping:
+                continue
+            logger.error("worker %d (process %d) ended with %d", worker.number, pid, status)
+            if monotonic() - worker.since < HASTY_S and _told_to_stop_within(HASTY_S):
+                os.kill(os.getpid(), signal.SIGTERM)  # for the next turn of this loop
+            start(worker.number)
     if failed:
         raise StartupError("a worker could not start")
 
 
 def _worker_status(
-    settings: Settings, listener: socket.socket, where: str, number: int, parent: int
+    settings: Settings, listener: socket.socket, where: str, number: int, alive: int, serving: int
 ) -> int:
     """Run a worker in a forked process; return its exit status."""
     try:
-        run_worker(settings, listener, where, number, parent)
+        from service import worker
+
+        worker.run(settings, listener, where, number, worker.Parent(alive, serving))
     except StartupError as error:
-        print(f"torchlit: worker {number}: {error}", file=sys.stderr)
+        print(f"torchlit: worker {number}: {error}", file=sys.stderr, flush=True)
         return CANNOT_START
     except BaseException:
         logger.exception("worker %d: this is a bug", number)
@@ -181,8 +166,18 @@ def _reap(workers: Iterable[int]) -> dict[int, int]:
     """Return the exit status of each worker that ended, by process id, without waiting."""
     statuses = {pid: os.waitpid(pid, os.WNOHANG) for pid in workers}
     return {
-        pid: os.waitstatus_to_exitcode(status) for pid, (done, status) in statuses.items() if done
+        pid: os.waitstatus_to_exitcode(status) for pid, (ended, status) in statuses.items() if ended
     }
+
+
+def _readable(pipe: int) -> bool:
+    """Say whether something was ever written to `pipe`; it stays there."""
+    readable, _, _ = select.select([pipe], [], [], 0)
+    return bool(readable)
+
+
+def _told_to_stop_within(seconds: float) -> bool:
+    return signal.sigtimedwait(STOPPING, seconds) is not None
 
 
 def _tell(workers: Iterable[int], number: signal.Signals) -> None:

@@ -17,7 +17,7 @@ OF_TRAINING = {"TORCHLIT_DATA_DIR"}  # read by `python -m training`, known here
 class Settings(Struct, frozen=True, kw_only=True):
     """What the service is told from outside; `TORCHLIT_PORT` is the field `port`, and so on."""
 
-    host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
+    host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 takes a free one")] = 8000
     models_dir: Annotated[Path, Meta(description="folder of `<name>/<version>/model.onnx`")] = Path(
         "models"
@@ -27,7 +27,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(description="`cuda` refuses to start without a GPU, `auto` falls back to the CPU"),
     ] = "auto"
     workers: Annotated[int, Meta(ge=1, le=256, description="processes that share the port")] = 1
-    max_batch_size: Annotated[int, Meta(ge=1, description="most rows run together")] = 64
+    max_batch_size: Annotated[int, Meta(ge=1, le=65_536, description="most rows run together")] = 64
     max_queue_delay_ms: Annotated[
         float, Meta(ge=0, le=60_000, description="how long a batch waits for more rows")
     ] = 0.0
@@ -39,6 +39,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         float, Meta(gt=0, le=3600, description="how long a request may wait; beyond it 504")
     ] = 10.0
     max_body_bytes: Annotated[int, Meta(ge=1, description="largest request body")] = 16_777_216
+    drain_s: Annotated[
+        float,
+        Meta(ge=0, le=3600, description="after SIGTERM: how long it still serves, not ready"),
+    ] = 1.0
     metrics_dir: Annotated[
         Path | None,
         Meta(description="where several workers share counters; a temporary folder if unset"),
@@ -92,7 +96,7 @@ def _expected(annotation: Any) -> str:
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(get_args(kind))
     if kind not in (int, float):
-        return "a text" if kind is str else "the path of a folder"
+        return "an address" if kind is str else "the path of a folder"
     number = "a whole number" if kind is int else "a number"
     low = f"above {meta.gt}" if meta.gt is not None else f"from {meta.ge}"
     return f"{number} {low}" + ("" if meta.le is None else f" to {meta.le}")

@@ -69,7 +69,7 @@ def running(**settings: object) -> Iterator[Process]:
     process = Process(
         subprocess.Popen(
             [sys.executable, "-m", "service"],
-            env=environment(port=0, **settings),
+            env=environment(**({"port": 0, "drain_s": 0.2} | settings)),
             stderr=subprocess.PIPE,
             text=True,
         )

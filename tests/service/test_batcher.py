@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from service.batcher import Batcher, Outputs
-from service.errors import DeadlineExceeded, QueueFull, Unavailable
-from service.metrics import OUTCOMES, REASONS, Blocks, ModelMetrics
+from service.errors import DeadlineExceeded, QueueFull, RequestError, Unavailable
+from service.metrics import OUTCOMES, REASONS, UNMATCHED_OUTCOMES, Blocks, ModelMetrics
 
 pytestmark = pytest.mark.anyio
 
@@ -294,5 +294,51 @@ async def test_the_queue_gauge_counts_the_rows_that_wait(thread: Any) -> None:
     assert metrics._queue_rows[0] == 0
 
 
-def test_every_outcome_and_reason_has_a_counter() -> None:
-    assert set(REASONS) <= set(OUTCOMES)
+async def test_a_refusal_looks_through_the_queue_only_after_somebody_left(thread: Any) -> None:
+    gate = Gate()
+    batcher, metrics = make(gate, executor=thread, max_queue_rows=4)
+    first = asyncio.create_task(batcher.submit(rows(1), 10))
+    await until_entered(gate)
+    left = asyncio.create_task(batcher.submit(rows(2, 3), 10))
+    stays = asyncio.create_task(batcher.submit(rows(4, 5), 10))
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFull, match="at most 4 rows may wait, 2 do"):
+        await batcher.submit(rows(6, 7, 8), 10)
+    assert metrics._queue_rows[0] == 2
+    gate.leave.release(2)
+    await asyncio.gather(first, stays)
+
+
+async def test_times_are_measured_of_queue_and_computation(thread: Any) -> None:
+    gate = Gate()
+    batcher, metrics = make(gate, executor=thread)
+    first = asyncio.create_task(batcher.submit(rows(1), 10))
+    await until_entered(gate)
+    second = asyncio.create_task(batcher.submit(rows(2), 10))
+    await asyncio.sleep(0.05)
+    gate.leave.release(2)
+    await asyncio.gather(first, second)
+    assert sum(metrics.compute_seconds._cells[:-1]) == 2
+    assert sum(metrics.queue_seconds._cells[:-1]) == 2
+    assert metrics.compute_seconds._cells[-1] >= 0.05  # the first batch was held in the gate
+    assert metrics.queue_seconds._cells[-1] >= 0.05  # the second waited as long
+
+
+async def test_rows_that_do_not_fit_together_fail_alone() -> None:
+    batcher, _ = make(Doubler())
+    odd = np.zeros((1, 2), np.float32)
+    answers = await asyncio.gather(batcher.submit(rows(1), 10), batcher.submit(odd, 10))
+    assert answers[0][0].tolist() == [[2]]
+
+
+def leaves(kind: type[Exception]) -> list[Any]:
+    return [kind, *(leaf for each in kind.__subclasses__() for leaf in leaves(each))]
+
+
+def test_every_error_has_a_counter() -> None:
+    outcomes = {each.outcome for each in leaves(RequestError)}
+    assert outcomes <= set(OUTCOMES)
+    queued = {QueueFull.outcome, DeadlineExceeded.outcome}
+    assert outcomes - queued <= set(UNMATCHED_OUTCOMES)

@@ -117,6 +117,28 @@ BAD: list[tuple[str, str, bytes, int, str]] = [
     ("bool", "/predict", body("toy", [[1, 2, 3, True]]), 400, "a number, got true"),
     ("NaN", "/predict", body("toy", [[1, 2, 3, float("nan")]]), 400, "instances[0].d"),
     ("1e39", "/predict", body("toy", [[1, 2, 3, 1e39]]), 400, "instances[0].d: expected a finite"),
+    (
+        "surrogate value",
+        "/predict",
+        b'{"model":"toy","instances":["\\ud800"]}',
+        400,
+        "instances[0]",
+    ),
+    (
+        "surrogate number",
+        "/predict",
+        b'{"model":"toy","instances":[["\\ud800",1,1,1]]}',
+        400,
+        ".a:",
+    ),
+    ("surrogate field", "/predict", b'{"\\udc00":1}', 400, "unknown field"),
+    ("surrogate name", "/predict", b'{"model":"toy","instances":[{"\\ud800":1}]}', 400, "[0]"),
+    ("surrogate version", "/predict", b'{"model":"toy","version":"\\ud800"}', 400, "version"),
+    ("surrogate model", "/predict", b'{"model":"\\ud800"}', 404, "expected one of mean, toy"),
+    ("long path", "/predict" + "x" * 9000, b"{}", 404, "x: no such path"),
+    ("long version", "/predict", b'{"model":"toy","version":1' + b"0" * 4000 + b"}", 404, "..."),
+    ("long number", "/predict", b'{"model":"toy","version":1' + b"0" * 4900 + b"}", 400, "digits"),
+    ("fields galore", "/predict", b'{"a":1,' + b'"b":1,' * 500 + b'"c":1}', 400, "unknown field"),
     ("too many rows", "/predict", body("toy", [[1, 2, 3, 4]] * 11), 413, "at most 10 in one"),
     ("body too large", "/predict", b" " * 5001, 413, "body: expected at most 5000 bytes, got 5001"),
 ]
@@ -139,7 +161,48 @@ async def test_bad_input_gets_its_status_and_one_sentence(
     assert reply.status_code == status
     assert list(reply.json()) == ["error"]
     assert sentence in reply.json()["error"]
+    assert len(reply.content) < 300
     assert caplog.records == []  # a caller's mistake is no event of ours
+
+
+async def test_bad_input_is_counted_by_outcome(models_dir: Path) -> None:
+    settings = Settings(models_dir=models_dir, max_body_bytes=5000, max_request_rows=10)
+    async with serving(settings) as client:
+        for _, path, content, _, _ in BAD:
+            await post(client, content, path)
+        text = (await client.get("/metrics")).text
+    counts = [
+        float(line.rsplit(" ", 1)[1])
+        for line in text.splitlines()
+        if line.startswith(("torchlit_requests_total", "torchlit_unmatched_requests_total"))
+    ]
+    assert sum(counts) == len(BAD)
+
+
+async def test_while_it_drains_it_serves_and_sends_its_clients_elsewhere(models_dir: Path) -> None:
+    async with serving(Settings(models_dir=models_dir)) as client:
+        models = client._transport.app.state.models
+        models.draining = True
+        reply = await post(client, body("toy", [[1, 2, 3, 4]]))
+        ready = await client.get("/health/ready")
+        live = await client.get("/health/live")
+    assert (reply.status_code, reply.headers["connection"]) == (200, "close")
+    assert (ready.status_code, ready.json()["status"]) == (503, "draining")
+    assert live.status_code == 200
+
+
+async def test_the_fast_way_is_the_one_that_is_taken(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> None:
+        raise AssertionError("the slow way was taken")
+
+    monkeypatch.setattr("service.inputs.slow_rows", forbidden)
+    monkeypatch.setattr("service.inputs._parse_slowly", forbidden)
+    rows = [[1, 2, 3, 4], {"a": 1, "b": 2, "c": 3, "d": 4}]
+    for _ in range(3):
+        answered = await asyncio.gather(*(post(client, body("toy", [row])) for row in rows))
+        assert [reply.status_code for reply in answered] == [200, 200]
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD"])

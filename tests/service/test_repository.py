@@ -2,11 +2,12 @@ import asyncio
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from onnx import helper, numpy_helper
-from toys import save_graph, save_toy, tensor, toy_answer, toy_card
+from toys import save_graph, save_toy, serving, tensor, toy_answer, toy_card
 
 from service.errors import NotFound, StartupError, Unavailable
 from service.metrics import Blocks, Metrics
@@ -93,10 +94,42 @@ async def test_a_file_that_leads_nowhere_is_reported(models_dir: Path) -> None:
     assert reason == "toy/1: model.onnx: cannot be read: Too many levels of symbolic links"
 
 
-async def test_a_folder_where_the_file_should_be_is_reported(models_dir: Path) -> None:
-    (models_dir / "odd/1/model.onnx").mkdir(parents=True)
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+async def test_what_is_no_file_is_reported(models_dir: Path, make: Any) -> None:
+    (models_dir / "odd/1").mkdir(parents=True)
+    make(models_dir / "odd/1/model.onnx")
     async with repository(models_dir) as models:
-        assert models.not_ready() == {"odd": "odd/1: model.onnx: cannot be read: Is a directory"}
+        assert models.not_ready() == {"odd": "odd/1: model.onnx: cannot be read: not a file"}
+
+
+async def test_a_name_that_is_not_utf8_is_reported_and_can_be_shown(models_dir: Path) -> None:
+    os.mkdir(os.fsencode(models_dir) + b"/b\xffd")
+    async with serving(Settings(models_dir=models_dir)) as client:
+        ready = await client.get("/health/ready")
+        assert (await client.get("/models")).status_code == 200
+        assert (await client.get("/metrics")).status_code == 200
+        assert (await client.post("/predict/none", content=b"{}")).status_code == 404
+    assert ready.status_code == 503
+    assert "b\\xffd" in ready.json()["models"]
+
+
+async def test_a_folder_that_is_no_version_is_told_in_the_log(
+    models_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (models_dir / "toy/01").mkdir()
+    async with repository(models_dir) as models:
+        assert models.get("toy").version == 1
+    assert "model toy: '01' is no version: not a whole number from 1" in caplog.text
+
+
+async def test_the_reason_of_onnx_runtime_is_in_the_log_only(
+    models_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (models_dir / "toy/1/model.onnx").write_bytes(b"not protobuf")
+    async with repository(models_dir) as models:
+        (reason,) = models.not_ready().values()
+    assert reason == "toy/1: model.onnx: not a model that ONNX Runtime can open"
+    assert "rotobuf" in caplog.text
 
 
 async def test_hidden_folders_and_files_are_not_models(models_dir: Path) -> None:

@@ -82,11 +82,28 @@ def test_a_misspelt_setting_stops_the_start_and_names_the_nearest() -> None:
     )
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_no_models_folder_stops_the_start(tmp_path: Path, workers: int) -> None:
-    line = start_fails(models_dir=tmp_path / "absent", workers=workers, port=0)
-    assert line.startswith("torchlit: ")
-    assert "absent: expected a folder of models" in line or line.endswith("could not start")
+def test_no_models_folder_stops_the_start(tmp_path: Path) -> None:
+    line = start_fails(models_dir=tmp_path / "absent", port=0)
+    assert "absent: expected a folder of models, got: No such file or directory" in line
+    assert start_fails(models_dir=tmp_path / "absent", workers=2, port=0) == (
+        "torchlit: a worker could not start"  # which said itself why
+    )
+
+
+def test_a_metrics_folder_that_cannot_be_written_stops_the_start(
+    models_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    line = start_fails(models_dir=models_dir, workers=2, port=0, metrics_dir=tmp_path / "file/x")
+    assert line.startswith(f"torchlit: TORCHLIT_METRICS_DIR: {tmp_path}/file/x: cannot be written")
+
+
+def test_cells_of_an_earlier_run_are_not_added(models_dir: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        with running(models_dir=models_dir, workers=2, metrics_dir=tmp_path / "cells") as service:
+            httpx.post(f"{service.url}/predict", content=body("toy", [[1, 2, 3, 4]]))
+            metrics = httpx.get(f"{service.url}/metrics").text
+    assert counted(metrics, 'torchlit_requests_total{model="toy",outcome="ok"') == 1
 
 
 def test_cuda_without_a_gpu_stops_the_start(models_dir: Path) -> None:
@@ -182,14 +199,79 @@ def test_several_workers_share_port_and_metrics_and_a_dead_one_is_replaced(
     assert "Traceback" not in "".join(service.log)
 
 
-def test_workers_do_not_outlive_a_parent_that_was_killed(models_dir: Path) -> None:
+def test_a_replacement_that_cannot_start_leaves_the_others_alone(models_dir: Path) -> None:
     with running(models_dir=models_dir, workers=2) as service:
+        service.wait_for(r"(worker \d) .* serves")
+        models_dir.rename(models_dir.with_name("gone"))
+        pid = re.search(r"process (\d+)\) serves", "".join(service.log))
+        assert pid is not None
+        os.kill(int(pid[1]), signal.SIGKILL)
+        service.wait_for(r"(ended with 1)$")
+        reply = httpx.post(f"{service.url}/predict", content=body("toy", [[1, 2, 3, 4]]))
+        assert reply.status_code == 200
+        assert service.stop() == 0
+
+
+def test_workers_do_not_outlive_a_parent_that_was_killed(models_dir: Path) -> None:
+    with running(models_dir=models_dir, workers=2, drain_s=0) as service:
         service.wait_for(r"(worker \d) .* serves")
         service.process.kill()
         service.wait_for(r"(worker \d) .* stops")
         service.wait_for(r"(worker \d) .* stops")
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{service.url}/health/live")
+
+
+def test_a_signal_while_the_models_load_ends_it_with_0(models_dir: Path) -> None:
+    command = [sys.executable, "-m", "service"]
+    env = environment(port=0, models_dir=models_dir)
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    with process.stderr:
+        assert "ready on cpu" in process.stderr.readline()  # the first of two models
+        process.terminate()
+        assert "Traceback" not in process.stderr.read()
+    assert process.wait(timeout=20) == 0
+
+
+async def ask_until_sent_away(address: tuple[str, int]) -> tuple[int, bool]:
+    """Send requests on one connection until the reply says that it closes.
+
+    Returns how many were answered, and whether the last was sent and never answered.
+    """
+    content = body("toy", [[1, 2, 3, 4]])
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(content)
+    reader, writer = await asyncio.open_connection(*address)
+    answered = 0
+    while True:
+        writer.write(head + content)
+        try:
+            reply = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", reply)
+            assert length is not None
+            await reader.readexactly(int(length[1]))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return answered, True
+        answered += 1
+        if b"connection: close" in reply:
+            writer.close()
+            return answered, False
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_under_load_loses_no_request(models_dir: Path, workers: int) -> None:
+    async def load(service: Process) -> list[tuple[int, bool]]:
+        address = ("127.0.0.1", int(service.url.rsplit(":", 1)[1]))
+        clients = [asyncio.create_task(ask_until_sent_away(address)) for _ in range(64)]
+        await asyncio.sleep(0.3)
+        service.process.send_signal(signal.SIGTERM)
+        return await asyncio.gather(*clients)
+
+    with running(models_dir=models_dir, workers=workers) as service:
+        outcomes = asyncio.run(load(service))
+        assert service.process.wait(timeout=20) == 0
+    assert min(answered for answered, _ in outcomes) > 0
+    assert [lost for _, lost in outcomes] == [False] * 64
 
 
 def test_a_client_that_leaves_in_the_middle_is_no_event(models_dir: Path) -> None:

@@ -26,6 +26,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "TORCHLIT_REQUEST_TIMEOUT_S": "0.5",
             "TORCHLIT_MAX_BODY_BYTES": "1000",
             "TORCHLIT_METRICS_DIR": "/run/metrics",
+            "TORCHLIT_DRAIN_S": "2",
             "TORCHLIT_DATA_DIR": "training reads this one",
         }
     )
@@ -42,6 +43,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "request_timeout_s": 0.5,
         "max_body_bytes": 1000,
         "metrics_dir": Path("/run/metrics"),
+        "drain_s": 2.0,
     }
 
 
@@ -54,6 +56,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("TORCHLIT_PORT", "http", "expected a whole number from 0 to 65535, got 'http'"),
         ("TORCHLIT_PORT", "65536", "expected a whole number from 0 to 65535, got '65536'"),
         ("TORCHLIT_PORT", "", "expected a whole number from 0 to 65535, got ''"),
+        ("TORCHLIT_HOST", "", "expected an address, got ''"),
         ("TORCHLIT_DEVICE", "gpu", "expected one of auto, cpu, cuda, got 'gpu'"),
         ("TORCHLIT_MODELS_DIR", "", "expected the path of a folder, got ''"),
         ("TORCHLIT_WORKERS", "0", "expected a whole number from 1 to 256, got '0'"),
