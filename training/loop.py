@@ -81,7 +81,6 @@ def fit(
             total += step_loss.item() * len(batch)
         losses.append(total / len(order))
         progress.set_postfix(loss=f"{losses[-1]:.4f}")
-    network.eval()
     return losses
 
 

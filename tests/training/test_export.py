@@ -194,6 +194,19 @@ def test_floor_itself_is_good_enough(
     check_floor(with_metric(changed(classifier, floor=floor), metric, value))
 
 
+def test_network_that_changes_in_the_export_is_not_saved(
+    classifier: Candidate, tmp_path: Path
+) -> None:
+    class Changing(nn.Module):
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            answers: torch.Tensor = classifier.network(rows)
+            return answers.flip(1) if torch.compiler.is_exporting() else answers
+
+    with pytest.raises(Disagreement, match="differ by"):
+        export(changed(classifier, network=Changing()), tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+
+
 def test_file_of_another_network_is_refused(classifier: Candidate, model: bytes) -> None:
     prove(model, classifier.network, classifier.card, classifier.rows)
     other = nn.Sequential(classifier.network, nn.Hardtanh(0.001, 0.9))

@@ -42,12 +42,10 @@ def test_split_is_of_median_difficulty_for_linear_regression(real_data: Path) ->
 
 
 def test_typical_houses_are_the_median_of_each_column() -> None:
-    prices = torch.arange(1.0, 9.0)[:, None]  # 1 to 8
-    houses = housing.typical_houses(
-        Rows(inputs=torch.cat([prices * 2, -prices], 1), targets=prices)
-    )
-    assert {name: row.tolist() for name, row in houses.items()} == {
-        "median house": [9, -4.5],
-        "median of the cheapest quarter": [3, -1.5],  # of 1 and 2
-        "median of the dearest quarter": [15, -7.5],  # of 7 and 8
+    prices = torch.arange(1.0, 10.0)[:, None]  # 1 to 9: the quartiles are 3 and 7
+    rows = Rows(inputs=torch.cat([prices * 2, -prices], dim=1), targets=prices)
+    assert {name: row.tolist() for name, row in housing.typical_houses(rows).items()} == {
+        "median house": [10, -5],
+        "median of the cheapest quarter": [4, -2],  # of 1, 2 and 3
+        "median of the dearest quarter": [16, -8],  # of 7, 8 and 9
     }

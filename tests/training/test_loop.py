@@ -37,7 +37,6 @@ def test_fit_learns_what_is_to_be_learnt(clouds: Rows, toy_parameters: Hyperpara
     assert len(losses) == toy_parameters.epochs
     assert losses[-1] < losses[0] / 5
     assert evaluate(network, clouds)["accuracy"] > 0.95
-    assert not network.training
 
 
 def test_equal_seeds_give_equal_weights_bit_by_bit(
