@@ -59,6 +59,15 @@ class Target(Struct, frozen=True, kw_only=True, omit_defaults=True):
     description: str
 
 
+class Interval(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """That each value comes with a lower and an upper bound, the ONNX output `interval`.
+
+    `coverage` is the share of true values, 0 to 1, meant to lie between the two.
+    """
+
+    coverage: float
+
+
 class Dataset(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where the training rows come from. `sha256` is the digest of their content, in hex."""
 
@@ -72,12 +81,14 @@ class Dataset(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Example(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An input, flat and in raw units, and the answer PyTorch gave for it.
 
+    `interval` has the lower and upper bound of each target, one after the other.
     Derived from the training rows (a mean, a median), never one of them.
     """
 
     name: str
     input: list[float]
     output: list[float]
+    interval: list[float] = []
 
 
 class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -94,6 +105,7 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
     image: Image | None = None
     labels: list[str] = []
     targets: list[Target] = []
+    interval: Interval | None = None
     metrics: dict[str, float]
     dataset: Dataset
     training: dict[str, str | int | float | bool | list[int]]
@@ -135,6 +147,8 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise InvalidCard(f"{METADATA_KEY}: expected labels and no targets: classification")
         if self.task == "regression" and (not self.targets or self.labels):
             raise InvalidCard(f"{METADATA_KEY}: expected targets and no labels: regression")
+        if self.interval is not None:
+            self._check_interval(self.interval)
         for field, names in (
             ("features", [feature.name for feature in self.features]),
             ("labels", self.labels),
@@ -147,10 +161,20 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
         for example in self.examples:
             self._check_example(example)
 
+    def _check_interval(self, interval: Interval) -> None:
+        if self.task != "regression":
+            raise InvalidCard(f"{METADATA_KEY}: expected an interval only of a regression")
+        if not 0 < interval.coverage < 1:
+            raise InvalidCard(
+                f"{METADATA_KEY}: interval: expected a coverage between 0 and 1, "
+                f"got {interval.coverage}"
+            )
+
     def _check_example(self, example: Example) -> None:
         for field, numbers, size in (
             ("input", example.input, self.input_size),
             ("output", example.output, self.output_size),
+            ("interval", example.interval, 2 * self.output_size if self.interval else 0),
         ):
             where = f"{METADATA_KEY}: example {example.name!r}: {field}"
             if len(numbers) != size:

@@ -122,12 +122,13 @@ class Model:
         for example in self.card.examples:
             rows = np.array([example.input], dtype=self.input.dtype)
             try:
-                answer = self.run(rows)[0][0]
+                answer = np.concatenate([output.ravel() for output in self.run(rows)])
             except InferenceFailed as error:
                 raise SelfTestFailed(f"example {example.name!r}: {error}") from error
-            if not np.allclose(answer, example.output, rtol=relative, atol=absolute):
+            expected = example.output + example.interval
+            if not np.allclose(answer, expected, rtol=relative, atol=absolute):
                 raise SelfTestFailed(
-                    f"example {example.name!r}: expected {_short(example.output)} as PyTorch "
+                    f"example {example.name!r}: expected {_short(expected)} as PyTorch "
                     f"answered, got {_short(answer.tolist())}"
                 )
 
@@ -166,12 +167,10 @@ class Model:
                 f"input {self.input.name}: expected {card.input_size} numbers a row as the card "
                 f"says, got shape {self.input.shape}"
             )
-        output = self.outputs[0]
-        if output.shape != (card.output_size,):
-            raise ModelError(
-                f"output {output.name}: expected {card.output_size} numbers a row as the card "
-                f"says, got shape {output.shape}"
-            )
+        expected = [(card.output_size,)] + ([(card.output_size, 2)] if card.interval else [])
+        if [output.shape for output in self.outputs] != expected:
+            got = ", ".join(f"{output.name} {output.shape}" for output in self.outputs)
+            raise ModelError(f"expected outputs of shapes {expected} as the card says, got {got}")
 
 
 def available_cpus() -> int:

@@ -8,7 +8,7 @@ each feature's unit and training range, and examples that the service answers as
 from collections.abc import Iterable
 from typing import Any
 
-from service.card import Card
+from service.card import Card, Target
 from service.repository import ModelRepository, ServedModel
 from service.settings import Settings
 
@@ -220,14 +220,21 @@ def _prediction(served: ServedModel) -> Json:
                 "probabilities": _object(dict.fromkeys(card.labels, share)),
             }
         )
-    if len(card.targets) == 1:
-        return _object({"value": _target(card, 0)})
-    return _object({each.name: _target(card, index) for index, each in enumerate(card.targets)})
+    answers = {each.name: _answer(card, each) for each in card.targets}
+    if len(answers) == 1:
+        return answers[card.targets[0].name]
+    if card.interval:
+        return _object(answers)
+    return _object({name: answer["properties"]["value"] for name, answer in answers.items()})
 
 
-def _target(card: Card, index: int) -> Json:
-    target = card.targets[index]
-    return {"type": "number", "description": f"{target.description} ({target.unit})"}
+def _answer(card: Card, target: Target) -> Json:
+    described = {"type": "number", "description": f"{target.description} ({target.unit})"}
+    if card.interval is None:
+        return _object({"value": described})
+    share = f"{card.interval.coverage:.0%} of the true values lie between lower and upper"
+    bound = {"type": "number", "description": share}
+    return _object({"value": described, "lower": bound, "upper": bound})
 
 
 def _first(served: list[ServedModel]) -> list[tuple[ServedModel, Json]]:

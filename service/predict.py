@@ -143,6 +143,9 @@ def predictions(served: ServedModel, outputs: Outputs) -> list[dict[str, Any]]:
     rows = outputs[0].tolist()
     if card.labels:
         return [_classified(card.labels, row) for row in rows]
+    if card.interval:
+        bounds = outputs[1].tolist()
+        return [_valued(card, *answer) for answer in zip(rows, bounds, strict=True)]
     return [_valued(card, row) for row in rows]
 
 
@@ -155,10 +158,17 @@ def _classified(labels: list[str], probabilities: list[float]) -> dict[str, Any]
     }
 
 
-def _valued(card: Card, values: list[float]) -> dict[str, Any]:
-    if len(values) == 1:
-        return {"value": values[0]}
-    return {target.name: value for target, value in zip(card.targets, values, strict=True)}
+def _valued(
+    card: Card, values: list[float], bounds: list[list[float]] | None = None
+) -> dict[str, Any]:
+    """Return {"value"}, with "lower" and "upper" if bounded; by target if several."""
+    answers: list[dict[str, float]] = [{"value": value} for value in values]
+    for answer, (lower, upper) in zip(answers, bounds or (), strict=bool(bounds)):
+        answer |= {"lower": lower, "upper": upper}
+    if len(answers) == 1:
+        return answers[0]
+    names = [target.name for target in card.targets]
+    return dict(zip(names, answers if bounds else values, strict=True))
 
 
 def refuse(error: RequestError) -> tuple[int, str, Headers, bytes]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from service.app import create_app
-from service.card import METADATA_KEY, Card, Dataset, Example, Feature, Image, Target
+from service.card import METADATA_KEY, Card, Dataset, Example, Feature, Image, Interval, Target
 from service.settings import Settings
 
 DATASET = Dataset(name="toy", source="made up", sha256="0" * 64, licence="MIT")
@@ -94,6 +94,49 @@ def save_toy(folder: Path, version: int = 1, *, card: Card | None = None, scale:
         [tensor("input", ["batch", 4])],
         [tensor("probabilities", ["batch", 3])],
         [numpy_helper.from_array(WEIGHTS * np.float32(scale), "weights")],
+        card,
+    )
+    return path
+
+
+def save_bounded(folder: Path, targets: int = 1) -> Path:
+    """Write `folder`/bounded: `targets` values 2 x, each with an interval 2 x - 1 to 2 x + 1."""
+    names = [f"twice_{number}" for number in range(targets)]
+    input, output = [3.0] * targets, [6.0] * targets
+    card = toy_card(
+        task="regression",
+        features=[
+            Feature(
+                name=f"x_{number}",
+                unit="cm",
+                description="x",
+                default=5,
+                minimum=0,
+                maximum=10,
+                mean=5,
+                std=1,
+            )
+            for number in range(targets)
+        ],
+        labels=[],
+        targets=[Target(name=name, unit="cm", description="twice x") for name in names],
+        interval=Interval(coverage=0.9),
+        examples=[Example(name="e", input=input, output=output, interval=[5.0, 7.0] * targets)],
+    )
+    path = folder / "bounded" / "1" / "model.onnx"
+    save_graph(
+        path,
+        [
+            helper.make_node("Add", ["input", "input"], ["value"]),
+            helper.make_node("Unsqueeze", ["value", "axes"], ["column"]),
+            helper.make_node("Add", ["column", "margins"], ["interval"]),
+        ],
+        [tensor("input", ["batch", targets])],
+        [tensor("value", ["batch", targets]), tensor("interval", ["batch", targets, 2])],
+        [
+            numpy_helper.from_array(np.array([2], np.int64), "axes"),
+            numpy_helper.from_array(np.array([-1, 1], np.float32), "margins"),
+        ],
         card,
     )
     return path

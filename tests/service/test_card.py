@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from toys import toy_card
 
-from service.card import Card, Example, Feature, Image, Target
+from service.card import Card, Example, Feature, Image, Interval, Target
 from service.errors import InvalidCard
 
 
@@ -34,6 +34,20 @@ TARGET = Target(name="t", unit="", description="")
         ({"labels": []}, "expected labels and no targets"),
         ({"targets": [TARGET]}, "expected labels and no targets"),
         ({"task": "regression"}, "expected targets and no labels"),
+        ({"interval": Interval(coverage=0.9)}, "expected an interval only of a regression"),
+        (
+            {
+                "task": "regression",
+                "labels": [],
+                "targets": [TARGET],
+                "interval": Interval(coverage=90),
+            },
+            "interval: expected a coverage between 0 and 1, got 90",
+        ),
+        (
+            {"examples": [Example(name="e", input=[1.0] * 4, output=[1.0] * 3, interval=[0.0])]},
+            "example 'e': interval: expected 0 numbers, got 1",
+        ),
         ({"labels": ["x", "x", "y"]}, "expected different names in labels"),
         ({"features": [FEATURE] * 4}, "expected different names in features"),
         ({"examples": []}, "expected at least one example"),

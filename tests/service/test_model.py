@@ -5,7 +5,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from toys import save_graph, save_mean, save_toy, tensor, toy_answer, toy_card
+from toys import save_bounded, save_graph, save_mean, save_toy, tensor, toy_answer, toy_card
 
 from service.card import Example
 from service.errors import InferenceFailed, InvalidCard, ModelError, SelfTestFailed, StartupError
@@ -38,6 +38,17 @@ def test_the_self_test_of_values_is_relative(tmp_path: Path) -> None:
     Model.open(save_mean(tmp_path)).self_test()
 
 
+def test_the_self_test_looks_at_the_interval_too(tmp_path: Path) -> None:
+    path = save_bounded(tmp_path)
+    Model.open(path).self_test()
+    model = onnx.load(path)
+    margins = next(each for each in model.graph.initializer if each.name == "margins")
+    margins.CopyFrom(numpy_helper.from_array(np.array([-1, 1.01], np.float32), "margins"))
+    onnx.save(model, path)
+    with pytest.raises(SelfTestFailed, match=r"expected \[6, 5, 7\] .* got \[6, 5, 7.01\]"):
+        Model.open(path).self_test()
+
+
 def test_a_model_without_card_is_tested_with_zeros(tmp_path: Path) -> None:
     Model.open(save_toy(tmp_path, card=None)).self_test()
 
@@ -53,7 +64,9 @@ def test_a_card_that_contradicts_the_graph_is_refused(tmp_path: Path) -> None:
         labels=["1", "2", "3", "4"],
         examples=[Example(name="e", input=[1.0] * 4, output=[1.0, 0.0, 0.0, 0.0])],
     )
-    with pytest.raises(ModelError, match=r"output probabilities: expected 4 .* got shape \(3,\)"):
+    with pytest.raises(
+        ModelError, match=r"expected outputs of shapes \[\(4,\)\] .* got probabilities \(3,\)"
+    ):
         Model.open(save_toy(tmp_path, card=more))
 
 

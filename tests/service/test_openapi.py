@@ -5,7 +5,7 @@ import httpx
 import jsonschema
 import pytest
 from openapi_spec_validator import validate
-from toys import save_toy, serving
+from toys import save_bounded, save_toy, serving
 
 from service.settings import Settings
 
@@ -69,6 +69,21 @@ async def test_a_model_without_card_is_in_the_document(tmp_path: Path) -> None:
         document = (await client.get("/schema/openapi.json")).json()
     validate(document)
     assert "/predict/toy" in document["paths"]
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+async def test_intervals_are_in_the_document(tmp_path: Path, targets: int) -> None:
+    save_bounded(tmp_path, targets)
+    async with serving(Settings(models_dir=tmp_path)) as client:
+        document = (await client.get("/schema/openapi.json")).json()
+        reply = await client.post("/predict/bounded", json={"instances": [[1] * targets]})
+    validate(document)
+    schema = document["components"]["schemas"]["bounded_reply"]
+    check(reply.json(), schema, document)
+    wrong = reply.json()
+    wrong["predictions"][0] = {"value": 1}
+    with pytest.raises(jsonschema.ValidationError):
+        check(wrong, schema, document)
 
 
 def check(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> None:

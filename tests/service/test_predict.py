@@ -8,7 +8,17 @@ import httpx
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from toys import body, save_graph, save_mean, save_toy, serving, tensor, toy_answer, toy_card
+from toys import (
+    body,
+    save_bounded,
+    save_graph,
+    save_mean,
+    save_toy,
+    serving,
+    tensor,
+    toy_answer,
+    toy_card,
+)
 
 from service.card import Example, Target
 from service.settings import Settings
@@ -74,6 +84,28 @@ async def test_several_targets_are_named(tmp_path: Path) -> None:
         reply = await post(client, body("toy", [[0, 0, 0, 0]]))
     assert reply.json()["predictions"] == [
         {name: pytest.approx(1 / 3) for name in ("low", "mid", "high")}
+    ]
+
+
+async def test_a_value_comes_with_its_interval(tmp_path: Path) -> None:
+    save_bounded(tmp_path)
+    async with serving(Settings(models_dir=tmp_path)) as client:
+        reply = await post(client, body("bounded", [[1], [2]]))
+    assert reply.json()["predictions"] == [
+        {"value": 2.0, "lower": 1.0, "upper": 3.0},
+        {"value": 4.0, "lower": 3.0, "upper": 5.0},
+    ]
+
+
+async def test_several_values_come_with_their_intervals(tmp_path: Path) -> None:
+    save_bounded(tmp_path, targets=2)
+    async with serving(Settings(models_dir=tmp_path)) as client:
+        reply = await post(client, body("bounded", [[1, 2]]))
+    assert reply.json()["predictions"] == [
+        {
+            "twice_0": {"value": 2.0, "lower": 1.0, "upper": 3.0},
+            "twice_1": {"value": 4.0, "lower": 3.0, "upper": 5.0},
+        }
     ]
 
 
