@@ -1,30 +1,54 @@
 """create_app: the one place where the parts of the service meet."""
 
 import logging
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from litestar import Litestar, Request, Response, get
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath
+from litestar.types import Receive, Scope, Send
 
 from service import openapi
 from service.errors import NotFound, RequestError
 from service.metrics import CONTENT_TYPE, Blocks, Metrics
 from service.model import PROVIDER_DEVICE
-from service.predict import Predict, predict_routes
+from service.predict import Predict, is_predict
 from service.repository import ModelRepository, Version
 from service.settings import Settings
 
 logger = logging.getLogger("torchlit.app")
 
 
-def create_app(settings: Settings, *, worker: int = 0) -> Litestar:
-    """Return the service. Its lifespan opens and closes the models.
+class Service:
+    """The ASGI application: Predict answers /predict, Litestar everything else."""
 
-    `worker` numbers the process among those that share `settings.metrics_dir`.
+    def __init__(self, predict: Predict, others: Litestar, models: ModelRepository) -> None:
+        self._predict = predict
+        self._others = others
+        self.models = models
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or the server's lifespan messages."""
+        if is_predict(scope):
+            await self._predict.answer(scope, receive, send)
+        else:
+            await self._others(scope, receive, send)
+
+    def lifespan(self) -> AbstractAsyncContextManager[None]:
+        """Open the models on entry, close them on exit; for servers that do not send messages."""
+        return self._others.lifespan()
+
+
+def create_app(settings: Settings | None = None, *, worker: int = 0) -> Service:
+    """Return the service, with the settings of the environment if none are given.
+
+    Its lifespan opens and closes the models. `worker` numbers the process among those that
+    share `settings.metrics_dir`.
     """
+    settings = settings or Settings.from_env(os.environ)
     metrics = Metrics(Blocks(settings.metrics_dir, worker))
     models = ModelRepository(settings, metrics)
 
@@ -60,11 +84,8 @@ def create_app(settings: Settings, *, worker: int = 0) -> Litestar:
     def show_openapi() -> dict[str, Any]:
         return openapi.document(models, settings)
 
-    app = Litestar(
-        route_handlers=[
-            *predict_routes(Predict(models, metrics, settings)),
-            *(list_models, show_model, live, ready, show_metrics, show_openapi),
-        ],
+    others = Litestar(
+        route_handlers=[list_models, show_model, live, ready, show_metrics, show_openapi],
         lifespan=[lifespan],
         exception_handlers={
             RequestError: on_request_error,
@@ -74,8 +95,7 @@ def create_app(settings: Settings, *, worker: int = 0) -> Litestar:
         openapi_config=None,  # written from the cards, in openapi.py
         logging_config=None,  # the process decides, in server.py
     )
-    app.state.models = models  # for the worker, which tells them to drain
-    return app
+    return Service(Predict(models, metrics, settings), others, models)
 
 
 def describe_model(models: ModelRepository, name: str) -> dict[str, Any]:

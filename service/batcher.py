@@ -57,7 +57,8 @@ class Batcher:
         max_queue_delay_s: float = 0.0,
         executor: Executor | None = None,
     ) -> None:
-        """Take the parts. Nothing is started here; `run` is called in `executor` if given."""
+        """Take the parts, in the event loop that will call; `executor` is where `run` is called."""
+        self._loop = asyncio.get_running_loop()  # kept: asking costs a system call in 3.11
         self._run = run
         self._metrics = metrics
         self._max_batch_size = max_batch_size
@@ -81,19 +82,17 @@ class Batcher:
         Unavailable once closed, and whatever `run` raises for these rows. A caller that is
         cancelled while its rows wait takes them with it; its batch-mates are not touched.
         """
-        loop = asyncio.get_running_loop()
-        late = loop.time() + timeout_s
+        late = self._loop.time() + timeout_s
         self._admit(len(rows))
         if len(rows) <= self._max_batch_size:
             try:
-                return await self._enqueue(rows, late, loop)
+                return await self._enqueue(rows, late)
             except asyncio.CancelledError:
                 self._someone_left = True
                 raise
         step = self._max_batch_size
         parts = [
-            self._enqueue(rows[start : start + step], late, loop)
-            for start in range(0, len(rows), step)
+            self._enqueue(rows[start : start + step], late) for start in range(0, len(rows), step)
         ]
         try:
             outputs = await asyncio.gather(*parts)
@@ -122,20 +121,18 @@ class Batcher:
                 f"{self._queued_rows} do; try again later"
             )
 
-    def _enqueue(
-        self, rows: Rows, late: float, loop: asyncio.AbstractEventLoop
-    ) -> asyncio.Future[Outputs]:
-        future: asyncio.Future[Outputs] = loop.create_future()
+    def _enqueue(self, rows: Rows, late: float) -> asyncio.Future[Outputs]:
+        future: asyncio.Future[Outputs] = self._loop.create_future()
         entry = _Entry(rows, future, late)
         if self._executor is not None or self._max_queue_delay_s:
-            entry.timer = loop.call_at(late, self._expire, entry)
+            entry.timer = self._loop.call_at(late, self._expire, entry)
         self._queue.append(entry)
         self._queued_rows += entry.size
         self._metrics.queue_rows(self._queued_rows)
-        self._schedule(loop)
+        self._schedule()
         return future
 
-    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _schedule(self) -> None:
         """Set the time of the coming batch, unless it is set or a batch runs."""
         self._idle.clear()
         if self._running is not None:
@@ -147,33 +144,31 @@ class Batcher:
         if self._wake is None:
             self._wake_is_delayed = bool(self._max_queue_delay_s) and not is_full
             if self._wake_is_delayed:
-                self._wake = loop.call_later(self._max_queue_delay_s, self._run_next, loop)
+                self._wake = self._loop.call_later(self._max_queue_delay_s, self._run_next)
             else:
-                self._wake = loop.call_soon(self._run_next, loop)
+                self._wake = self._loop.call_soon(self._run_next)
 
-    def _run_next(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _run_next(self) -> None:
         """Form the next batch and run it, here or in the executor."""
         self._wake = None
-        batch = self._form_batch(loop.time())
+        batch = self._form_batch(self._loop.time())
         self._metrics.queue_rows(self._queued_rows)
         if batch and self._executor is None:
             self._finish(batch, self._execute(batch))
         elif batch:
-            self._running = loop.run_in_executor(self._executor, self._execute, batch)
-            self._running.add_done_callback(lambda done: self._on_executed(loop, batch, done))
+            self._running = self._loop.run_in_executor(self._executor, self._execute, batch)
+            self._running.add_done_callback(lambda done: self._on_executed(batch, done))
             return
-        self._go_on(loop)
+        self._go_on()
 
-    def _on_executed(
-        self, loop: asyncio.AbstractEventLoop, batch: list[_Entry], done: asyncio.Future[Any]
-    ) -> None:
+    def _on_executed(self, batch: list[_Entry], done: asyncio.Future[Any]) -> None:
         self._running = None
         self._finish(batch, done.result())
-        self._go_on(loop)
+        self._go_on()
 
-    def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _go_on(self) -> None:
         if self._queue:
-            self._schedule(loop)
+            self._schedule()
         else:
             self._idle.set()
 

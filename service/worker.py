@@ -10,11 +10,11 @@ from types import FrameType
 
 import uvicorn
 import uvloop
-from litestar import Litestar
 from msgspec import Struct
 
-from service.app import create_app
+from service.app import Service, create_app
 from service.errors import StartupError
+from service.protocol import Protocol
 from service.settings import Settings
 
 logger = logging.getLogger("torchlit.worker")
@@ -39,9 +39,9 @@ class Server(uvicorn.Server):
     process before this one closes their connections. A second signal ends it at once.
     """
 
-    def __init__(self, config: uvicorn.Config, app: Litestar, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, app: Service, drain_s: float) -> None:
         super().__init__(config)
-        self._models = app.state.models
+        self._models = app.models
         self._drain_s = drain_s
         self._loop = asyncio.get_running_loop()
 
@@ -71,7 +71,7 @@ async def _run(
     app = create_app(settings, worker=number)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="off",  # entered below, so that a failure to start is an exception
         log_config=None,

@@ -93,7 +93,20 @@ async def test_errors_of_the_framework_have_our_form(
 
 
 def test_the_app_never_shows_tracebacks(models_dir: Path) -> None:
-    assert create_app(Settings(models_dir=models_dir)).debug is False
+    assert create_app(Settings(models_dir=models_dir))._others.debug is False
+
+
+async def test_a_bug_is_logged_and_tells_the_caller_nothing(
+    models_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(Settings(models_dir=models_dir)) as client:
+        versions = client._transport.app.models.versions
+        versions["odd"] = None  # what no code does
+        replies = [await client.get("/models"), await client.get("/health/ready")]
+        del versions["odd"]
+    assert [reply.status_code for reply in replies] == [500, 500]
+    assert [reply.json() for reply in replies] == [{"error": "internal error"}] * 2
+    assert "GET /models: this is a bug" in caplog.text
 
 
 async def test_a_model_that_takes_no_card_is_listed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ BAD: list[tuple[str, str, bytes, int, str]] = [
     ("unknown model", "/predict", body("tyo", []), 404, "expected one of mean, toy; got 'tyo'"),
     ("unknown model", "/predict/tyo", b"{}", 404, "expected one of mean, toy; got 'tyo'"),
     ("unknown path", "/predict/toy/1", b"{}", 404, "got 'toy/1'"),
-    ("unknown path", "/predictor", b"{}", 404, "/predictor: no such path"),
+    ("unknown path", "/predictor", b"{}", 404, "POST /predictor: no such path"),
     ("two models", "/predict/toy", body("mean", []), 400, 'expected "toy" as in the path'),
     ("unknown version", "/predict", body("toy", [], version=9), 404, "expected one of 1; got 9"),
     ("version is text", "/predict", body("toy", [], version="1"), 400, 'from 1, got "1"'),
@@ -167,7 +168,7 @@ BAD: list[tuple[str, str, bytes, int, str]] = [
     ("surrogate name", "/predict", b'{"model":"toy","instances":[{"\\ud800":1}]}', 400, "[0]"),
     ("surrogate version", "/predict", b'{"model":"toy","version":"\\ud800"}', 400, "version"),
     ("surrogate model", "/predict", b'{"model":"\\ud800"}', 404, "expected one of mean, toy"),
-    ("long path", "/predict" + "x" * 9000, b"{}", 404, "x: no such path"),
+    ("long path", "/predict" + "x" * 9000, b"{}", 404, "no such path"),
     ("long version", "/predict", b'{"model":"toy","version":1' + b"0" * 4000 + b"}", 404, "..."),
     ("long number", "/predict", b'{"model":"toy","version":1' + b"0" * 4900 + b"}", 400, "digits"),
     ("fields galore", "/predict", b'{"a":1,' + b'"b":1,' * 500 + b'"c":1}', 400, "unknown field"),
@@ -200,7 +201,8 @@ async def test_bad_input_gets_its_status_and_one_sentence(
 async def test_bad_input_is_counted_by_outcome(models_dir: Path) -> None:
     settings = Settings(models_dir=models_dir, max_body_bytes=5000, max_request_rows=10)
     async with serving(settings) as client:
-        for _, path, content, _, _ in BAD:
+        ours = [each for each in BAD if re.match("/predict(/|$)", each[1])]
+        for _, path, content, _, _ in ours:
             await post(client, content, path)
         text = (await client.get("/metrics")).text
     counts = [
@@ -208,12 +210,12 @@ async def test_bad_input_is_counted_by_outcome(models_dir: Path) -> None:
         for line in text.splitlines()
         if line.startswith(("torchlit_requests_total", "torchlit_unmatched_requests_total"))
     ]
-    assert sum(counts) == len(BAD)
+    assert sum(counts) == len(ours) > 30
 
 
 async def test_while_it_drains_it_serves_and_sends_its_clients_elsewhere(models_dir: Path) -> None:
     async with serving(Settings(models_dir=models_dir)) as client:
-        models = client._transport.app.state.models
+        models = client._transport.app.models
         models.draining = True
         reply = await post(client, body("toy", [[1, 2, 3, 4]]))
         ready = await client.get("/health/ready")
