@@ -5,7 +5,7 @@ PROMTOOL ?= $(or $(shell command -v promtool),$(CURDIR)/.cache/usr/bin/promtool)
 PYTEST := .venv/bin/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-promtool test-gpu train check format lock clean
+.PHONY: help serve test test-slow test-promtool test-gpu train bench check format lock clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,10 @@ test-gpu: .venv/dev ## run the tests that need a CUDA device
 	$(PYTEST) -m gpu
 
 train: .venv/dev ## train, prove and export all models into models/
-	.venv/bin/python -m training iris housing mnist
+	.venv/bin/python -m training all
+
+bench: .venv/dev ## measure requests per second beside the ceiling (needs wrk)
+	.venv/bin/python -m benchmarks
 
 check: .venv/dev ## lint, format and types
 	.venv/bin/ruff check

@@ -96,9 +96,11 @@ class Batcher:
         ]
         try:
             outputs = await asyncio.gather(*parts)
-        finally:
+        except BaseException:  # cancelled, or one part failed: nobody wants the others
             for part in parts:
-                self._someone_left |= part.cancel()
+                part.cancel()
+            self._someone_left = True
+            raise
         return [np.concatenate(arrays) for arrays in zip(*outputs, strict=True)]
 
     async def close(self) -> None:

@@ -34,9 +34,10 @@ OUTCOMES = (
     "deadline",
     "unavailable",
     "failed",
-    "cancelled",
 )
-UNMATCHED_OUTCOMES = ("invalid", "not_found", "too_large", "unavailable", "failed", "cancelled")
+UNMATCHED_OUTCOMES = (
+    *("invalid", "not_found", "too_large", "deadline", "unavailable", "failed", "cancelled"),
+)
 REASONS = ("queue_full", "deadline", "cancelled")
 SECONDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -97,14 +98,16 @@ class Blocks:
         """Return this worker's block; a worker before it with the same number began it."""
         if self._directory is None:
             return memoryview(mmap.mmap(-1, size * 8)).cast("d")[:size]
+        self._directory.mkdir(exist_ok=True)  # somebody may have cleaned /tmp
         return _map(self._path(name, self._worker), size)
 
     def all(self, name: str, size: int, own: Doubles) -> list[Doubles]:
-        """Return the block of every worker that has one."""
+        """Return the block of every worker that has one, this worker's `own` first."""
         if self._directory is None:
             return [own]
-        paths = self._directory.glob(self._path(name, "*").name)
-        return [_map(path, size) for path in sorted(paths)]
+        paths = set(self._directory.glob(self._path(name, "*").name))
+        others = sorted(paths - {self._path(name, self._worker)})
+        return [own, *(_map(path, size) for path in others)]
 
     def _path(self, name: str, worker: int | str) -> Path:
         assert self._directory is not None

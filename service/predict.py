@@ -6,6 +6,7 @@ This is an ASGI function of its own, beside the Litestar app: the framework's wa
 14 microseconds a request, as much as all that is done here (DESIGN.md).
 """
 
+import asyncio
 import logging
 from time import perf_counter
 from typing import Any, TypeGuard
@@ -18,6 +19,7 @@ from service import inputs
 from service.batcher import Outputs
 from service.card import Card
 from service.errors import (
+    DeadlineExceeded,
     InferenceFailed,
     InvalidInput,
     MethodNotAllowed,
@@ -61,7 +63,7 @@ class Predict:
             name_in_path = _name_in_path(scope["path"])
             if scope["method"] != "POST":
                 raise MethodNotAllowed(f"method: expected POST, got {scope['method']}")
-            body = await _read_body(scope, receive, self._max_body_bytes)
+            body = await _read_body(scope, receive, self._max_body_bytes, self._timeout_s)
             document = self._parser.parse(body)
             served = self._look_up(document.get("model"), document.get("version"), name_in_path)
             rows = inputs.to_rows(document, body, served.model, self._max_rows)
@@ -176,20 +178,33 @@ def refuse(error: RequestError) -> tuple[int, str, Headers, bytes]:
     return error.status, error.outcome, headers, encode({"error": sentence})
 
 
-async def _read_body(scope: HTTPScope, receive: Receive, limit: int) -> bytes:
-    """Return the whole body. Raises TooLarge as soon as it is known, ClientLeft."""
+async def _read_body(scope: HTTPScope, receive: Receive, limit: int, timeout_s: float) -> bytes:
+    """Return the whole body.
+
+    Raises TooLarge as soon as it is known, DeadlineExceeded when the rest does not come within
+    `timeout_s`, ClientLeft.
+    """
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > limit:
             raise TooLarge(f"body: expected at most {limit} bytes, got {int(value)}")
-    chunks: list[bytes] = []
-    received = 0
-    while True:
-        message: Any = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientLeft
-        received += len(message["body"])
-        if received > limit:
-            raise TooLarge(f"body: expected at most {limit} bytes, got {received} or more")
-        if not message["more_body"]:
-            return b"".join([*chunks, message["body"]]) if chunks else message["body"]
-        chunks.append(message["body"])
+    body, is_whole = await _receive(receive)
+    if is_whole and len(body) <= limit:
+        return body
+    try:
+        async with asyncio.timeout(timeout_s):
+            while not is_whole and len(body) <= limit:
+                more, is_whole = await _receive(receive)
+                body += more
+    except TimeoutError:
+        raise DeadlineExceeded(f"body: expected all of it within {timeout_s:g} s") from None
+    if len(body) > limit:
+        raise TooLarge(f"body: expected at most {limit} bytes, got {len(body)} or more")
+    return body
+
+
+async def _receive(receive: Receive) -> tuple[bytes, bool]:
+    """Return the next part of the body, and whether it is the last. Raises ClientLeft."""
+    message: Any = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientLeft
+    return message["body"], not message["more_body"]

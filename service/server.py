@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from time import monotonic
 
@@ -62,12 +62,11 @@ def serve(settings: Settings) -> None:
         if settings.workers == 1:
             from service import worker  # here, as the parent of several needs none of it
 
+            settings = msgspec.structs.replace(settings, metrics_dir=None)
             worker.run(settings, listener, where, 0, None)
             return
-        with tempfile.TemporaryDirectory(prefix="torchlit-") as folder:
-            metrics_dir = settings.metrics_dir or Path(folder)
-            clear(metrics_dir)
-            settings = msgspec.structs.replace(settings, metrics_dir=metrics_dir)
+        with metrics_folder(settings) as folder:
+            settings = msgspec.structs.replace(settings, metrics_dir=folder)
             supervise(settings, listener, where)
 
 
@@ -89,20 +88,27 @@ def bind(settings: Settings) -> socket.socket:
     return listener
 
 
-def clear(metrics_dir: Path) -> None:
-    """Make the folder of shared cells and remove what an earlier run left there.
+@contextlib.contextmanager
+def metrics_folder(settings: Settings) -> Iterator[Path]:
+    """Yield the folder of the shared cells, empty; without a setting one that goes at the end.
 
     Raises StartupError when it cannot be written.
     """
-    try:
-        metrics_dir.mkdir(parents=True, exist_ok=True)
-        for path in metrics_dir.glob("*.cells"):
-            path.unlink()
-        tempfile.TemporaryFile(dir=metrics_dir).close()
-    except OSError as error:
-        raise StartupError(
-            f"TORCHLIT_METRICS_DIR: {metrics_dir}: cannot be written: {error.strerror}"
-        ) from error
+    with contextlib.ExitStack() as stack:
+        folder = settings.metrics_dir
+        try:
+            if folder is None:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torchlit-")))
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in folder.glob("*.cells"):
+                path.unlink()
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            where = folder or "unset, and the temporary folder"
+            raise StartupError(
+                f"TORCHLIT_METRICS_DIR: {where}: cannot be written: {error.strerror}"
+            ) from error
+        yield folder
 
 
 def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
@@ -134,6 +140,8 @@ def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
             stopping = True
             listener.close()  # when the last worker closes its own, the port is free
             _tell(workers, signal.SIGTERM)
+        elif stopping and received == signal.SIGINT:  # a second Ctrl-C: at once
+            _tell(workers, signal.SIGKILL)
         for pid, (worker, status) in ended.items():
             if stopping:
                 continue

@@ -36,23 +36,35 @@ class Server(uvicorn.Server):
     """uvicorn's server, that goes on serving for `drain_s` after it was told to stop.
 
     In that time it is not ready, and asks its clients to connect anew: they find another
-    process before this one closes their connections. A second signal ends it at once.
+    process before this one closes their connections. A second Ctrl-C ends it at once; with a
+    parent that is the parent's to do, as the terminal sends SIGINT to all of a group.
     """
 
-    def __init__(self, config: uvicorn.Config, app: Service, drain_s: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: Service, drain_s: float, *, has_parent: bool
+    ) -> None:
         super().__init__(config)
         self._models = app.models
         self._drain_s = drain_s
+        self._has_parent = has_parent
         self._loop = asyncio.get_running_loop()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain, or stop; called by uvicorn's signal handlers."""
-        if not self.started or self._models.draining or not self._drain_s:
-            super().handle_exit(sig, frame)
+        """Begin to drain, or stop; called for each signal."""
+        if sig == signal.SIGINT and self._has_parent:
+            return
+        if self._models.draining:  # told again
+            if sig == signal.SIGINT:
+                self.should_exit = self.force_exit = True
             return
         self._models.draining = True
-        stop = super().handle_exit
-        self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, stop, sig, frame)
+        if not self.started or not self._drain_s:
+            self.should_exit = True
+        else:
+            self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
 
 
 def run(
@@ -81,9 +93,8 @@ async def _run(
         backlog=BACKLOG,
         timeout_graceful_shutdown=int(settings.request_timeout_s) + GRACE_S,
     )
-    server = Server(config, app, settings.drain_s)
-    for each in (signal.SIGTERM, signal.SIGINT):
-        # While the models load; and after the last answer, when uvicorn raises it once more.
+    server = Server(config, app, settings.drain_s, has_parent=parent is not None)
+    for each in (signal.SIGTERM, signal.SIGINT):  # uvicorn's own begin only when all is loaded
         signal.signal(each, server.handle_exit)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:

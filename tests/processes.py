@@ -72,6 +72,7 @@ def running(**settings: object) -> Iterator[Process]:
             env=environment(**({"port": 0, "drain_s": 0.2} | settings)),
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
     )
     try:

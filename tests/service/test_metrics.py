@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,15 @@ def test_a_model_with_other_labels_does_not_read_the_old_cells(tmp_path: Path) -
     metrics.add("toy", "1", labels=["only"], info={})
     where = {"model": "toy", "version": "1"}
     assert value(metrics, "torchlit_requests_total", **where, outcome="ok") == 0
+
+
+def test_a_worker_outlives_the_folder_it_shares(tmp_path: Path) -> None:
+    folder = tmp_path / "cells"
+    metrics = Metrics(Blocks(folder, 0))
+    toy = add(metrics)
+    toy.request("ok", 0.1)
+    shutil.rmtree(folder)
+    toy.request("ok", 0.1)
+    where = {"model": "toy", "version": "1"}
+    assert value(metrics, "torchlit_requests_total", **where, outcome="ok") == 2
+    add(Metrics(Blocks(folder, 1)))  # a worker that starts now makes it anew

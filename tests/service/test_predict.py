@@ -265,6 +265,17 @@ async def test_a_body_in_chunks_is_put_together_and_limited(models_dir: Path) ->
     assert "expected at most 500 bytes" in refused.json()["error"]
 
 
+async def test_a_body_that_does_not_come_to_its_end_is_given_up(models_dir: Path) -> None:
+    async def half() -> Any:
+        yield b'{"model": "toy", '
+        await asyncio.sleep(3600)
+
+    async with serving(Settings(models_dir=models_dir, request_timeout_s=0.05)) as client:
+        reply = await client.post("/predict", content=half())
+    assert reply.status_code == 504
+    assert reply.json() == {"error": "body: expected all of it within 0.05 s"}
+
+
 async def counted(client: httpx.AsyncClient, series: str) -> float:
     lines = (await client.get("/metrics")).text.splitlines()
     return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(series))

@@ -98,11 +98,15 @@ def test_a_metrics_folder_that_cannot_be_written_stops_the_start(
     assert line.startswith(f"torchlit: TORCHLIT_METRICS_DIR: {tmp_path}/file/x: cannot be written")
 
 
-def test_cells_of_an_earlier_run_are_not_added(models_dir: Path, tmp_path: Path) -> None:
-    for _ in range(2):
-        with running(models_dir=models_dir, workers=2, metrics_dir=tmp_path / "cells") as service:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_cells_of_an_earlier_run_are_not_added(
+    models_dir: Path, tmp_path: Path, workers: int
+) -> None:
+    for count in (2, workers):
+        with running(models_dir=models_dir, workers=count, metrics_dir=tmp_path / "x") as service:
             httpx.post(f"{service.url}/predict", content=body("toy", [[1, 2, 3, 4]]))
             metrics = httpx.get(f"{service.url}/metrics").text
+            service.stop()
     assert counted(metrics, 'torchlit_requests_total{model="toy",outcome="ok"') == 1
 
 
@@ -258,13 +262,16 @@ async def ask_until_sent_away(address: tuple[str, int]) -> tuple[int, bool]:
             return answered, False
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_under_load_loses_no_request(models_dir: Path, workers: int) -> None:
+def test_a_stop_under_load_loses_no_request(
+    models_dir: Path, workers: int, number: signal.Signals
+) -> None:
     async def load(service: Process) -> list[tuple[int, bool]]:
         address = ("127.0.0.1", int(service.url.rsplit(":", 1)[1]))
         clients = [asyncio.create_task(ask_until_sent_away(address)) for _ in range(64)]
         await asyncio.sleep(0.3)
-        service.process.send_signal(signal.SIGTERM)
+        os.killpg(service.process.pid, number)  # as a terminal does: to every process of it
         return await asyncio.gather(*clients)
 
     with running(models_dir=models_dir, workers=workers) as service:
@@ -272,6 +279,18 @@ def test_sigterm_under_load_loses_no_request(models_dir: Path, workers: int) -> 
         assert service.process.wait(timeout=20) == 0
     assert min(answered for answered, _ in outcomes) > 0
     assert [lost for _, lost in outcomes] == [False] * 64
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_second_interrupt_ends_it_at_once(models_dir: Path, workers: int) -> None:
+    with running(models_dir=models_dir, workers=workers, drain_s=60) as service:
+        httpx.get(f"{service.url}/health/live")
+        os.killpg(service.process.pid, signal.SIGINT)
+        draining = '"draining"'
+        while draining not in httpx.get(f"{service.url}/health/ready").text:
+            pass
+        os.killpg(service.process.pid, signal.SIGINT)
+        assert service.process.wait(timeout=20) == 0
 
 
 def test_a_client_that_leaves_in_the_middle_is_no_event(models_dir: Path) -> None:

@@ -1,0 +1,1 @@
+"""How fast the service is, beside what its HTTP server could do at most."""
