@@ -48,7 +48,7 @@ def probabilities(predicted: list[dict[str, Any]]) -> list[list[float]]:
 
 def test_iris_is_served_as_pytorch_answers(service: Process) -> None:
     train, held_out = iris.load()
-    network = loaded("iris", iris.build(iris.PARAMETERS.hidden, train))
+    network = loaded("iris", iris.build(iris.PARAMETERS, train))
     names = [name for name, _, _ in iris.FEATURES]
     named = [dict(zip(names, row, strict=True)) for row in held_out.inputs.tolist()]
     served = predictions(service, "iris", named)
@@ -61,18 +61,22 @@ def test_iris_is_served_as_pytorch_answers(service: Process) -> None:
 @pytest.mark.usefixtures("real_data")
 def test_housing_is_served_as_pytorch_answers(service: Process) -> None:
     train, held_out = housing.load()
-    network = loaded("housing", housing.build(housing.PARAMETERS.hidden, train))
+    network = loaded("housing", housing.build(housing.PARAMETERS, train))
     served = predictions(service, "housing", held_out.inputs.tolist())
     values = np.array([[each["value"]] for each in served])
-    np.testing.assert_allclose(values, answers(network, held_out.inputs), rtol=1e-4)
+    bounds = np.array([[[each["lower"], each["upper"]]] for each in served])
+    with torch.inference_mode():
+        expected_values, expected_bounds = network(held_out.inputs)
+    np.testing.assert_allclose(values, expected_values, rtol=1e-4)
+    np.testing.assert_allclose(bounds, expected_bounds, rtol=1e-4)
     rmse = np.sqrt(((values - held_out.targets.numpy()) ** 2).mean())
-    assert rmse < 3.6
+    assert rmse < 3.0
 
 
 @pytest.mark.usefixtures("real_data")
 def test_mnist_images_are_served_as_pytorch_answers(service: Process) -> None:
     train, held_out = mnist.load()
-    network = loaded("mnist", mnist.build(mnist.PARAMETERS.hidden, train))
+    network = loaded("mnist", mnist.build(mnist.PARAMETERS, train))
     images, labels = held_out.inputs[:500], held_out.targets[:500]
     flat = predictions(service, "mnist", images[:250].int().tolist())
     nested = predictions(service, "mnist", images[250:].reshape(-1, 28, 28).int().tolist())

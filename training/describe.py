@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from service.card import Example, Feature
 from training.data import Rows
-from training.loop import Hyperparameters, answer
+from training.hyperparameters import Hyperparameters
+from training.loop import answers
 
 
 def features(columns: Sequence[tuple[str, str, str]], inputs: Tensor) -> list[Feature]:
@@ -42,24 +43,39 @@ def examples(network: nn.Module, inputs: Mapping[str, Tensor], digits: int) -> l
     pairs = []
     for name, values in inputs.items():
         row = [round(value, digits) for value in values.tolist()]
-        output = answer(network, torch.tensor([row]))[0]  # (1, outputs) -> (outputs,)
-        pairs.append(Example(name=name, input=row, output=output.tolist()))
+        # (1, outputs) -> (outputs,), and (1, targets, 2) -> (2 * targets,) where there are any
+        output, *intervals = [each[0].flatten() for each in answers(network, torch.tensor([row]))]
+        interval = torch.cat(intervals).tolist() if intervals else []
+        pairs.append(Example(name=name, input=row, output=output.tolist(), interval=interval))
     return pairs
 
 
 def configuration(
     parameters: Hyperparameters, train: Rows, held_out: Rows
 ) -> dict[str, str | int | float | bool | list[int]]:
-    """List everything that must be equal for the same network to come out again."""
+    """List everything that must be equal for the same network to come out again.
+
+    Of what can be left out of training, such as dropout, it lists only what was not.
+    """
+    chosen = msgspec.structs.asdict(parameters) | {"hidden": list(parameters.hidden)}
+    left_out = {
+        field.name
+        for field in msgspec.structs.fields(Hyperparameters)
+        if chosen[field.name] == field.default
+    } - {"activation", "optimizer"}
     return {
-        **msgspec.structs.asdict(parameters),
-        "hidden": list(parameters.hidden),
-        "activation": "relu",
-        "optimizer": "adamw",
+        **{name: value for name, value in chosen.items() if name not in left_out},
         "schedule": "one cycle",
         "train_rows": len(train.inputs),
         "held_out_rows": len(held_out.inputs),
     }
+
+
+def hyperparameters(
+    configuration: Mapping[str, str | int | float | bool | list[int]],
+) -> Hyperparameters:
+    """Read back what `configuration` wrote. Raises msgspec.ValidationError."""
+    return msgspec.convert(configuration, Hyperparameters)  # it passes over all other names
 
 
 def versions() -> dict[str, str]:

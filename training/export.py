@@ -12,13 +12,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it has none
 from msgspec import Struct
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from service.card import METADATA_KEY, Card, Example, Feature, Image
-from training.errors import BelowFloor, Disagreement, NotSaved
-from training.loop import answer
+from service.errors import InvalidCard
+from training.errors import BelowFloor, Disagreement, NotSaved, Unloadable
+from training.loop import answers
 
 PROOF_BATCHES = (1, 2, 33)  # rows run together when PyTorch and ONNX Runtime are compared
 PROBABILITY_TOLERANCE = 1e-5  # absolute
@@ -64,6 +66,16 @@ def export(candidate: Candidate, models_dir: Path) -> Path:
     return folder
 
 
+def read_card(path: Path) -> Card:
+    """Read the card in a model.onnx. Raises Unloadable."""
+    try:
+        properties = onnx.load(path).metadata_props
+        (text,) = [entry.value for entry in properties if entry.key == METADATA_KEY]
+        return Card.from_json(text)
+    except (OSError, ValueError, DecodeError, InvalidCard) as error:
+        raise Unloadable(f"{path}: expected an ONNX file with a card, got: {error}") from error
+
+
 def check_floor(candidate: Candidate) -> None:
     """Raise BelowFloor unless the card's metric keeps the candidate's floor; NaN does not."""
     floor = candidate.floor
@@ -91,7 +103,7 @@ def to_onnx(network: nn.Module, card: Card, rows: Tensor) -> bytes:
             network,
             (rows,),
             input_names=["input"],
-            output_names=[output_name(card)],
+            output_names=list(outputs(card)),
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             external_data=False,
             verbose=False,
@@ -107,9 +119,12 @@ def to_onnx(network: nn.Module, card: Card, rows: Tensor) -> bytes:
     return content
 
 
-def output_name(card: Card) -> str:
-    """Return the name of a model's one output."""
-    return "probabilities" if card.task == "classification" else "value"
+def outputs(card: Card) -> dict[str, list[str | int]]:
+    """Return the name and the shape of each of a model's outputs, in their order."""
+    if card.task == "classification":
+        return {"probabilities": ["batch", card.output_size]}
+    ends: dict[str, list[str | int]] = {"value": ["batch", card.output_size]}
+    return ends | ({"interval": ["batch", card.output_size, 2]} if card.interval else {})
 
 
 def strip_metadata(model: onnx.ModelProto) -> None:
@@ -132,20 +147,18 @@ def prove(model: bytes, network: nn.Module, card: Card, rows: Tensor) -> None:
     except Exception as error:  # neither library has a base class of its own
         raise Disagreement(f"the ONNX file is not valid: {error}") from error
     ends = [(end.name, end.shape) for end in (*session.get_inputs(), *session.get_outputs())]
-    expected = [
-        ("input", ["batch", *rows.shape[1:]]),
-        (output_name(card), ["batch", card.output_size]),
-    ]
+    expected = [("input", ["batch", *rows.shape[1:]]), *outputs(card).items()]
     if ends != expected:
         raise Disagreement(f"expected the ONNX file to take and give {expected}, got {ends}")
     for size in PROOF_BATCHES:
         batch = rows[:size]
-        runtime: NDArray[np.float32] = session.run(None, {"input": batch.numpy()})[0]
-        compare(runtime, answer(network, batch).numpy(), card)
+        runtime: list[NDArray[np.float32]] = session.run(None, {"input": batch.numpy()})
+        for got, wanted in zip(runtime, answers(network, batch), strict=True):
+            compare(got, wanted.numpy(), card)
 
 
 def compare(runtime: NDArray[np.float32], pytorch: NDArray[np.float32], card: Card) -> None:
-    """Raise Disagreement unless two answers, float32 (n, outputs), are as good as equal."""
+    """Raise Disagreement unless two answers, float32 (n, ...), are as good as equal."""
     if card.task == "classification":
         equal = np.allclose(runtime, pytorch, rtol=0, atol=PROBABILITY_TOLERANCE)
     else:

@@ -2,12 +2,15 @@
 
     python -m training iris
 
-97.5 % of the 80 held-out flowers are named rightly; 3 s on one core.
+97.5 % of the 80 held-out flowers are named rightly; 2 s on one core. One split says little where
+rows are few: in the mean of 30 random splits it is 97.7 %, and linear discriminant analysis has
+97.4 %, an SVM 95.0 % to 96.3 %, scikit-learn's MLPClassifier 95.0 % (python -m training evaluate
+iris). The choices below were made by looking at these splits; on 30 that no choice has seen it is
+97.7 % too.
 """
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
 
 import torch
 from sklearn.datasets import load_iris
@@ -18,8 +21,10 @@ from training import describe
 from training.data import Rows, split
 from training.errors import InvalidData
 from training.export import Candidate, Floor
-from training.loop import Hyperparameters, evaluate, fit
-from training.network import Standardize, perceptron
+from training.hyperparameters import Hyperparameters
+from training.loop import evaluate, fit
+from training.network import Ensemble
+from training.recipe import Recipe
 
 TRAIN_ROWS = 70  # of 150; the other 80 are held out
 SPLIT_SEED = 0  # which rows those are; not --seed, which must not change what is held out
@@ -27,17 +32,19 @@ FLOOR = Floor("accuracy", at_least=0.95)
 
 # Chosen by 5-fold cross-validation, repeated four times, within the 70 training rows (97.5 %).
 PARAMETERS = Hyperparameters(
-    hidden=(16,),  # 32 gave the same; 8 gave 97.9 % and less certain probabilities
-    epochs=300,  # 100 gave 96.4 %, 600 gave 97.1 %
+    hidden=(16,),
+    epochs=1500,
     batch_size=70,  # all rows in one step
-    learning_rate=0.02,  # 0.01 gave 97.1 %, 0.05 gave 97.5 %
-    weight_decay=0.01,  # 0.1 gave 97.1 %
+    learning_rate=0.01,
+    weight_decay=0.05,
     seed=0,
+    activation="tanh",
 )
-# In every epoch each flower is moved at random, by 1.5 times the scatter that flowers of one kind
-# show around their mean. So few rows leave a network much freedom; this takes it to the smooth
-# borders that linear discriminant analysis draws. Without it 96.8 %, with 1.0 97.1 %.
-SCATTER = 1.5
+MEMBERS = 10  # networks that learn side by side; the answer is the mean of their probabilities
+# In every epoch each flower is moved at random, by so many times the scatter that flowers of one
+# kind show around their mean, and for each member differently. So few rows leave a network much
+# freedom; this takes it to the smooth borders that linear discriminant analysis assumes.
+SCATTER = 1.2  # 0.8 gave 97.1 %, 1.0 97.3 %, 1.5 97.6 %, in the mean of 30 splits
 
 FEATURES = [
     ("sepal_length", "cm", "length of a sepal, an outer leaf of the flower"),
@@ -62,55 +69,101 @@ DATASET = Dataset(
 )
 
 
-def load() -> tuple[Rows, Rows]:
-    """Return 70 flowers to train on and 80 held out, each kind in equal shares.
+def flowers() -> Rows:
+    """Return all 150 flowers.
 
     inputs: float32 (n, 4), centimetres. targets: int64 (n,), the index in LABELS.
     """
-    flowers = load_iris()
-    content = flowers.data.astype("<f8").tobytes() + flowers.target.astype("<i8").tobytes()
+    measured = load_iris()
+    content = measured.data.astype("<f8").tobytes() + measured.target.astype("<i8").tobytes()
     digest = hashlib.sha256(content).hexdigest()
     if digest != DATASET.sha256:
         raise InvalidData(
             f"iris: expected lengths and labels with SHA-256 {DATASET.sha256}, got {digest}: "
             "is this another version of scikit-learn?"
         )
-    rows = Rows(
-        inputs=torch.tensor(flowers.data, dtype=torch.float32),
-        targets=torch.tensor(flowers.target, dtype=torch.int64),
+    return Rows(
+        inputs=torch.tensor(measured.data, dtype=torch.float32),
+        targets=torch.tensor(measured.target, dtype=torch.int64),
     )
-    return split(rows, TRAIN_ROWS, SPLIT_SEED, stratify=True)
 
 
-def build(hidden: tuple[int, ...], train: Rows) -> nn.Sequential:
+def load() -> tuple[Rows, Rows]:
+    """Return 70 flowers to train on and 80 held out, each kind in equal shares."""
+    return split(flowers(), TRAIN_ROWS, SPLIT_SEED, stratify=True)
+
+
+class Whiten(nn.Module):
+    """Turn centimetres into axes along which flowers of one kind scatter by 1, uncorrelated.
+
+    It multiplies by the inverse square root of the covariance within the kinds, which is what
+    linear discriminant analysis does first.
+    """
+
+    mean: Tensor
+    matrix: Tensor
+
+    def __init__(self, train: Rows) -> None:
+        super().__init__()
+        inputs = train.inputs.double()
+        kinds = [inputs[train.targets == kind] for kind in range(len(LABELS))]
+        around = torch.cat([rows - rows.mean(dim=0) for rows in kinds])  # (n, 4)
+        covariance = around.T @ around / (len(around) - len(kinds))  # (4, n) @ (n, 4) -> (4, 4)
+        variances, axes = torch.linalg.eigh(covariance)  # (4,), (4, 4)
+        self.register_buffer("mean", inputs.mean(dim=0).float())
+        self.register_buffer("matrix", (axes / variances.sqrt() @ axes.T).float())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Centre, turn and scale: float32 (n, 4), the shape stays."""
+        return (inputs - self.mean) @ self.matrix
+
+
+class MeanProbabilities(nn.Module):
+    """Average what the members say: logits (members, n, 3) -> probabilities (n, 3)."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Take the softmax of each member, then their mean."""
+        return logits.softmax(dim=2).mean(dim=0)
+
+
+def build(parameters: Hyperparameters, train: Rows) -> nn.Sequential:
     """Build the network: centimetres (n, 4) -> probabilities (n, 3)."""
     layers: dict[str, nn.Module] = {
-        "scale": Standardize(train.inputs.mean(dim=0), train.inputs.std(dim=0)),
-        "layers": perceptron(4, hidden, 3),  # (n, 4) -> (n, 3)
-        "answer": nn.Softmax(dim=1),
+        "whiten": Whiten(train),
+        "members": Ensemble(MEMBERS, 4, parameters, 3),  # (n, 4) -> (members, n, 3)
+        "answer": MeanProbabilities(),
     }
     return nn.Sequential(OrderedDict(layers))
 
 
-def scatter(train: Rows) -> Callable[[Tensor], Tensor]:
-    """Return the augmentation that moves each flower: float32 (n, 4), centimetres, stays (n, 4)."""
-    means = torch.stack([train.inputs[train.targets == kind].mean(dim=0) for kind in range(3)])
-    around = train.inputs - means[train.targets]  # (n, 4) - (3, 4)[(n,)] -> (n, 4)
-    covariance = around.T @ around / (len(around) - len(means))  # (4, n) @ (n, 4) -> (4, 4)
-    root: Tensor = torch.linalg.cholesky(covariance)
-
-    def move(inputs: Tensor) -> Tensor:
-        return inputs + SCATTER * torch.randn_like(inputs) @ root.T
-
-    return move
+def scatter(inputs: Tensor) -> Tensor:
+    """Move each whitened flower for each member: float32 (n, 4) -> (members, n, 4)."""
+    return inputs + SCATTER * torch.randn(MEMBERS, *inputs.shape)
 
 
-def train(parameters: Hyperparameters) -> Candidate:
-    """Train on 70 flowers and describe the result on the other 80."""
-    train_rows, held_out = load()
-    network = build(parameters.hidden, train_rows)
-    logits = network[:-1]  # all but the softmax, which the loss contains
-    fit(logits, train_rows, nn.functional.cross_entropy, parameters, augment=scatter(train_rows))
+def cross_entropies(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean loss of each member: (members, n, 3), int64 (n,) -> (members,)."""
+    members, _, _ = logits.shape
+    losses = nn.functional.cross_entropy(
+        logits.flatten(0, 1),  # -> (members * n, 3)
+        targets.repeat(members),
+        reduction="none",
+    )
+    return losses.reshape(members, -1).mean(dim=1)
+
+
+def learn(network: nn.Sequential, parameters: Hyperparameters, train: Rows) -> None:
+    """Train the members on flowers that are moved anew in every epoch."""
+    whiten, members, _ = network  # the last is the mean, which the loss does not need
+    with torch.no_grad():
+        whitened = Rows(inputs=whiten(train.inputs), targets=train.targets)
+    fit(members, whitened, cross_entropies, parameters, augment=scatter)
+
+
+def present(
+    network: nn.Sequential, parameters: Hyperparameters, train_rows: Rows, held_out: Rows
+) -> Candidate:
+    """Describe the network by its answers to the flowers held out."""
     means = {
         f"average {label}": train_rows.inputs[train_rows.targets == index].double().mean(dim=0)
         for index, label in enumerate(LABELS)
@@ -122,7 +175,8 @@ def train(parameters: Hyperparameters) -> Candidate:
         labels=LABELS,
         metrics=evaluate(network, held_out),
         dataset=DATASET,
-        training=describe.configuration(parameters, train_rows, held_out) | {"scatter": SCATTER},
+        training=describe.configuration(parameters, train_rows, held_out)
+        | {"members": MEMBERS, "scatter": SCATTER},
         versions=describe.versions(),
         examples=describe.examples(network, means, digits=1),  # as measured: to a millimetre
     )
@@ -135,3 +189,6 @@ def train(parameters: Hyperparameters) -> Candidate:
         floor=FLOOR,
         request_example="average setosa",
     )
+
+
+RECIPE = Recipe(parameters=PARAMETERS, load=load, build=build, learn=learn, present=present)

@@ -15,8 +15,10 @@ from service.card import Card, Dataset, Image
 from training import describe
 from training.data import File, Rows, parse_idx, read
 from training.export import Candidate, Floor
-from training.loop import Hyperparameters, evaluate, fit
+from training.hyperparameters import Hyperparameters
+from training.loop import evaluate, fit
 from training.network import Standardize, perceptron
+from training.recipe import Recipe
 
 SIDE = 28  # pixels
 FLOOR = Floor("accuracy", at_least=0.98)
@@ -107,22 +109,26 @@ def warp(inputs: Tensor) -> Tensor:
     return nn.functional.grid_sample(images, grid, align_corners=False).flatten(1)  # -> (n, 784)
 
 
-def build(hidden: tuple[int, ...], train: Rows) -> nn.Sequential:
+def build(parameters: Hyperparameters, train: Rows) -> nn.Sequential:
     """Build the network: grey values (n, 784) -> probabilities (n, 10)."""
     layers: dict[str, nn.Module] = {
         "scale": Standardize(train.inputs.mean(), train.inputs.std()),  # one for all pixels
-        "layers": perceptron(SIDE * SIDE, hidden, 10),  # (n, 784) -> (n, 10)
+        "layers": perceptron(SIDE * SIDE, parameters, 10),  # (n, 784) -> (n, 10)
         "answer": nn.Softmax(dim=1),
     }
     return nn.Sequential(OrderedDict(layers))
 
 
-def train(parameters: Hyperparameters) -> Candidate:
-    """Train on 60,000 images and describe the result on the other 10,000."""
-    train_rows, held_out = load()
-    network = build(parameters.hidden, train_rows)
+def learn(network: nn.Sequential, parameters: Hyperparameters, train: Rows) -> None:
+    """Train the network on images that are moved anew in every epoch."""
     logits = network[:-1]  # all but the softmax, which the loss contains
-    fit(logits, train_rows, nn.functional.cross_entropy, parameters, augment=warp)
+    fit(logits, train, nn.functional.cross_entropy, parameters, augment=warp)
+
+
+def present(
+    network: nn.Sequential, parameters: Hyperparameters, train_rows: Rows, held_out: Rows
+) -> Candidate:
+    """Describe the network by its answers to the images held out."""
     medians = {  # of each pixel; the mean of the ones is so blurred that it looks like an 8
         f"median {digit}": train_rows.inputs[train_rows.targets == digit]
         .median(dim=0)
@@ -162,3 +168,6 @@ def train(parameters: Hyperparameters) -> Candidate:
         floor=FLOOR,
         request_example="median 7",
     )
+
+
+RECIPE = Recipe(parameters=PARAMETERS, load=load, build=build, learn=learn, present=present)

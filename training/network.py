@@ -1,10 +1,23 @@
 """Layers the models share. Scaling is a layer, so a model takes and answers raw units."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+
+from training.hyperparameters import Hyperparameters
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}
 
 
 class Standardize(nn.Module):
@@ -34,10 +47,92 @@ class Destandardize(Standardize):
         return values * self.std + self.mean
 
 
-def perceptron(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
-    """Build linear layers with a ReLU after each hidden one: (n, inputs) -> (n, outputs)."""
-    sizes = [inputs, *hidden, outputs]
+def perceptron(
+    inputs: int, parameters: Hyperparameters, outputs: int, members: int = 0
+) -> nn.Sequential:
+    """Build linear layers with an activation after each hidden one: (n, inputs) -> (n, outputs).
+
+    With `members`, so many of them side by side, each with weights of its own:
+    (n, inputs) or (members, n, inputs) -> (members, n, outputs).
+    """
+    sizes = [inputs, *parameters.hidden]
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
-        layers += [nn.Linear(before, after), nn.ReLU()]  # (n, before) -> (n, after)
-    return nn.Sequential(*layers[:-1])
+        layers.append(_linear(before, after, members))  # (n, before) -> (n, after)
+        if parameters.batch_normalisation:
+            layers.append(MemberNorm(members, after) if members else nn.BatchNorm1d(after))
+        layers.append(ACTIVATIONS[parameters.activation]())
+        if parameters.dropout:
+            layers.append(nn.Dropout(parameters.dropout))
+    return nn.Sequential(*layers, _linear(sizes[-1], outputs, members))
+
+
+def _linear(inputs: int, outputs: int, members: int) -> nn.Module:
+    return MemberLinear(members, inputs, outputs) if members else nn.Linear(inputs, outputs)
+
+
+class MemberLinear(nn.Module):
+    """Linear layers side by side: (n, inputs) or (members, n, inputs) -> (members, n, outputs).
+
+    They begin as He et al. draw them (https://arxiv.org/abs/1502.01852).
+    """
+
+    def __init__(self, members: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(members, inputs, outputs) * math.sqrt(2 / inputs))
+        self.bias = nn.Parameter(torch.randn(members, 1, outputs) * 0.1)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Multiply and add."""
+        return torch.matmul(rows, self.weight) + self.bias  # (n, i) @ (m, i, o) -> (m, n, o)
+
+
+class MemberNorm(nn.BatchNorm1d):
+    """Batch normalisation of layers side by side: (members, n, features), the shape stays."""
+
+    def __init__(self, members: int, features: int) -> None:
+        super().__init__(members * features)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Scale each feature of each member over the n rows."""
+        members, _, features = rows.shape
+        flat = rows.transpose(0, 1).flatten(1)  # (m, n, f) -> (n, m * f)
+        scaled: Tensor = super().forward(flat)
+        return scaled.reshape(-1, members, features).transpose(0, 1)  # -> (m, n, f)
+
+
+class Ensemble(nn.Module):
+    """Perceptrons side by side, each beside a straight line from inputs to outputs.
+
+    (n, inputs) or (members, n, inputs) -> (members, n, outputs). The line begins at zero, and
+    the perceptron near it: what a line can say is learnt by the line.
+    """
+
+    def __init__(
+        self, members: int, inputs: int, parameters: Hyperparameters, outputs: int
+    ) -> None:
+        super().__init__()
+        self.bent = perceptron(inputs, parameters, outputs, members)
+        self.straight = nn.Parameter(torch.zeros(members, inputs, outputs))
+        with torch.no_grad():
+            for parameter in self.bent[-1].parameters():
+                parameter.mul_(0.3)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Add the curve and the line of each member."""
+        bent: Tensor = self.bent(rows)
+        return bent + torch.matmul(rows, self.straight)
+
+
+class BothSides(nn.Module):
+    """Turn the logit of label 1 into the probabilities of both labels: (n, 1) -> (n, 2)."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Pair 1 - p with p."""
+        p = torch.sigmoid(logits)
+        return torch.cat([1 - p, p], dim=1)
+
+
+def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean loss of the logits of label 1, (n, 1), given the labels, int64 (n,)."""
+    return nn.functional.binary_cross_entropy_with_logits(logits[:, 0], targets.float())

@@ -8,7 +8,8 @@ from service.card import Card, Dataset, Target
 from training import describe
 from training.data import Rows
 from training.export import Candidate, Floor
-from training.loop import Hyperparameters, evaluate, fit, make_deterministic
+from training.hyperparameters import Hyperparameters
+from training.loop import evaluate, fit, make_deterministic
 from training.network import Destandardize, Standardize, perceptron
 
 TOY = Hyperparameters(
@@ -42,7 +43,7 @@ def classifier() -> Candidate:
     make_deterministic(TOY.seed)
     layers: dict[str, nn.Module] = {
         "scale": Standardize(clouds.inputs.mean(dim=0), clouds.inputs.std(dim=0)),
-        "layers": perceptron(2, TOY.hidden, 3),
+        "layers": perceptron(2, TOY, 3),
         "answer": nn.Softmax(dim=1),
     }
     network = nn.Sequential(OrderedDict(layers))
@@ -79,7 +80,7 @@ def regressor() -> Candidate:
     make_deterministic(TOY.seed)
     layers: dict[str, nn.Module] = {
         "scale": Standardize(points.mean(dim=0), points.std(dim=0)),
-        "layers": perceptron(2, TOY.hidden, 1),
+        "layers": perceptron(2, TOY, 1),
         "answer": Destandardize(rows.targets.mean(dim=0), rows.targets.std(dim=0)),
     }
     network = nn.Sequential(OrderedDict(layers))

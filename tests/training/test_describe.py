@@ -1,5 +1,6 @@
 from importlib.metadata import version
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torch import nn
 
 from training import describe
 from training.data import Rows
-from training.loop import Hyperparameters
+from training.hyperparameters import Hyperparameters
 
 COLUMNS = [("x", "cm", "a length"), ("y", "kg", "a mass")]
 
@@ -44,16 +45,50 @@ def test_example_is_rounded_before_it_is_answered() -> None:
     assert example.output == pytest.approx([2.6, 0])
 
 
+def test_example_has_the_bounds_of_each_target_one_after_the_other() -> None:
+    class TwoTargets(nn.Module):
+        def forward(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return rows, torch.stack([rows - 1, rows + 1], dim=2)
+
+    (example,) = describe.examples(TwoTargets(), {"a": torch.tensor([5.0, 9.0])}, digits=1)
+    assert example.output == [5, 9]
+    assert example.interval == [4, 6, 8, 10]
+
+
 def test_configuration_names_all_that_decides_the_result(
     clouds: Rows, toy_parameters: Hyperparameters
 ) -> None:
-    configuration = describe.configuration(toy_parameters, clouds, clouds)
-    fields = set(toy_parameters.__struct_fields__)
-    assert {name: configuration[name] for name in fields - {"hidden"}} == {
-        name: getattr(toy_parameters, name) for name in fields - {"hidden"}
+    assert describe.configuration(toy_parameters, clouds, clouds) == {
+        "hidden": [8],
+        "epochs": 10,
+        "batch_size": 16,
+        "learning_rate": 0.05,
+        "weight_decay": 0.01,
+        "seed": 3,
+        "activation": "relu",
+        "optimizer": "adamw",
+        "schedule": "one cycle",
+        "train_rows": 120,
+        "held_out_rows": 120,
     }
-    assert configuration["hidden"] == [8]
-    assert (configuration["train_rows"], configuration["held_out_rows"]) == (120, 120)
+
+
+def test_configuration_is_read_back(clouds: Rows, toy_parameters: Hyperparameters) -> None:
+    unusual = msgspec.structs.replace(
+        toy_parameters,
+        activation="gelu",
+        optimizer="sgd",
+        batch_normalisation=True,
+        dropout=0.25,
+        stop_loss=0.1,
+        patience=3,
+        validation=0.2,
+        device="auto",
+    )
+    for parameters in (toy_parameters, unusual):
+        configuration = describe.configuration(parameters, clouds, clouds)
+        again = msgspec.json.decode(msgspec.json.encode(configuration))
+        assert describe.hyperparameters(again) == parameters
 
 
 def test_versions_are_those_installed() -> None:

@@ -14,9 +14,9 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
-from torch import nn
+from torch import Tensor, nn
 
-from service.card import METADATA_KEY, Card, Image
+from service.card import METADATA_KEY, Card, Image, Interval
 from training.errors import BelowFloor, Disagreement, NotSaved
 from training.export import (
     Candidate,
@@ -157,6 +157,49 @@ def test_request_sends_an_image_line_by_line(classifier: Candidate) -> None:
     assert request_body(changed(classifier, card=card)) == (
         '{"model": "clouds", "instances": [\n[[40],\n[0]]\n]}\n'
     )
+
+
+class Bounded(nn.Module):
+    """A regression network that adds an interval to its values: so much to either side."""
+
+    def __init__(self, network: nn.Module, half: float) -> None:
+        super().__init__()
+        self.network, self.half = network, half
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        value = self.network(rows)
+        return value, torch.stack([value - self.half, value + self.half], dim=2)
+
+
+@pytest.fixture
+def bounded(regressor: Candidate) -> Candidate:
+    card = msgspec.structs.replace(
+        regressor.card,
+        interval=Interval(coverage=0.9),
+        examples=[
+            msgspec.structs.replace(each, interval=[each.output[0] - 1000, each.output[0] + 1000])
+            for each in regressor.card.examples
+        ],
+    )
+    return changed(regressor, card=card, network=Bounded(regressor.network, 1000.0).eval())
+
+
+def test_interval_is_a_second_output(bounded: Candidate, tmp_path: Path) -> None:
+    session = onnxruntime.InferenceSession(export(bounded, tmp_path) / "model.onnx")
+    assert [(given.name, given.shape) for given in session.get_outputs()] == [
+        ("value", ["batch", 1]),
+        ("interval", ["batch", 1, 2]),
+    ]
+    value, interval = session.run(None, {"input": bounded.rows.numpy()})
+    np.testing.assert_allclose(interval, np.stack([value - 1000, value + 1000], axis=2))
+
+
+def test_interval_that_differs_is_refused(bounded: Candidate) -> None:
+    model = to_onnx(bounded.network, bounded.card, bounded.rows[:2])
+    prove(model, bounded.network, bounded.card, bounded.rows)
+    other = Bounded(bounded.network.network, 1500.0)
+    with pytest.raises(Disagreement, match=r"differ by 500 in a batch of 1$"):
+        prove(model, other, bounded.card, bounded.rows)
 
 
 # What is refused

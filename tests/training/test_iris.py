@@ -8,14 +8,15 @@ from sklearn.utils import Bunch
 from training import iris
 from training.errors import InvalidData
 from training.loop import evaluate, make_deterministic
+from training.recipe import train
 
 
 def test_70_flowers_to_train_on_and_80_held_out_in_equal_shares() -> None:
-    train, held_out = iris.load()
-    assert (train.inputs.shape, held_out.inputs.shape) == ((70, 4), (80, 4))
-    assert sorted(train.targets.bincount().tolist()) == [23, 23, 24]
+    rows, held_out = iris.load()
+    assert (rows.inputs.shape, held_out.inputs.shape) == ((70, 4), (80, 4))
+    assert sorted(rows.targets.bincount().tolist()) == [23, 23, 24]
     assert sorted(held_out.targets.bincount().tolist()) == [26, 27, 27]
-    assert train.inputs.dtype == torch.float32
+    assert rows.inputs.dtype == torch.float32
 
 
 def test_every_flower_is_in_one_part_with_its_own_label() -> None:
@@ -41,36 +42,47 @@ def test_other_flowers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         iris.load()
 
 
-def test_scatter_is_that_of_the_flowers_around_their_mean() -> None:
+def test_whitened_flowers_of_one_kind_scatter_by_1_uncorrelated() -> None:
+    rows, _ = iris.load()
+    whitened = iris.Whiten(rows)(rows.inputs).double().numpy()
+    kinds = [whitened[rows.targets == kind] for kind in range(3)]
+    around = np.concatenate([kind - kind.mean(axis=0) for kind in kinds])
+    np.testing.assert_allclose(around.T @ around / (70 - 3), np.eye(4), atol=1e-4)
+    np.testing.assert_allclose(whitened.mean(axis=0), np.zeros(4), atol=1e-5)
+
+
+def test_each_flower_is_moved_differently_for_each_member() -> None:
     make_deterministic(0)
-    train, _ = iris.load()
-    flower = torch.tensor([[5.0, 3.0, 4.0, 1.0]]).expand(200_000, 4)
-    moved = iris.scatter(train)(flower).numpy()
-    around = np.concatenate(
-        [
-            rows - rows.mean(axis=0)
-            for label in range(3)
-            for rows in [train.inputs[train.targets == label].numpy()]
-        ]
-    )
-    expected = 1.5**2 * around.T @ around / (70 - 3)
-    np.testing.assert_allclose(moved.mean(axis=0), flower[0], atol=0.01)
-    np.testing.assert_allclose(np.cov(moved.T), expected, atol=0.01)
+    moved = iris.scatter(torch.full((40_000, 4), 5.0))
+    assert moved.shape == (iris.MEMBERS, 40_000, 4)
+    assert moved.mean(dim=(0, 1)).tolist() == pytest.approx([5.0] * 4, abs=0.01)
+    assert moved.std(dim=(0, 1)).tolist() == pytest.approx([iris.SCATTER] * 4, abs=0.01)
+    assert abs(torch.corrcoef(moved[:2, :, 0])[0, 1]) < 0.02
 
 
-def test_training_keeps_the_floor_with_any_of_three_seeds() -> None:
-    for seed in range(3):
-        make_deterministic(seed)
-        candidate = iris.train(msgspec.structs.replace(iris.PARAMETERS, seed=seed))
-        assert evaluate(candidate.network, iris.load()[1]) == candidate.card.metrics
-        assert candidate.card.metrics["accuracy"] >= 0.95
+def test_answer_is_the_mean_of_the_members_probabilities() -> None:
+    logits = torch.randn(5, 7, 3)
+    powers = np.exp(logits.numpy())
+    expected = (powers / powers.sum(axis=2, keepdims=True)).mean(axis=0)
+    np.testing.assert_allclose(iris.MeanProbabilities()(logits), expected, atol=1e-6)
+
+
+def test_loss_is_the_cross_entropy_of_each_member() -> None:
+    logits, targets = torch.randn(5, 7, 3), torch.arange(7) % 3
+    expected = [torch.nn.functional.cross_entropy(each, targets).item() for each in logits]
+    assert iris.cross_entropies(logits, targets).tolist() == pytest.approx(expected)
+
+
+def test_training_keeps_the_floor_with_another_seed() -> None:
+    candidate = train(iris.RECIPE, msgspec.structs.replace(iris.PARAMETERS, seed=1))
+    assert evaluate(candidate.network, iris.load()[1]) == candidate.card.metrics
+    assert candidate.card.metrics["accuracy"] >= 0.95
 
 
 def test_examples_are_the_mean_of_each_class() -> None:
-    make_deterministic(0)
-    card = iris.train(msgspec.structs.replace(iris.PARAMETERS, epochs=1)).card
-    train, _ = iris.load()
+    card = train(iris.RECIPE, msgspec.structs.replace(iris.PARAMETERS, epochs=1)).card
+    rows, _ = iris.load()
     for index, (example, label) in enumerate(zip(card.examples, iris.LABELS, strict=True)):
         assert example.name == f"average {label}"
-        mean = train.inputs[train.targets == index].numpy().mean(axis=0)
+        mean = rows.inputs[rows.targets == index].numpy().mean(axis=0)
         assert example.input == pytest.approx(mean, abs=0.0501)

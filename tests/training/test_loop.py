@@ -5,23 +5,31 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 from torch import Tensor, nn
 
 from training.data import Rows
-from training.errors import Diverged
+from training.errors import Diverged, Unsuitable
+from training.hyperparameters import Hyperparameters
 from training.loop import (
     EVALUATION_BATCH,
-    Hyperparameters,
-    answer,
+    OPTIMIZERS,
+    EarlyStop,
+    answers,
+    choose_device,
     evaluate,
     fit,
     make_deterministic,
+    make_optimizer,
 )
 from training.network import perceptron
 
 cross_entropy = nn.functional.cross_entropy
+TOY = Hyperparameters(
+    hidden=(8,), epochs=10, batch_size=16, learning_rate=0.05, weight_decay=0.01, seed=3
+)
+LINE = msgspec.structs.replace(TOY, hidden=())
 
 
 def trained(clouds: Rows, parameters: Hyperparameters) -> nn.Sequential:
     make_deterministic(parameters.seed)
-    network = perceptron(2, parameters.hidden, 3)
+    network = perceptron(2, parameters, 3)
     fit(network, clouds, cross_entropy, parameters)
     return network
 
@@ -32,7 +40,7 @@ def weights(network: nn.Module) -> Tensor:
 
 def test_fit_learns_what_is_to_be_learnt(clouds: Rows, toy_parameters: Hyperparameters) -> None:
     make_deterministic(0)
-    network = perceptron(2, (8,), 3)
+    network = perceptron(2, TOY, 3)
     losses = fit(network, clouds, cross_entropy, toy_parameters)
     assert len(losses) == toy_parameters.epochs
     assert losses[-1] < losses[0] / 5
@@ -54,7 +62,7 @@ def test_reported_loss_is_the_mean_over_the_rows(clouds: Rows) -> None:
     parameters = Hyperparameters(
         hidden=(), epochs=1, batch_size=50, learning_rate=1e-30, weight_decay=0, seed=0
     )
-    network = perceptron(2, (), 3)
+    network = perceptron(2, LINE, 3)
     (loss,) = fit(network, clouds, cross_entropy, parameters)
     assert loss == pytest.approx(cross_entropy(network(clouds.inputs), clouds.targets).item())
 
@@ -69,7 +77,7 @@ def test_every_row_is_seen_once_an_epoch_and_in_another_order(
         return inputs
 
     parameters = msgspec.structs.replace(toy_parameters, epochs=2)
-    fit(perceptron(2, (), 3), clouds, cross_entropy, parameters, augment=watch)
+    fit(perceptron(2, LINE, 3), clouds, cross_entropy, parameters, augment=watch)
     epochs = torch.cat(seen).reshape(2, 120, 2)
     for epoch in epochs:
         assert torch.equal(epoch.sort(dim=0).values, clouds.inputs.sort(dim=0).values)
@@ -79,7 +87,7 @@ def test_every_row_is_seen_once_an_epoch_and_in_another_order(
 def test_network_learns_from_the_augmented_inputs(
     clouds: Rows, toy_parameters: Hyperparameters
 ) -> None:
-    network = perceptron(2, (), 3)
+    network = perceptron(2, LINE, 3)
     fit(network, clouds, cross_entropy, toy_parameters, augment=lambda inputs: inputs * -1)
     mirrored = Rows(inputs=-clouds.inputs, targets=clouds.targets)
     assert evaluate(network, mirrored)["accuracy"] > 0.9 > evaluate(network, clouds)["accuracy"]
@@ -97,31 +105,32 @@ def test_loss_that_is_no_number_stops_with_its_step(clouds: Rows, bad: float) ->
 
     # Two steps an epoch: the fourth is in the second epoch.
     with pytest.raises(Diverged, match=rf"the loss became {bad} at step 4 \(epoch 2\)"):
-        fit(perceptron(2, (), 3), clouds, loss, parameters)
+        fit(perceptron(2, LINE, 3), clouds, loss, parameters)
 
 
 def test_nan_in_the_data_stops_training(clouds: Rows, toy_parameters: Hyperparameters) -> None:
     clouds.inputs[7] = torch.nan
     with pytest.raises(Diverged, match=r"\(epoch 1\)"):
-        fit(perceptron(2, (8,), 3), clouds, cross_entropy, toy_parameters)
+        fit(perceptron(2, TOY, 3), clouds, cross_entropy, toy_parameters)
 
 
 def test_one_step_is_enough(clouds: Rows) -> None:
     parameters = Hyperparameters(
         hidden=(), epochs=1, batch_size=1000, learning_rate=0.1, weight_decay=0, seed=0
     )
-    assert len(fit(perceptron(2, (), 3), clouds, cross_entropy, parameters)) == 1
+    assert len(fit(perceptron(2, LINE, 3), clouds, cross_entropy, parameters)) == 1
 
 
 def test_answer_does_not_depend_on_how_rows_are_batched() -> None:
-    network = perceptron(2, (8,), 3)
+    network = perceptron(2, TOY, 3)
     inputs = torch.randn(2 * EVALUATION_BATCH + 1, 2)
-    torch.testing.assert_close(answer(network, inputs), network(inputs).detach())
+    (answer,) = answers(network, inputs)
+    torch.testing.assert_close(answer, network(inputs).detach())
 
 
 def test_answer_is_without_dropout() -> None:
     network = nn.Sequential(nn.Dropout(0.5)).train()
-    assert torch.equal(answer(network, torch.ones(100, 1)), torch.ones(100, 1))
+    assert torch.equal(answers(network, torch.ones(100, 1))[0], torch.ones(100, 1))
 
 
 def test_accuracy_counts_right_labels() -> None:
@@ -142,3 +151,201 @@ def test_errors_are_those_of_scikit_learn() -> None:
         },
         abs=1e-4,
     )
+
+
+class WithInterval(nn.Module):
+    """Answers the input, and from 1 below it to 2 above."""
+
+    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        return values, torch.stack([values - 1, values + 2], dim=2)
+
+
+def test_interval_is_measured_by_what_lies_inside() -> None:
+    values = torch.zeros(EVALUATION_BATCH + 4, 1)
+    targets = torch.zeros(EVALUATION_BATCH + 4, 1)
+    targets[-4:, 0] = torch.tensor([-1.1, -1.0, 2.0, 2.1])  # the borders belong to it
+    metrics = evaluate(WithInterval(), Rows(inputs=values, targets=targets))
+    assert metrics["interval_coverage"] == round((EVALUATION_BATCH + 2) / len(values), 4)
+    assert metrics["interval_width"] == 3
+
+
+def chosen(**choices: object) -> Hyperparameters:
+    return msgspec.structs.replace(TOY, **choices)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_learns(clouds: Rows, optimizer: str) -> None:
+    rate = {"sgd": 0.3, "momentum": 0.1, "adagrad": 0.3}.get(optimizer, 0.05)
+    parameters = chosen(optimizer=optimizer, learning_rate=rate)
+    small = Rows(inputs=clouds.inputs / 20 - 1, targets=clouds.targets)
+    assert evaluate(trained(small, parameters), small)["accuracy"] > 0.95
+
+
+def test_optimizers_take_the_step_their_formula_says() -> None:
+    """One step from w = 2 with gradient 3, rate 0.1 and decay 0.5, worked out by hand."""
+    after = {
+        "sgd": 2 - 0.1 * (3 + 0.5 * 2),
+        "momentum": 2 - 0.1 * (3 + 0.5 * 2),
+        "adam": 2 - 0.1,  # the first step is the rate
+        "adamw": 2 - 0.1 * 0.5 * 2 - 0.1,
+        "rmsprop": 2 - 0.1 * 4 / (0.01**0.5 * 4),  # the mean square begins at 1 % of it
+        "adagrad": 2 - 0.1,
+    }
+    for name, expected in after.items():
+        layer = nn.Linear(1, 1, bias=False)
+        layer.weight.data.fill_(2)
+        step = make_optimizer(
+            layer, chosen(optimizer=name, learning_rate=0.1, weight_decay=0.5)
+        ).step
+        layer.weight.grad = torch.tensor([[3.0]])
+        step()
+        assert layer.weight.item() == pytest.approx(expected, abs=1e-5), name
+
+
+def test_plain_sgd_is_without_momentum(clouds: Rows) -> None:
+    """The one-cycle schedule would give it one: against the plain formula, in full batches."""
+    parameters = chosen(
+        hidden=(), optimizer="sgd", epochs=8, batch_size=120, learning_rate=0.001, weight_decay=0.0
+    )
+    network = trained(clouds, parameters)
+    make_deterministic(parameters.seed)
+    expected = perceptron(2, parameters, 3)
+    rates = torch.optim.lr_scheduler.OneCycleLR(
+        torch.optim.SGD(expected.parameters(), lr=1), 0.001, total_steps=8, cycle_momentum=False
+    )
+    for _ in range(8):
+        gradients = torch.autograd.grad(
+            cross_entropy(expected(clouds.inputs), clouds.targets), list(expected.parameters())
+        )
+        with torch.no_grad():
+            for weight, gradient in zip(expected.parameters(), gradients, strict=True):
+                weight -= rates.get_last_lr()[0] * gradient
+        rates.optimizer.step()
+        rates.step()
+    torch.testing.assert_close(weights(network), weights(expected))
+
+
+def test_members_are_trained_as_if_each_were_alone(clouds: Rows) -> None:
+    """A loss of one number per member: the gradient of each is its own, the report their mean."""
+    shared = nn.Parameter(torch.tensor([0.0, 0.0]))
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.offsets = shared
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.offsets
+
+    def loss(offsets: Tensor, targets: Tensor) -> Tensor:
+        return offsets * torch.tensor([3.0, 5.0]) + torch.tensor([1.0, 2.0])
+
+    parameters = chosen(
+        optimizer="sgd", epochs=4, batch_size=200, learning_rate=0.1, weight_decay=0.0
+    )
+    reported, *_ = fit(Two(), clouds, loss, parameters)
+    assert reported == 1.5
+    rates = 0.004 + 0.08117457 + 0.0283061 + 4e-7  # of the one-cycle schedule
+    assert shared.tolist() == pytest.approx([-3 * rates, -5 * rates])
+
+
+# Early stop
+
+
+def test_training_stops_when_the_loss_is_below_the_threshold(clouds: Rows) -> None:
+    everything = fit(perceptron(2, TOY, 3), clouds, cross_entropy, chosen(epochs=60))
+    losses = fit(perceptron(2, TOY, 3), clouds, cross_entropy, chosen(epochs=60, stop_loss=0.2))
+    assert len(losses) < len(everything) == 60
+    assert losses[-1] < 0.2 <= min(losses[:-1])
+
+
+def test_patience_counts_epochs_without_a_lower_loss_and_the_best_weights_return() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    stop = EarlyStop(stop_loss=0.0, patience=2)
+    for epoch, (loss, stops) in enumerate(
+        [(5.0, False), (3.0, False), (4.0, False), (2.0, False), (2.0, False), (2.5, True)]
+    ):
+        layer.weight.data.fill_(epoch)
+        assert stop.now(layer, loss) is stops
+    stop.restore(layer)
+    assert layer.weight.item() == 3  # of the epoch with loss 2.0, the first of them
+
+
+def test_training_with_patience_ends_with_the_best_weights(clouds: Rows) -> None:
+    states: list[Tensor] = []
+    network = perceptron(2, TOY, 3)
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return cross_entropy(outputs, targets)
+        states.append(weights(network).clone())
+        return torch.tensor([3.0, 1.0, 2.0, 2.0][len(states) - 1])
+
+    fit(network, clouds, loss, chosen(validation=0.1, patience=2))
+    assert len(states) == 4
+    assert torch.equal(weights(network), states[1])
+
+
+def test_without_patience_the_last_weights_stay() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    stop = EarlyStop(stop_loss=0.0, patience=0)
+    for loss in (1.0, 2.0, 0.0):
+        layer.weight.data.fill_(loss)
+        assert not stop.now(layer, loss)  # a threshold of 0 never stops
+    stop.restore(layer)
+    assert layer.weight.item() == 0
+
+
+def test_validation_rows_are_watched_and_never_trained_on(clouds: Rows) -> None:
+    trained_on: list[Tensor] = []
+    watched: list[int] = []
+
+    def watch(inputs: Tensor) -> Tensor:
+        trained_on.append(inputs)
+        return inputs
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            watched.append(len(targets))
+            return torch.tensor(float(len(watched)))  # it only ever rises
+        return cross_entropy(outputs, targets)
+
+    parameters = chosen(epochs=50, validation=0.25, patience=3)
+    losses = fit(perceptron(2, TOY, 3), clouds, loss, parameters, augment=watch)
+    assert len(losses) == 4  # the first epoch was the best, three were waited for
+    assert watched == [30] * 4
+    assert len(torch.cat(trained_on).unique(dim=0)) == 90
+
+
+# What does not go together
+
+
+@pytest.mark.parametrize(
+    ("choices", "sentence"),
+    [
+        ({"validation": 0.2}, "expected patience or a stop loss"),
+        ({"validation": 0.999, "patience": 1}, "expected fewer rows for validation than all"),
+        ({"batch_normalisation": True, "batch_size": 17}, "got a last batch of 1 of the 120 rows"),
+        ({"batch_normalisation": True, "batch_size": 1}, "got a last batch of 1 of the 120 rows"),
+    ],
+)
+def test_choices_that_do_not_go_together_are_named(
+    clouds: Rows, choices: dict[str, object], sentence: str
+) -> None:
+    parameters = chosen(**choices)
+    with pytest.raises(Unsuitable, match=sentence):
+        fit(perceptron(2, parameters, 3), clouds, cross_entropy, parameters)
+
+
+def test_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(Unsuitable, match="expected a CUDA device"):
+        choose_device("cuda")
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.gpu
+def test_gpu_gives_the_same_quality_and_the_weights_come_back(clouds: Rows) -> None:
+    network = trained(clouds, chosen(device="cuda", batch_normalisation=True, dropout=0.1))
+    assert {tensor.device.type for tensor in network.state_dict().values()} == {"cpu"}
+    assert evaluate(network, clouds)["accuracy"] > 0.95

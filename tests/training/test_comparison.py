@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LinearRegression
+
+from training import comparison, housing, moons
+from training.comparison import Line, classical, compare, over_splits, table
+from training.errors import Unloadable
+from training.recipe import Recipe
+from training.recipes import RECIPES
+
+MODELS = Path(__file__).parents[2] / "models"
+
+
+def test_iris_is_split_30_times_into_70_and_80() -> None:
+    splits = comparison.iris_splits()
+    assert len(splits) == 30
+    for train, held_out in splits:
+        assert (len(train.inputs), len(held_out.inputs)) == (70, 80)
+    right = [classical(LinearDiscriminantAnalysis(), *parts) for parts in splits]
+    assert np.mean(right) == pytest.approx(0.9738, abs=0.0005)  # measured apart from this code
+
+
+def test_housing_is_split_20_times_into_400_and_106(real_data: Path) -> None:
+    splits = comparison.housing_splits()
+    assert len(splits) == 20
+    whole = sorted(housing.tracts().inputs.tolist())
+    for train, held_out in splits:
+        assert (len(train.inputs), len(held_out.inputs)) == (400, 106)
+        assert sorted(torch.cat([train.inputs, held_out.inputs]).tolist()) == whole
+    errors = [classical(LinearRegression(), *parts) for parts in splits]
+    assert np.mean(errors) == pytest.approx(4.570, abs=0.001)  # measured apart from this code
+
+
+@pytest.mark.parametrize("name", ["iris", "housing"])
+def test_network_and_classical_models_are_measured_on_the_same_splits(
+    name: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if name == "housing":
+        request.getfixturevalue("real_data")
+        splits = comparison.housing_splits()[:2]
+        baselines = {"line": lambda _: LinearRegression()}
+        expected = ["rmse", "interval_coverage", "rmse"]
+    else:
+        splits, baselines = (
+            comparison.iris_splits()[:2],
+            {"line": lambda _: LinearDiscriminantAnalysis()},
+        )
+        expected = ["accuracy", "accuracy"]
+    quick = msgspec.structs.replace(RECIPES[name].parameters, epochs=10)
+    monkeypatch.setitem(RECIPES, name, msgspec.structs.replace(RECIPES[name], parameters=quick))
+    lines = over_splits(name, splits, baselines)
+    assert [line.metric for line in lines] == expected
+    assert [line.model for line in lines] == ["network"] * (len(lines) - 1) + ["line"]
+    assert {len(line.results) for line in lines} == {2}
+    assert lines[0].results[0] != lines[0].results[1]
+
+
+def test_seed_of_the_network_is_the_number_of_the_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    own: Recipe = RECIPES["moons"]
+    watching = msgspec.structs.replace(
+        own, learn=lambda network, parameters, rows: seeds.append(parameters.seed)
+    )
+    monkeypatch.setitem(RECIPES, "moons", watching)
+    over_splits("moons", [moons.load()] * 3, {})
+    assert seeds == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["xor", "moons"])
+def test_committed_model_is_measured_as_its_card_says(name: str) -> None:
+    (line,) = compare(name, MODELS)
+    assert (line.name, line.model, line.metric, line.results) == (
+        *(name, "network", "accuracy", [1.0]),
+    )
+
+
+def test_model_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Unloadable, match=r"xor/1/state_dict\.pt is missing: train the model first"):
+        compare("xor", tmp_path)
+
+
+def test_table_shows_mean_spread_least_and_most() -> None:
+    lines = [
+        Line("iris", "network", "accuracy", [0.95, 0.975, 1.0]),
+        Line("housing", "network", "rmse", [2.0, 3.0]),
+        Line("housing", "network", "interval_coverage", [0.9, 0.95]),
+        Line("xor", "network", "accuracy", [1.0]),
+    ]
+    rows = [" ".join(line.split()) for line in table(lines).splitlines()]
+    assert rows == [
+        "data model splits metric mean spread least most",
+        "iris network 3 accuracy 97.50 % 2.50 95.00 % 100.00 %",
+        "housing network 2 rmse 2.500 0.71 2.000 3.000",
+        "housing network 2 coverage 92.50 % 3.54 90.00 % 95.00 %",
+        "xor network 1 accuracy 100.00 % 100.00 % 100.00 %",
+    ]

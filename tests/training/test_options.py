@@ -1,0 +1,100 @@
+import math
+
+import msgspec
+import pytest
+
+from training import housing, iris
+from training.hyperparameters import Hyperparameters
+from training.loop import OPTIMIZERS
+from training.network import ACTIVATIONS
+from training.options import parameters, parser
+from training.recipes import RECIPES
+
+
+def chosen(*arguments: str) -> Hyperparameters:
+    given = ["iris", *arguments]
+    return parameters(iris.PARAMETERS, parser(RECIPES, given).parse_args(given))
+
+
+def test_without_options_a_model_keeps_its_own_choices() -> None:
+    assert chosen() == iris.PARAMETERS
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "value"),
+    [
+        ("hidden", "64,32", (64, 32)),
+        ("hidden", "none", ()),
+        *[("activation", name, name) for name in ACTIVATIONS],
+        *[("optimizer", name, name) for name in OPTIMIZERS],
+        ("learning_rate", "1e-3", 0.001),
+        ("batch_size", "1", 1),
+        ("epochs", "9", 9),
+        ("weight_decay", "0", 0.0),
+        ("batch_normalisation", "yes", True),
+        ("batch_normalisation", "no", False),
+        ("dropout", "0.5", 0.5),
+        ("stop_loss", "0.02", 0.02),
+        ("patience", "3", 3),
+        ("validation", "0.2", 0.2),
+        ("seed", "0", 0),
+        ("device", "auto", "auto"),
+    ],
+)
+def test_each_option_is_taken(option: str, text: str, value: object) -> None:
+    made = chosen("--" + option.replace("_", "-"), text)
+    assert made == msgspec.structs.replace(iris.PARAMETERS, **{option: value})
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "sentence"),
+    [
+        ("hidden", "64;32", "expected at most 20 widths from 1 to 10000, such as 64,32, or none"),
+        ("hidden", "0", "expected at most 20 widths"),
+        ("hidden", "10001", "expected at most 20 widths"),
+        ("hidden", ",".join(["2"] * 21), "expected at most 20 widths"),
+        ("activation", "swish", "expected one of relu, leaky_relu, sigmoid, tanh, elu, gelu, silu"),
+        ("optimizer", "lion", "expected one of sgd, momentum, adam, adamw, rmsprop, adagrad"),
+        ("learning-rate", "0", "expected a number above 0, got 0"),
+        ("learning-rate", "fast", "expected a number above 0, got fast"),
+        ("learning-rate", "inf", "expected a number above 0, got inf"),
+        ("batch-size", "0", "expected a whole number from 1 on, got 0"),
+        ("epochs", "0", "expected a whole number from 1 on, got 0"),
+        ("epochs", "many", "expected a whole number from 1 on, got many"),
+        ("epochs", "1.5", "expected a whole number from 1 on, got 1.5"),
+        ("weight-decay", "nan", "expected a number from 0 on, got nan"),
+        ("batch-normalisation", "maybe", "expected one of yes, no, got maybe"),
+        ("dropout", "1", "expected a number from 0 to below 1, got 1"),
+        ("stop-loss", "none", "expected a number from 0 on, got none"),
+        ("patience", "1e3", "expected a whole number from 0 on, got 1e3"),
+        ("validation", "1.5", "expected a number from 0 to below 1, got 1.5"),
+        ("seed", str(2**64), "expected a whole number from 0 on, got 18446744073709551616"),
+        ("device", "tpu", "expected one of auto, cpu, cuda, got tpu"),
+    ],
+)
+def test_unsuitable_value_is_one_sentence_and_status_2(
+    option: str, text: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        chosen(f"--{option}", text)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"python -m training: error: argument --{option}: {sentence}")
+
+
+def test_help_shows_the_defaults_of_the_model_named() -> None:
+    for name, recipe in RECIPES.items():
+        words = " ".join(parser(RECIPES, [name, "--help"]).format_help().split())
+        widths = ",".join(map(str, recipe.parameters.hidden))
+        assert f"widths of the hidden layers, such as 64,32, or none (default: {widths})" in words
+        for field in Hyperparameters.__struct_fields__:
+            assert "--" + field.replace("_", "-") in words
+    shown = " ".join(parser(RECIPES, ["housing"]).format_help().split())
+    assert f"dropped in a step (default: {housing.PARAMETERS.dropout})" in shown
+    several = " ".join(parser(RECIPES, ["iris", "xor"]).format_help().split())
+    assert "dropped in a step (default: the model's)" in several
+
+
+def test_a_default_can_be_given_back_as_it_is_shown() -> None:
+    for recipe in RECIPES.values():
+        own = recipe.parameters
+        assert math.isclose(float(f"{own.learning_rate:g}"), own.learning_rate)
