@@ -98,7 +98,7 @@ def test_a_metrics_folder_that_cannot_be_written_stops_the_start(
     assert line.startswith(f"torchlit: TORCHLIT_METRICS_DIR: {tmp_path}/file/x: cannot be written")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_cells_of_an_earlier_run_are_not_added(
     models_dir: Path, tmp_path: Path, workers: int
 ) -> None:
@@ -262,8 +262,15 @@ async def ask_until_sent_away(address: tuple[str, int]) -> tuple[int, bool]:
             return answered, False
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("workers", "number"),
+    [
+        (1, signal.SIGTERM),
+        (2, signal.SIGINT),
+        pytest.param(1, signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(2, signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stop_under_load_loses_no_request(
     models_dir: Path, workers: int, number: signal.Signals
 ) -> None:

@@ -70,6 +70,7 @@ def command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess
     )
 
 
+@pytest.mark.slow
 def test_model_is_trained_from_the_command_line_and_again_to_the_same_bytes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,6 +122,7 @@ def test_model_named_twice_is_trained_once(toy: list[Hyperparameters], tmp_path:
     assert len(toy) == 1
 
 
+@pytest.mark.slow
 def test_all_names_every_model(
     classifier: Candidate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -163,6 +165,7 @@ def test_unsuitable_choice_is_one_sentence_and_status_2(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["iris", "moons", "housing"])
 def test_model_with_unusual_choices_is_saved_and_built_again(
     name: str, tmp_path: Path, request: pytest.FixtureRequest

@@ -135,6 +135,7 @@ def test_card_is_that_of_the_code(model: Committed) -> None:
     assert hyperparameters(model.card.training) == model.recipe.parameters
 
 
+@pytest.mark.slow
 def test_exported_anew_the_files_are_the_same(model: Committed, tmp_path: Path) -> None:
     folder = export(load_again(model.recipe, model.folder), tmp_path)
     for name in ("model.onnx", "request.json", "state_dict.pt"):
