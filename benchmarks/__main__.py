@@ -55,14 +55,15 @@ def workloads() -> list[Workload]:
         for name in ("iris", "housing", "mnist")
     }
     iris = [list(instances["iris"][0].values())]
+    image = [pixel for row in instances["mnist"][0] for pixel in row]  # (28, 28) -> (784,)
     return [
         Workload(name, f"/predict/{model}?{number}", json.dumps({"instances": rows}).encode())
         for number, (name, model, rows) in enumerate(
             [
                 ("iris, 1 row", "iris", iris),
                 ("housing, 1 row of named features", "housing", instances["housing"]),
-                ("MNIST MLP, 1 row of 784", "mnist", instances["mnist"]),
-                ("MNIST MLP, 64 rows of 784", "mnist", instances["mnist"] * 64),
+                ("MNIST MLP, 1 row of 784", "mnist", [image]),
+                ("MNIST MLP, 64 rows of 784", "mnist", [image] * 64),
             ]
         )
     ]
