@@ -1,6 +1,7 @@
 """The real process, over real sockets."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -143,25 +144,43 @@ def test_a_failed_model_does_not_stop_the_others(models_dir: Path) -> None:
     assert "Traceback" not in log
 
 
+async def ask(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, content: bytes
+) -> tuple[bytes, bytes]:
+    """Send one request to /predict on an open connection; return head and body of the reply."""
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(content)
+    writer.write(head + content)
+    reply = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", reply)
+    assert length is not None
+    return reply, await reader.readexactly(int(length[1]))
+
+
+def address(url: str) -> tuple[str, int]:
+    """Return host and port of http://host:port."""
+    return "127.0.0.1", int(url.rsplit(":", 1)[1])
+
+
 async def distinct_rows_from(url: str, clients: int, seconds: float) -> int:
     """Let clients send rows of their own and check every answer; return how many there were."""
     until = time.monotonic() + seconds
 
-    async def one(client: httpx.AsyncClient, seed: int) -> int:
+    async def one(seed: int) -> int:
         random = np.random.default_rng(seed)
+        reader, writer = await asyncio.open_connection(*address(url))
         answered = 0
         while time.monotonic() < until:
             rows = random.uniform(0, 10, (1 + answered % 3, 4)).round(3)
-            reply = await client.post("/predict", content=body("toy", rows.tolist()))
-            assert reply.status_code == 200
-            got = [list(each["probabilities"].values()) for each in reply.json()["predictions"]]
-            np.testing.assert_allclose(got, toy_answer(rows), atol=1e-6)
+            head, reply = await ask(reader, writer, body("toy", rows.tolist()))
+            assert head.startswith(b"HTTP/1.1 200 ")
+            predictions = json.loads(reply)["predictions"]
+            got = np.array([list(each["probabilities"].values()) for each in predictions])
+            assert np.abs(got - toy_answer(rows)).max() < 1e-6
             answered += 1
+        writer.close()
         return answered
 
-    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
-    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=30) as client:
-        return sum(await asyncio.gather(*(one(client, seed) for seed in range(clients))))
+    return sum(await asyncio.gather(*(one(seed) for seed in range(clients))))
 
 
 def counted(text: str, series: str) -> float:
@@ -238,26 +257,20 @@ def test_a_signal_while_the_models_load_ends_it_with_0(models_dir: Path) -> None
     assert process.wait(timeout=20) == 0
 
 
-async def ask_until_sent_away(address: tuple[str, int]) -> tuple[int, bool]:
+async def ask_until_sent_away(url: str) -> tuple[int, bool]:
     """Send requests on one connection until the reply says that it closes.
 
     Returns how many were answered, and whether the last was sent and never answered.
     """
-    content = body("toy", [[1, 2, 3, 4]])
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(content)
-    reader, writer = await asyncio.open_connection(*address)
+    reader, writer = await asyncio.open_connection(*address(url))
     answered = 0
     while True:
-        writer.write(head + content)
         try:
-            reply = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"content-length: (\d+)", reply)
-            assert length is not None
-            await reader.readexactly(int(length[1]))
+            head, _ = await ask(reader, writer, body("toy", [[1, 2, 3, 4]]))
         except (asyncio.IncompleteReadError, ConnectionError):
             return answered, True
         answered += 1
-        if b"connection: close" in reply:
+        if b"connection: close" in head:
             writer.close()
             return answered, False
 
@@ -275,8 +288,7 @@ def test_a_stop_under_load_loses_no_request(
     models_dir: Path, workers: int, number: signal.Signals
 ) -> None:
     async def load(service: Process) -> list[tuple[int, bool]]:
-        address = ("127.0.0.1", int(service.url.rsplit(":", 1)[1]))
-        clients = [asyncio.create_task(ask_until_sent_away(address)) for _ in range(64)]
+        clients = [asyncio.create_task(ask_until_sent_away(service.url)) for _ in range(64)]
         await asyncio.sleep(0.3)
         os.killpg(service.process.pid, number)  # as a terminal does: to every process of it
         return await asyncio.gather(*clients)
@@ -302,10 +314,9 @@ def test_a_second_interrupt_ends_it_at_once(models_dir: Path, workers: int) -> N
 
 def test_a_client_that_leaves_in_the_middle_is_no_event(models_dir: Path) -> None:
     with running(models_dir=models_dir) as service:
-        address = ("127.0.0.1", int(service.url.rsplit(":", 1)[1]))
-        with socket.create_connection(address) as connection:
+        with socket.create_connection(address(service.url)) as connection:
             connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-        with socket.create_connection(address) as connection:
+        with socket.create_connection(address(service.url)) as connection:
             connection.sendall(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
             assert connection.recv(100).startswith(b"HTTP/1.1 400")
         reply = httpx.post(f"{service.url}/predict", content=body("toy", [[1, 2, 3, 4]]))
