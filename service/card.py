@@ -15,6 +15,10 @@ from service.errors import InvalidCard
 
 METADATA_KEY = "torchlit.card"
 
+# What counts as the same answer, when training proves an export and the service tests itself.
+PROBABILITY_TOLERANCE = 1e-5  # absolute
+VALUE_TOLERANCE = 1e-4  # relative
+
 
 class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One input column, in the unit the caller sends.

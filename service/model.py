@@ -12,17 +12,13 @@ import onnxruntime as ort
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from service.card import METADATA_KEY, Card
+from service.card import METADATA_KEY, PROBABILITY_TOLERANCE, VALUE_TOLERANCE, Card
 from service.errors import InferenceFailed, ModelError, SelfTestFailed, StartupError
 
 logger = logging.getLogger("torchlit.model")
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 PROVIDER_DEVICE = {CPU: "cpu", CUDA: "cuda"}
-
-# What a self-test and `python -m training` accept as the same answer.
-PROBABILITY_TOLERANCE = 1e-5  # absolute
-VALUE_TOLERANCE = 1e-4  # relative, and absolute for values near zero
 
 CHEAP_BATCH_S = 0.001  # a batch up to this long may run in the event loop: a thread hop costs more
 
@@ -116,7 +112,7 @@ class Model:
         if self.card is None:
             self._run_zeros(1)
             return
-        relative, absolute = VALUE_TOLERANCE, VALUE_TOLERANCE
+        relative, absolute = VALUE_TOLERANCE, VALUE_TOLERANCE  # absolute for values near zero
         if self.card.task == "classification":
             relative, absolute = 0.0, PROBABILITY_TOLERANCE
         for example in self.card.examples:

@@ -56,7 +56,7 @@ def document(models: ModelRepository, settings: Settings) -> Json:
             "description": "Small neural networks over HTTP.",
         },
         "paths": paths,
-        "components": {"schemas": _schemas(served, settings)},
+        "components": {"schemas": _schemas(served)},
     }
 
 
@@ -142,7 +142,7 @@ def _get(
     return {"get": operation}
 
 
-def _schemas(served: list[ServedModel], settings: Settings) -> Json:
+def _schemas(served: list[ServedModel]) -> Json:
     schemas: Json = {
         "Error": _object({"error": {"type": "string"}}),
         "PredictReply": _any_of(f"{each.name}_reply" for each in served),

@@ -187,9 +187,10 @@ async def _read_body(scope: HTTPScope, receive: Receive, limit: int, timeout_s: 
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > limit:
             raise TooLarge(f"body: expected at most {limit} bytes, got {int(value)}")
-    body, is_whole = await _receive(receive)
-    if is_whole and len(body) <= limit:
-        return body
+    first, is_whole = await _receive(receive)
+    if is_whole and len(first) <= limit:
+        return first
+    body = bytearray(first)  # grows in place: bytes would be copied whole with each part
     try:
         async with asyncio.timeout(timeout_s):
             while not is_whole and len(body) <= limit:
@@ -199,7 +200,7 @@ async def _read_body(scope: HTTPScope, receive: Receive, limit: int, timeout_s: 
         raise DeadlineExceeded(f"body: expected all of it within {timeout_s:g} s") from None
     if len(body) > limit:
         raise TooLarge(f"body: expected at most {limit} bytes, got {len(body)} or more")
-    return body
+    return bytes(body)
 
 
 async def _receive(receive: Receive) -> tuple[bytes, bool]:

@@ -17,14 +17,20 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from service.card import METADATA_KEY, Card, Example, Feature, Image
+from service.card import (
+    METADATA_KEY,
+    PROBABILITY_TOLERANCE,
+    VALUE_TOLERANCE,
+    Card,
+    Example,
+    Feature,
+    Image,
+)
 from service.errors import InvalidCard
 from training.errors import BelowFloor, Disagreement, NotSaved, Unloadable
 from training.loop import answers
 
 PROOF_BATCHES = (1, 2, 33)  # rows run together when PyTorch and ONNX Runtime are compared
-PROBABILITY_TOLERANCE = 1e-5  # absolute
-VALUE_TOLERANCE = 1e-4  # relative
 
 
 class Floor(Struct, frozen=True):
