@@ -6,6 +6,7 @@ this module is the whole contract between the two.
 """
 
 import math
+import re
 from typing import Literal, Self
 
 import msgspec
@@ -18,6 +19,8 @@ METADATA_KEY = "torchlit.card"
 # What counts as the same answer, when training proves an export and the service tests itself.
 PROBABILITY_TOLERANCE = 1e-5  # absolute
 VALUE_TOLERANCE = 1e-4  # relative
+
+_PICTURE_FILE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\.png")
 
 
 class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -95,6 +98,13 @@ class Example(Struct, frozen=True, kw_only=True, omit_defaults=True):
     interval: list[float] = []
 
 
+class Picture(Struct, frozen=True, kw_only=True):
+    """A picture of the training or of its result: a PNG file that lies beside model.onnx."""
+
+    file: str
+    title: str
+
+
 class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a model is, what it takes, what it answers and how good it is.
 
@@ -115,6 +125,7 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
     training: dict[str, str | int | float | bool | list[int]]
     versions: dict[str, str]
     examples: list[Example]
+    pictures: list[Picture] = []
 
     @property
     def input_size(self) -> int:
@@ -157,6 +168,7 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
             ("features", [feature.name for feature in self.features]),
             ("labels", self.labels),
             ("targets", [target.name for target in self.targets]),
+            ("pictures", [picture.file for picture in self.pictures]),
         ):
             if len(set(names)) != len(names):
                 raise InvalidCard(f"{METADATA_KEY}: expected different names in {field}: {names}")
@@ -164,6 +176,12 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise InvalidCard(f"{METADATA_KEY}: expected at least one example to self-test with")
         for example in self.examples:
             self._check_example(example)
+        for picture in self.pictures:
+            if not _PICTURE_FILE.fullmatch(picture.file):  # it stands in a URL and a path
+                raise InvalidCard(
+                    f"{METADATA_KEY}: pictures: expected a file name such as loss.png, "
+                    f"got {picture.file!r}"
+                )
 
     def _check_interval(self, interval: Interval) -> None:
         if self.task != "regression":

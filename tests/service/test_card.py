@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from toys import toy_card
 
-from service.card import Card, Example, Feature, Image, Interval, Target
+from service.card import Card, Example, Feature, Image, Interval, Picture, Target
 from service.errors import InvalidCard
 
 
@@ -62,6 +62,14 @@ TARGET = Target(name="t", unit="", description="")
         (
             {"examples": [Example(name="e", input=[float("nan")] * 4, output=[1.0, 0.0, 0.0])]},
             "example 'e': input: expected finite numbers",
+        ),
+        (
+            {"pictures": [Picture(file="../../secret.png", title="t")]},
+            "pictures: expected a file name such as loss.png, got '../../secret.png'",
+        ),
+        (
+            {"pictures": [Picture(file="a.png", title="t"), Picture(file="a.png", title="u")]},
+            "expected different names in pictures",
         ),
     ],
 )
