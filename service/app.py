@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from hashlib import sha256
 from typing import Any
 
 from litestar import Litestar, Request, Response, get
@@ -12,10 +13,10 @@ from litestar.params import FromPath
 from litestar.types import Receive, Scope, Send
 
 from service import openapi
-from service.errors import NotFound, RequestError
+from service.errors import NotFound, RequestError, Unavailable
 from service.metrics import CONTENT_TYPE, Blocks, Metrics
 from service.model import PROVIDER_DEVICE
-from service.predict import Predict, is_predict
+from service.predict import RETRY_AFTER_S, Predict, is_predict
 from service.repository import ModelRepository, Version
 from service.settings import Settings
 
@@ -68,6 +69,16 @@ def create_app(settings: Settings | None = None, *, worker: int = 0) -> Service:
             raise NotFound(f"model: expected one of {known}; got {model[:40]!r}")
         return describe_model(models, model)
 
+    @get("/models/{model:str}/{version:str}/{picture:str}", sync_to_thread=True)
+    def show_picture(
+        request: Request[Any, Any, Any],
+        model: FromPath[str],
+        version: FromPath[str],
+        picture: FromPath[str],
+    ) -> Response[bytes]:
+        png = models.picture(model, version, picture)
+        return png_unless_known(png, request.headers.get("if-none-match", ""))
+
     @get("/health/live", sync_to_thread=False)
     def live() -> dict[str, str]:
         return {"status": "live"}
@@ -85,7 +96,15 @@ def create_app(settings: Settings | None = None, *, worker: int = 0) -> Service:
         return openapi.document(models, settings)
 
     others = Litestar(
-        route_handlers=[list_models, show_model, live, ready, show_metrics, show_openapi],
+        route_handlers=[
+            list_models,
+            show_model,
+            show_picture,
+            live,
+            ready,
+            show_metrics,
+            show_openapi,
+        ],
         lifespan=[lifespan],
         exception_handlers={
             RequestError: on_request_error,
@@ -113,11 +132,28 @@ def _describe_version(version: Version) -> dict[str, Any]:
     if version.served is None:
         return described | {"reason": version.reason}
     model = version.served.model
+    pictures = model.card.pictures if model.card else []
+    folder = f"/models/{version.served.name}/{version.served.version}"
     return described | {
         "provider": model.provider,
         "device": PROVIDER_DEVICE.get(model.provider, model.provider),
         "card": model.card,
+        "pictures": [
+            {"title": picture.title, "url": f"{folder}/{picture.file}"} for picture in pictures
+        ],
     }
+
+
+def png_unless_known(png: bytes, if_none_match: str) -> Response[bytes]:
+    """Return a picture, or 304 if the caller has it (RFC 9110, section 13.1.2).
+
+    Callers are to ask each time: a model that is trained again has others at the same URL.
+    """
+    etag = f'"{sha256(png).hexdigest()}"'
+    headers = {"etag": etag, "cache-control": "no-cache"}
+    if if_none_match == "*" or etag in if_none_match:  # a list of them; W/ may stand before each
+        return Response(b"", status_code=304, headers=headers)
+    return Response(png, media_type="image/png", headers=headers)
 
 
 def readiness(models: ModelRepository) -> Response[dict[str, Any]]:
@@ -142,7 +178,8 @@ def readiness(models: ModelRepository) -> Response[dict[str, Any]]:
 
 def on_request_error(_: Request[Any, Any, Any], error: RequestError) -> Response[dict[str, str]]:
     """Answer one of our own errors."""
-    return Response({"error": str(error)}, status_code=error.status)
+    headers = {"retry-after": RETRY_AFTER_S.decode()} if isinstance(error, Unavailable) else {}
+    return Response({"error": str(error)}, status_code=error.status, headers=headers)
 
 
 def on_http_exception(

@@ -33,6 +33,7 @@ def document(models: ModelRepository, settings: Settings) -> Json:
     paths |= {
         "/models": _get("models", "The models and their cards", "ModelList"),
         "/models/{model}": _get("model", "One model and its cards", "Model", takes_model=True),
+        "/models/{model}/{version}/{picture}": _get_picture(),
         "/health/live": _get("live", "Whether the process runs", "Live"),
         "/health/ready": _get("ready", "Whether every model answers", "Ready", unready=True),
         "/metrics": {
@@ -133,13 +134,34 @@ def _get(
         "responses": {"200": {"description": summary, "content": content}},
     }
     if takes_model:
-        operation["parameters"] = [
-            {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
-        ]
+        operation["parameters"] = [_in_path("model", {"type": "string"})]
         operation["responses"]["404"] = _error(ERRORS["404"])
     if unready:
         operation["responses"]["503"] = {"description": "Some do not", "content": content}
     return {"get": operation}
+
+
+def _get_picture() -> Json:
+    operation = {
+        "operationId": "picture",
+        "summary": "A picture of a model's training, one that its card lists",
+        "parameters": [
+            _in_path("model", {"type": "string"}),
+            _in_path("version", {"type": "integer", "minimum": 1}),
+            _in_path("picture", {"type": "string", "examples": ["loss.png"]}),
+        ],
+        "responses": {
+            "200": {"description": "A PNG file", "content": {"image/png": {}}},
+            "304": {"description": "It still has an ETag that If-None-Match names"},
+            "404": _error("No such model, version or picture"),
+            "503": _error("The version could not be opened; see Retry-After"),
+        },
+    }
+    return {"get": operation}
+
+
+def _in_path(name: str, schema: Json) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
 def _schemas(served: list[ServedModel]) -> Json:
@@ -160,6 +182,10 @@ def _schemas(served: list[ServedModel]) -> Json:
             provider={"type": "string"},
             device={"type": "string"},
             card={"type": ["object", "null"]},
+            pictures={"type": "array", "items": _ref("Picture")},
+        ),
+        "Picture": _object(
+            {"title": {"type": "string"}, "url": {"type": "string", "format": "uri-reference"}}
         ),
         "Live": _object({"status": {"const": "live"}}),
         "Ready": _object(

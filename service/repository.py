@@ -127,6 +127,30 @@ class ModelRepository:
         except KeyError:
             raise self._why_not(name, version) from None
 
+    def picture(self, name: str, version: str, file: str) -> bytes:
+        """Read a PNG file that the card of a served version lists; it may block on the disk.
+
+        Raises NotFound for a version that is no number, a picture that the card does not list
+        or that is not on the disk, and whatever `get` raises.
+        """
+        if not _VERSION.fullmatch(version):
+            got = _shown(version)
+            raise NotFound(f"version: expected a whole number from 1 to 999999999, got {got}")
+        card = self.get(name, int(version)).card
+        where = f"model {name}: version {version}: picture"
+        listed = [picture.file for picture in card.pictures] if card else []
+        if file not in listed:
+            known = ", ".join(listed) or "none"
+            raise NotFound(f"{where}: expected one of {known}; got {_shown(file)}")
+        path = self._settings.models_dir / name / version / file
+        got = "none: it is missing"
+        try:
+            if path.is_file():  # opening a pipe would wait for ever
+                return path.read_bytes()
+        except OSError as error:
+            got = f"one that cannot be read: {error.strerror}"
+        raise NotFound(f"{where}: {file}: expected a file beside {MODEL_FILE}, got {got}")
+
     @property
     def names(self) -> list[str]:
         """The names of the models, also of those that failed."""

@@ -1,19 +1,24 @@
 """README.md is run and compared, so that it cannot say what is not so."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from processes import running
 from toys import serving
 
 from service.card import Card
 from service.metrics import BATCHES_TOTAL, INFO, OF_A_MODEL, READY, ROWS_TOTAL, UNMATCHED
 from service.model import Model
 from service.settings import Settings, describe
+from training.__main__ import main
 
 pytestmark = pytest.mark.anyio
 
@@ -48,6 +53,12 @@ def curls() -> list[tuple[str, str, str]]:
     return [(path, data, printed) for path, data, printed in re.findall(pattern, README, re.M)]
 
 
+def guide() -> list[str]:
+    """Return the code blocks of the guide to a model of one's own, in their order."""
+    section = README.split("## Your own model in 30 lines")[1].split("\n## ")[0]
+    return re.findall(r"^```(?:python)?\n(.+?)\n```$", section, re.M | re.S)
+
+
 def rounded(value: Any) -> Any:
     """Round the floats of an answer: the last digits differ with the processor."""
     if isinstance(value, float):
@@ -68,6 +79,62 @@ async def test_a_curl_of_the_readme_answers_as_printed(
 
 def test_the_readme_has_a_curl_for_each_data_set_and_one_that_fails() -> None:
     assert len(curls()) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("real_data")
+def test_table_of_networks_and_classical_models_is_that_of_evaluate(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["evaluate", "--models-dir", str(ROOT / "models")]) == 0
+    printed = capsys.readouterr().out
+    (table,) = re.findall(r"^```\n(data +model .+?\n)```$", README, re.M | re.S)
+
+    number = r"\d+\.\d+"
+    for written, measured in zip(table.splitlines(), printed.splitlines(), strict=True):
+        assert re.sub(number, "#", measured).split() == re.sub(number, "#", written).split()
+        # The last digits differ with the processor: a flower more or less, in one of 30 splits.
+        mean, others = (0.1, 1.3) if "%" in written else (0.01, 0.1)
+        for place, (old, new) in enumerate(
+            zip(re.findall(number, written), re.findall(number, measured), strict=True)
+        ):
+            assert float(new) == pytest.approx(float(old), abs=others if place else mean), written
+
+
+@pytest.mark.slow
+def test_guide_leads_from_a_table_to_a_served_model(tmp_path: Path) -> None:
+    """Word for word, but for the Python, and the port that `make serve` would take."""
+    make_table, recipe, commands, call = guide()
+    assert len(recipe.splitlines()) <= 34  # with the imports
+    environment = {key: value for key, value in os.environ.items() if key != "TORCHLIT_DATA_DIR"}
+
+    def follow(command: str) -> str:
+        command = command.replace(".venv/bin/python", sys.executable)
+        done = subprocess.run(
+            ["bash", "-ec", command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    follow(make_table)
+    (tmp_path / "wine.py").write_text(recipe)
+    train, evaluate, serve = commands.splitlines()
+    assert serve == "make serve"
+    assert re.search(r"^wine/1 +accuracy 0\.9", follow(train), re.M)
+    assert "random forest" in follow(evaluate)
+    path, body = re.fullmatch(r"curl -s localhost:8000(\S+) -d @(\S+)", call).groups()
+    with running(models_dir=tmp_path / "models") as service:
+        reply = httpx.post(service.url + path, content=(tmp_path / body).read_bytes())
+    answer = reply.json()
+    assert answer["model"] == "wine"
+    assert answer["predictions"][0]["label"] == "barolo"
+    assert answer["predictions"][0]["probability"] > 0.9
 
 
 def test_every_setting_is_in_the_readme() -> None:
@@ -97,3 +164,5 @@ def test_every_model_is_in_the_readme_with_its_held_out_result() -> None:
     for name, version, card in cards:
         metrics = ", ".join(f"{metric} {value:g}" for metric, value in card.metrics.items())
         assert f"| {name} {version} | {card.task} | {metrics} | {card.dataset.name} |" in README
+        for picture in card.pictures:
+            assert f"(models/{name}/{version}/{picture.file})" in README

@@ -13,10 +13,21 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from service.app import create_app
-from service.card import METADATA_KEY, Card, Dataset, Example, Feature, Image, Interval, Target
+from service.card import (
+    METADATA_KEY,
+    Card,
+    Dataset,
+    Example,
+    Feature,
+    Image,
+    Interval,
+    Picture,
+    Target,
+)
 from service.settings import Settings
 
 DATASET = Dataset(name="toy", source="made up", sha256="0" * 64, licence="MIT")
+PNG = b"\x89PNG\r\n\x1a\nwhatever the service does not read"
 WEIGHTS = np.array([[1, 0, -1], [0, 1, 0], [2, -1, 0.5], [0, 0, 1]], np.float32)  # (4, 3)
 
 
@@ -96,6 +107,14 @@ def save_toy(folder: Path, version: int = 1, *, card: Card | None = None, scale:
         [numpy_helper.from_array(WEIGHTS * np.float32(scale), "weights")],
         card,
     )
+    return path
+
+
+def save_pictured(folder: Path) -> Path:
+    """Write the toy with a card that lists loss.png, and that file; return its path."""
+    card = toy_card(pictures=[Picture(file="loss.png", title="Loss")])
+    path = save_toy(folder, card=card).with_name("loss.png")
+    path.write_bytes(PNG)
     return path
 
 

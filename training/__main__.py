@@ -4,22 +4,25 @@
     python -m training mnist --epochs 5 --seed 1 --models-dir elsewhere
     python -m training evaluate          compares them with classical models: minutes
     python -m training export mnist      builds the files anew from state_dict.pt
+    python -m training wine.py           a model of your own: README.md
 
 Exit status: 0, or 1 after an error, 2 for a wrong command line or an unsuitable choice, 130 when
 interrupted.
 """
 
-import argparse
+import itertools
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
-from training import comparison, options, recipe
+from training import comparison, options, recipes
 from training.errors import TrainingError, Unsuitable
 from training.export import Candidate, export
-from training.recipes import RECIPES
+from training.recipe import Recipe, load_again
+from training.recipe import train as train_one
 
-COLUMNS = "{:<8}  {:>7}  {:<70}  {:>10}  {:>13}  {:>7}"
+COLUMNS = "{:<9}  {:<85}  {:>7}  {:>10}  {:>13}  {:>7}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,67 +41,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(arguments: Sequence[str]) -> int:
     """Train and save models; print a table of those that were saved, also after an error."""
-    chosen = options.parser(RECIPES, arguments).parse_args(arguments)
-    names = list(RECIPES) if "all" in chosen.names else list(dict.fromkeys(chosen.names))
+    chosen = options.parser(arguments).parse_args(arguments)
     results: list[str] = []
     try:
-        for name in names:
-            results.append(train_one(name, chosen))
+        for recipe in recipes.find(chosen.names):
+            started = time.perf_counter()
+            parameters = options.parameters(recipe.parameters, chosen)
+            candidate = train_one(recipe, parameters)
+            results.append(save(candidate, recipe, chosen.models_dir, started))
     finally:
         if results:
             print_table(results)
     return 0
 
 
-def train_one(name: str, chosen: argparse.Namespace) -> str:
-    """Train and save one model; return its line in the table."""
-    started = time.perf_counter()
-    parameters = options.parameters(RECIPES[name].parameters, chosen)
-    candidate = recipe.train(RECIPES[name], parameters)
-    return saved(candidate, chosen, started)
-
-
 def export_again(arguments: Sequence[str]) -> int:
     """Write the files of models anew from their saved weights; print a table."""
-    chosen = options.export_parser(RECIPES).parse_args(arguments)
+    chosen = options.export_parser().parse_args(arguments)
     results = []
-    for name in dict.fromkeys(chosen.names):
+    for recipe in recipes.find(chosen.names):
         started = time.perf_counter()
-        folder = chosen.models_dir / name / str(RECIPES[name].version)
-        results.append(saved(recipe.load_again(RECIPES[name], folder), chosen, started))
+        candidate = load_again(recipe, chosen.models_dir / recipe.place)
+        results.append(save(candidate, recipe, chosen.models_dir, started))
     print_table(results)
     return 0
 
 
 def evaluate(arguments: Sequence[str]) -> int:
     """Print a table of networks beside classical models."""
-    parser = options.evaluate_parser(RECIPES)
-    chosen = parser.parse_args(arguments)
-    for name in chosen.names:
-        if name not in RECIPES:
-            parser.error(f"expected NAME to be one of {', '.join(RECIPES)}, got {name}")
-    names = dict.fromkeys(chosen.names or RECIPES)
-    print(
-        comparison.table(
-            [line for name in names for line in comparison.compare(name, chosen.models_dir)]
-        )
-    )
+    chosen = options.evaluate_parser().parse_args(arguments)
+    found = recipes.find(chosen.names or ["all"])
+    lines = []
+    for _, versions in itertools.groupby(found, key=lambda recipe: recipe.name):
+        lines += comparison.compare(list(versions), chosen.models_dir)
+    print(comparison.table(lines))
     return 0
 
 
-def saved(candidate: Candidate, chosen: argparse.Namespace, started: float) -> str:
+def save(candidate: Candidate, recipe: Recipe, models_dir: Path, started: float) -> str:
     """Save a model; return its line in the table."""
-    folder = export(candidate, chosen.models_dir)
-    seconds = time.perf_counter() - started
-    sizes = [f"{(folder / file).stat().st_size:,} B" for file in ("model.onnx", "state_dict.pt")]
+    folder = models_dir / recipe.place
+    differ = export(candidate, folder)
     metrics = ", ".join(f"{key} {value:.4f}" for key, value in candidate.card.metrics.items())
-    return COLUMNS.format(candidate.name, candidate.version, metrics, *sizes, f"{seconds:.1f}")
+    sizes = [f"{(folder / file).stat().st_size:,} B" for file in ("model.onnx", "state_dict.pt")]
+    seconds = f"{time.perf_counter() - started:.1f}"
+    return COLUMNS.format(recipe.place, metrics, f"{differ:.0e}", *sizes, seconds)
 
 
 def print_table(lines: Sequence[str]) -> None:
-    """Print the lines of models that were saved."""
+    """Print the lines of models that were saved.
+
+    What differs is how far ONNX Runtime's answers are from PyTorch's.
+    """
     header = COLUMNS.format(
-        "model", "version", "held out", "model.onnx", "state_dict.pt", "seconds"
+        "model", "held out", "differs", "model.onnx", "state_dict.pt", "seconds"
     )
     print("\n".join([header, *lines]))
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
+import numpy as np
 import torch
 from msgspec import Struct
 from sklearn.model_selection import train_test_split
@@ -62,11 +63,18 @@ def read(file: File) -> bytes:
     if not path.exists():
         with httpx.Client(follow_redirects=True, timeout=30) as client:
             download(file, path, client)
+    return _verified(read_unverified(file.path), file, str(path))
+
+
+def read_unverified(name: str) -> bytes:
+    """Read a file of the data folder whose digest nobody knows. Raises DataUnavailable."""
+    path = data_dir() / name
     try:
-        packed = path.read_bytes()
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataUnavailable(f"{path} is missing: put the file there") from error
     except OSError as error:
         raise DataUnavailable(f"{path}: cannot be read: {error.strerror}") from error
-    return _verified(packed, file, str(path))
 
 
 def download(file: File, path: Path, client: httpx.Client, backoff_s: float = 1.0) -> None:
@@ -134,7 +142,7 @@ def parse_idx(content: bytes, shape: tuple[int, ...], where: str) -> Tensor:
     dimension as a big-endian uint32, then the values (http://yann.lecun.com/exdb/mnist/).
     Raises InvalidData naming `where`.
     """
-    header = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
+    header = _idx_header(shape)
     if content[:4] != header[:4]:
         raise InvalidData(
             f"{where}: expected an IDX file with magic number {header[:4].hex()}, "
@@ -150,12 +158,77 @@ def parse_idx(content: bytes, shape: tuple[int, ...], where: str) -> Tensor:
     return flat.reshape(shape)
 
 
+def to_idx(values: Tensor) -> bytes:
+    """Write what `parse_idx` reads: uint8, of any shape."""
+    return _idx_header(tuple(values.shape)) + values.numpy().tobytes()
+
+
+def _idx_header(shape: tuple[int, ...]) -> bytes:
+    return struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
+
+
+def parse_bytes_csv(content: bytes, columns: int, where: str) -> Tensor:
+    """Parse a CSV file of whole numbers from 0 to 255: uint8 (n, columns).
+
+    A first line that begins with a letter is a header and passed over. Raises InvalidData naming
+    `where` and the line.
+    """
+    header = int(content.lstrip(b'"')[:1].isalpha())
+    lines = content.splitlines()[header:]
+    if not lines:
+        raise InvalidData(f"{where}: expected rows, got {header} lines")
+    try:
+        values = np.loadtxt(lines, np.uint8, delimiter=",", ndmin=2, comments=None)
+    except ValueError:
+        values = np.empty((0, 0), np.uint8)
+    if values.shape != (len(lines), columns):  # also where there is an empty line
+        raise InvalidData(f"{where}: {_first_wrong(lines, columns, header + 1)}")
+    return torch.from_numpy(values)
+
+
+def _first_wrong(lines: Sequence[bytes], columns: int, first: int) -> str:
+    """Say which line, counted from `first`, is not so many whole numbers from 0 to 255."""
+    for number, line in enumerate(lines, start=first):
+        cells = line.decode(errors="replace").split(",")
+        if len(cells) != columns:
+            return f"line {number}: expected {columns} values, got {len(cells)}"
+        for cell in cells:
+            if not cell.strip().isdecimal() or int(cell) > 255:
+                return f"line {number}: expected a whole number from 0 to 255, got {cell[:40]!r}"
+    return f"expected lines of {columns} whole numbers from 0 to 255, got what NumPy cannot read"
+
+
 def parse_csv(content: bytes, columns: Sequence[str], where: str) -> Tensor:
     """Parse the named columns of a CSV file with a header: float32 (n, len(columns)).
 
     Raises InvalidData naming `where` and the line: a missing column, a line of another length,
     no rows, or a value that is not a finite number.
     """
+    rows = []
+    for number, cells in _cells(content, columns, where):
+        named = zip(columns, cells, strict=True)
+        rows.append([_number(cell, f"{where}: line {number}: {name}") for name, cell in named])
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+def parse_labels(content: bytes, column: str, labels: Sequence[str], where: str) -> Tensor:
+    """Parse one column of a CSV file with a header, of labels: int64 (n,), the index of each.
+
+    Raises InvalidData as parse_csv does, and for a value that is none of the labels.
+    """
+    indices = []
+    for number, (cell,) in _cells(content, [column], where):
+        if cell not in labels:
+            raise InvalidData(
+                f"{where}: line {number}: {column}: expected one of {', '.join(labels)}, "
+                f"got {cell[:40]!r}"
+            )
+        indices.append(labels.index(cell))
+    return torch.tensor(indices)
+
+
+def _cells(content: bytes, columns: Sequence[str], where: str) -> list[tuple[int, list[str]]]:
+    """Return the number of each line, and what stands in these columns of it."""
     try:
         lines = list(csv.reader(io.StringIO(content.decode(), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
@@ -168,15 +241,13 @@ def parse_csv(content: bytes, columns: Sequence[str], where: str) -> Tensor:
             raise InvalidData(
                 f"{where}: expected one column {column!r}, got {', '.join(header) or 'no header'}"
             )
-    places = [(column, header.index(column)) for column in columns]
-    rows = []
+    places = [header.index(column) for column in columns]
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(header):
             raise InvalidData(
                 f"{where}: line {number}: expected {len(header)} values, got {len(line)}"
             )
-        rows.append([_number(line[i], f"{where}: line {number}: {name}") for name, i in places])
-    return torch.tensor(rows, dtype=torch.float32)
+    return [(number, [line[i] for i in places]) for number, line in enumerate(lines[1:], start=2)]
 
 
 def _number(text: str, where: str) -> float:

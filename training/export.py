@@ -6,6 +6,7 @@ import logging
 import math
 import tempfile
 import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,8 @@ from service.errors import InvalidCard
 from training.errors import BelowFloor, Disagreement, NotSaved, Unloadable
 from training.loop import answers
 
-PROOF_BATCHES = (1, 2, 33)  # rows run together when PyTorch and ONNX Runtime are compared
+REQUEST_FILE = "request.json"
+PROOF_BATCHES = (1, 2, 33, 1000)  # rows run together when PyTorch and ONNX Runtime are compared
 
 
 class Floor(Struct, frozen=True):
@@ -44,32 +46,33 @@ class Floor(Struct, frozen=True):
 class Candidate(Struct, frozen=True, kw_only=True):
     """A trained network that asks to be saved.
 
-    rows: float32 (n, ...), n >= 33, raw units: real rows to prove it on, best held-out ones.
+    rows: float32 (n, ...), raw units: real rows to prove it on, 1,000 where there are so many.
     request_example: the name of the card's example that `request.json` sends.
+    files: what else is to lie beside the model, by file name.
     """
 
-    name: str
-    version: int
     network: nn.Module
     card: Card
     rows: Tensor
     floor: Floor
     request_example: str
+    files: dict[str, bytes] = {}
 
 
-def export(candidate: Candidate, models_dir: Path) -> Path:
-    """Prove the candidate, write its files, and return their folder, models/<name>/<version>.
+def export(candidate: Candidate, folder: Path) -> float:
+    """Prove the candidate and write its files into the folder models/<name>/<version>.
 
-    Raises an ExportError, with nothing changed, when its result is below the floor, when ONNX
-    Runtime answers differently, or when the files cannot be written.
+    Returns by how much ONNX Runtime and PyTorch differ at most, as `difference` says it. Raises
+    an ExportError, with nothing changed, when the result is below the floor, when ONNX Runtime
+    answers differently, or when the files cannot be written.
     """
-    check_floor(candidate)
+    name = folder.parent.name
+    check_floor(candidate, name)
     network = candidate.network.cpu().eval()
     model = to_onnx(network, candidate.card, candidate.rows[:2])
-    prove(model, network, candidate.card, candidate.rows)
-    folder = models_dir / candidate.name / str(candidate.version)
-    save(folder, network, model, request_body(candidate))
-    return folder
+    differ = prove(model, network, candidate.card, candidate.rows)
+    save(folder, network, model, candidate.files | {REQUEST_FILE: request_body(candidate, name)})
+    return differ
 
 
 def read_card(path: Path) -> Card:
@@ -82,7 +85,7 @@ def read_card(path: Path) -> Card:
         raise Unloadable(f"{path}: expected an ONNX file with a card, got: {error}") from error
 
 
-def check_floor(candidate: Candidate) -> None:
+def check_floor(candidate: Candidate, name: str) -> None:
     """Raise BelowFloor unless the card's metric keeps the candidate's floor; NaN does not."""
     floor = candidate.floor
     value = candidate.card.metrics[floor.metric]
@@ -90,8 +93,7 @@ def check_floor(candidate: Candidate) -> None:
         bounds = {"at least": floor.at_least, "at most": floor.at_most}
         (bound,) = [f"{word} {limit}" for word, limit in bounds.items() if math.isfinite(limit)]
         raise BelowFloor(
-            f"{candidate.name}: expected a held-out {floor.metric} of {bound}, got {value}: "
-            "nothing was saved"
+            f"{name}: expected a held-out {floor.metric} of {bound}, got {value}: nothing was saved"
         )
 
 
@@ -142,10 +144,11 @@ def strip_metadata(model: onnx.ModelProto) -> None:
         part.ClearField("doc_string")
 
 
-def prove(model: bytes, network: nn.Module, card: Card, rows: Tensor) -> None:
+def prove(model: bytes, network: nn.Module, card: Card, rows: Tensor) -> float:
     """Raise Disagreement unless the file is valid and answers as the network does.
 
-    rows: float32 (n, ...), raw units. They are run in batches of 1, 2 and 33.
+    rows: float32 (n, ...), raw units. The first of them are run in batches of PROOF_BATCHES.
+    Returns the largest difference.
     """
     try:
         onnx.checker.check_model(model, full_check=True)
@@ -156,32 +159,39 @@ def prove(model: bytes, network: nn.Module, card: Card, rows: Tensor) -> None:
     expected = [("input", ["batch", *rows.shape[1:]]), *outputs(card).items()]
     if ends != expected:
         raise Disagreement(f"expected the ONNX file to take and give {expected}, got {ends}")
+    differences = []
     for size in PROOF_BATCHES:
         batch = rows[:size]
         runtime: list[NDArray[np.float32]] = session.run(None, {"input": batch.numpy()})
         for got, wanted in zip(runtime, answers(network, batch), strict=True):
-            compare(got, wanted.numpy(), card)
+            differences.append(difference(got, wanted.numpy(), card))
+    return max(differences)
 
 
-def compare(runtime: NDArray[np.float32], pytorch: NDArray[np.float32], card: Card) -> None:
-    """Raise Disagreement unless two answers, float32 (n, ...), are as good as equal."""
-    if card.task == "classification":
-        equal = np.allclose(runtime, pytorch, rtol=0, atol=PROBABILITY_TOLERANCE)
-    else:
-        equal = np.allclose(runtime, pytorch, rtol=VALUE_TOLERANCE, atol=0)
-    if not equal:
+def difference(runtime: NDArray[np.float32], pytorch: NDArray[np.float32], card: Card) -> float:
+    """Return by how much two answers, float32 (n, ...), differ at most.
+
+    Absolute for probabilities, relative for values. Raises Disagreement where it is more than
+    the service tolerates.
+    """
+    differs = np.abs(runtime - pytorch)
+    tolerance = PROBABILITY_TOLERANCE
+    if card.task == "regression":
+        differs, tolerance = differs / np.abs(pytorch), VALUE_TOLERANCE
+    if not (differs <= tolerance).all():
         raise Disagreement(
             f"ONNX Runtime and PyTorch differ by {np.abs(runtime - pytorch).max():.3g} "
             f"in a batch of {len(pytorch)}"
         )
+    return float(differs.max())
 
 
-def request_body(candidate: Candidate) -> str:
+def request_body(candidate: Candidate, name: str) -> bytes:
     """Write a body for POST /predict from one of the card's examples, to be read and sent."""
     card = candidate.card
     (example,) = [each for each in card.examples if each.name == candidate.request_example]
     instance = _pixels(example, card.image) if card.image else _named(example, card.features)
-    return f'{{"model": {json.dumps(candidate.name)}, "instances": [\n{instance}\n]}}\n'
+    return f'{{"model": {json.dumps(name)}, "instances": [\n{instance}\n]}}\n'.encode()
 
 
 def _named(example: Example, features: list[Feature]) -> str:
@@ -202,7 +212,7 @@ def _shortest(value: float) -> float:
     return int(value) if value.is_integer() else value
 
 
-def save(folder: Path, network: nn.Module, model: bytes, request: str) -> None:
+def save(folder: Path, network: nn.Module, model: bytes, others: Mapping[str, bytes]) -> None:
     """Write the files of one version beside models/<name>/<version>, then rename them into it.
 
     A new version appears whole. In an existing one the files are replaced one by one and
@@ -217,18 +227,19 @@ def save(folder: Path, network: nn.Module, model: bytes, request: str) -> None:
             staged.mkdir()
             weights = io.BytesIO()  # torch would report a full disk in its own way
             torch.save(network.state_dict(), weights)
-            (staged / "state_dict.pt").write_bytes(weights.getvalue())
-            (staged / "request.json").write_text(request)
-            (staged / "model.onnx").write_bytes(model)
-            _put_in_place(staged, folder)
+            # In the order in which they are put in place.
+            files = {"state_dict.pt": weights.getvalue(), **others, "model.onnx": model}
+            for name, content in files.items():
+                (staged / name).write_bytes(content)
+            _put_in_place(staged, folder, files)
     except OSError as error:
         raise NotSaved(f"{folder}: cannot be written, nothing changed: {error.strerror}") from error
 
 
-def _put_in_place(staged: Path, folder: Path) -> None:
+def _put_in_place(staged: Path, folder: Path, names: Iterable[str]) -> None:
     folder.parent.mkdir(exist_ok=True)
     if not folder.exists():
         staged.rename(folder)
         return
-    for name in ("state_dict.pt", "request.json", "model.onnx"):
+    for name in names:
         (staged / name).replace(folder / name)

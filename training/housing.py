@@ -24,7 +24,7 @@ from training import describe
 from training.data import File, Rows, parse_csv, read, split
 from training.export import Candidate, Floor
 from training.hyperparameters import Hyperparameters
-from training.loop import evaluate, fit
+from training.loop import History, Watch, evaluate, fit
 from training.network import Ensemble, Standardize
 from training.recipe import Recipe
 
@@ -267,6 +267,14 @@ def deal(rows: Rows, unseen: Tensor) -> Rows:
     return Rows(inputs=rows.inputs[which], targets=rows.targets[which, 0])
 
 
+def give_all(rows: Rows) -> Rows:
+    """Give every member the same rows, of the shapes that `deal` gives."""
+    return Rows(
+        inputs=rows.inputs[:, None].expand(-1, MEMBERS, -1),  # (n, size) -> (n, members, size)
+        targets=rows.targets.expand(-1, MEMBERS),  # (n, 1) -> (n, members)
+    )
+
+
 class MembersFirst(nn.Module):
     """Turn a batch of dealt rows round: (n, members, size) -> (members, n, size)."""
 
@@ -281,18 +289,27 @@ def huber(said: Tensor, targets: Tensor) -> Tensor:
     return losses.mean(dim=1)
 
 
-def learn(network: nn.Sequential, parameters: Hyperparameters, train: Rows) -> None:
+def learn(
+    network: nn.Sequential, parameters: Hyperparameters, train: Rows, watch: Watch | None
+) -> History:
     """Train the members, each without its part, then set the interval by the parts left out."""
     expand, members, price = network
     assert isinstance(price, Price)
     unseen = draw_parts(len(train.inputs))
     with torch.no_grad():
-        expanded = Rows(inputs=expand(train.inputs), targets=price.standardize(train.targets))
-    fit(nn.Sequential(MembersFirst(), members), deal(expanded, unseen), huber, parameters)
+
+        def expanded_of(rows: Rows) -> Rows:
+            return Rows(inputs=expand(rows.inputs), targets=price.standardize(rows.targets))
+
+        expanded = expanded_of(train)
+        watch = watch and watch.on(give_all(expanded_of(watch.rows)))
+    dealt = deal(expanded, unseen)
+    history = fit(nn.Sequential(MembersFirst(), members), dealt, huber, parameters, watch)
     members.eval()
     with torch.no_grad():
         said = members(expanded.inputs)  # (members, n, 1)
     calibrate(price, said[:, :, 0], unseen.float(), expanded.targets[:, 0])
+    return history
 
 
 def calibrate(price: Price, said: Tensor, unseen: Tensor, truth: Tensor) -> None:
@@ -347,8 +364,6 @@ def present(
         examples=describe.examples(network, typical_houses(train_rows), digits=4),
     )
     return Candidate(
-        name="housing",
-        version=1,
         network=network,
         card=card,
         rows=held_out.inputs,
@@ -357,4 +372,11 @@ def present(
     )
 
 
-RECIPE = Recipe(parameters=PARAMETERS, load=load, build=build, learn=learn, present=present)
+RECIPE = Recipe(
+    name="housing",
+    parameters=PARAMETERS,
+    load=load,
+    build=build,
+    learn=learn,
+    present=present,
+)

@@ -15,6 +15,7 @@ class Hyperparameters(Struct, frozen=True, kw_only=True):
     activation: str = "relu"  # a name in network.ACTIVATIONS
     optimizer: str = "adamw"  # a name in loop.OPTIMIZERS
     batch_normalisation: bool = False  # after the linear part of each hidden layer
+    ema_decay: float = 0.0  # of the weights' exponential moving average, which is kept; 0: none
     dropout: float = 0.0  # share of each hidden layer's outputs dropped in a step
     stop_loss: float = 0.0  # stop when the watched loss falls below this; 0: never
     patience: int = 0  # stop after so many epochs without a lower watched loss; 0: never

@@ -22,7 +22,7 @@ from training.data import Rows, split
 from training.errors import InvalidData
 from training.export import Candidate, Floor
 from training.hyperparameters import Hyperparameters
-from training.loop import evaluate, fit
+from training.loop import History, Watch, evaluate, fit
 from training.network import Ensemble
 from training.recipe import Recipe
 
@@ -136,7 +136,7 @@ def build(parameters: Hyperparameters, train: Rows) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers))
 
 
-def scatter(inputs: Tensor) -> Tensor:
+def scatter(inputs: Tensor, done: float) -> Tensor:
     """Move each whitened flower for each member: float32 (n, 4) -> (members, n, 4)."""
     return inputs + SCATTER * torch.randn(MEMBERS, *inputs.shape)
 
@@ -152,12 +152,15 @@ def cross_entropies(logits: Tensor, targets: Tensor) -> Tensor:
     return losses.reshape(members, -1).mean(dim=1)
 
 
-def learn(network: nn.Sequential, parameters: Hyperparameters, train: Rows) -> None:
+def learn(
+    network: nn.Sequential, parameters: Hyperparameters, train: Rows, watch: Watch | None
+) -> History:
     """Train the members on flowers that are moved anew in every epoch."""
     whiten, members, _ = network  # the last is the mean, which the loss does not need
     with torch.no_grad():
         whitened = Rows(inputs=whiten(train.inputs), targets=train.targets)
-    fit(members, whitened, cross_entropies, parameters, augment=scatter)
+        watch = watch and watch.on(Rows(inputs=whiten(watch.rows.inputs), targets=watch.targets))
+    return fit(members, whitened, cross_entropies, parameters, watch, scatter)
 
 
 def present(
@@ -181,8 +184,6 @@ def present(
         examples=describe.examples(network, means, digits=1),  # as measured: to a millimetre
     )
     return Candidate(
-        name="iris",
-        version=1,
         network=network,
         card=card,
         rows=held_out.inputs,
@@ -191,4 +192,11 @@ def present(
     )
 
 
-RECIPE = Recipe(parameters=PARAMETERS, load=load, build=build, learn=learn, present=present)
+RECIPE = Recipe(
+    name="iris",
+    parameters=PARAMETERS,
+    load=load,
+    build=build,
+    learn=learn,
+    present=present,
+)

@@ -2,15 +2,19 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Self
 
+import msgspec
 import torch
+from msgspec import Struct
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from training.data import Rows
 from training.errors import Diverged, Unsuitable
 from training.hyperparameters import Hyperparameters
+from training.progress import Progress
 
 # One thread: equal bytes on any number of cores, and no thread waits for another that a busy
 # machine has put aside (ten epochs of MNIST beside one other busy process on two cores: 341 s
@@ -23,6 +27,34 @@ DEVICES = ("auto", "cpu", "cuda")
 
 # (outputs, targets) -> one number, or for networks trained side by side one number each: (members,)
 Loss = Callable[[Tensor, Tensor], Tensor]
+# (inputs, share of the training that is done, 0 to 1) -> inputs, changed at random. The shape may
+# gain a dimension in front, of networks that stand side by side.
+Augment = Callable[[Tensor, float], Tensor]
+
+
+class Watch(Struct, frozen=True):
+    """Rows to look at after each epoch; nothing is learnt from them, nothing chosen by them.
+
+    rows: as the part of the network that is trained takes them.
+    answer: the layer after that part, which turns its outputs into answers.
+    targets: what the answers are measured against, as in Rows.
+    """
+
+    title: str  # of the training, for whoever looks on
+    rows: Rows
+    answer: nn.Module
+    targets: Tensor
+
+    def on(self, rows: Rows) -> Self:
+        """Return this, with the rows as the part of the network that is trained takes them."""
+        return msgspec.structs.replace(self, rows=rows)
+
+
+class History(Struct, frozen=True):
+    """The loss of each epoch: its mean over the training rows, and that of the rows watched."""
+
+    loss: list[float]
+    held_out: list[float]  # empty where none were watched
 
 
 def make_deterministic(seed: int) -> None:
@@ -40,58 +72,75 @@ def fit(
     train: Rows,
     loss: Loss,
     parameters: Hyperparameters,
-    augment: Callable[[Tensor], Tensor] | None = None,
-) -> list[float]:
-    """Train the network in place, and return the mean training loss of each epoch.
+    watch: Watch | None = None,
+    augment: Augment | None = None,
+) -> History:
+    """Train the network in place, and return the loss of each epoch.
 
     The learning rate makes one cycle (https://arxiv.org/abs/1708.07120). `augment` changes each
-    batch of inputs before it is used; the shape may gain a dimension in front, of networks that
-    stand side by side. It stops early where `parameters` say so. The network is on the CPU
-    afterwards. Raises Diverged when the loss is not a finite number, Unsuitable when the
-    parameters do not go together with the rows or the machine.
+    batch of inputs before it is used. It stops early where `parameters` say so. The network is
+    on the CPU afterwards. Raises Diverged when the loss is not a finite number, Unsuitable when
+    the parameters do not go together with the rows or the machine.
     """
-    rows, watched = _part(train, parameters.validation)
+    rows, validation = _part(train, parameters.validation)
     _check(parameters, len(rows.inputs))
     steps_per_epoch = math.ceil(len(rows.inputs) / parameters.batch_size)
+    steps = parameters.epochs * steps_per_epoch
     device = choose_device(parameters.device)
     network.to(device)
     optimizer = make_optimizer(network, parameters)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         parameters.learning_rate,
-        total_steps=parameters.epochs * steps_per_epoch,
+        total_steps=steps,
         # Plain SGD has a momentum of zero, and is to keep it.
         cycle_momentum=parameters.optimizer in ("momentum", "adam", "adamw"),
     )
     stop = EarlyStop(parameters.stop_loss, parameters.patience)
-    losses = []
-    network.train()
-    progress = tqdm(range(parameters.epochs), desc="epochs", disable=None, leave=False)
-    for epoch in progress:
-        total = 0.0
-        order = torch.randperm(len(rows.inputs))
-        for step, batch in enumerate(torch.split(order, parameters.batch_size), start=1):
-            inputs = rows.inputs[batch]
-            inputs = (inputs if augment is None else augment(inputs)).to(device)
-            step_loss = loss(network(inputs), rows.targets[batch].to(device))
-            if not step_loss.isfinite().all():
-                raise Diverged(
-                    f"the loss became {step_loss.mean().item()} at step "
-                    f"{epoch * steps_per_epoch + step} (epoch {epoch + 1}): nothing was saved; "
-                    "is the learning rate too high, or a value in the data not a number?"
-                )
-            optimizer.zero_grad()
-            step_loss.sum().backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
-            optimizer.step()
-            schedule.step()
-            total += step_loss.mean().item() * len(batch)
-        losses.append(total / len(order))
-        progress.set_postfix(loss=f"{losses[-1]:.4f}")
-        if stop.now(network, losses[-1] if watched is None else _loss_of(network, watched, loss)):
-            break
+    average = WeightAverage(network, parameters.ema_decay)
+    history = History([], [])
+    with Progress(watch.title if watch else None, parameters.epochs, steps_per_epoch) as progress:
+        for epoch in range(parameters.epochs):
+            network.train()
+            total = 0.0
+            order = torch.randperm(len(rows.inputs))
+            for step, batch in enumerate(
+                torch.split(order, parameters.batch_size), start=epoch * steps_per_epoch
+            ):
+                inputs = rows.inputs[batch]
+                if augment is not None:
+                    inputs = augment(inputs, step / steps)
+                step_loss = loss(network(inputs.to(device)), rows.targets[batch].to(device))
+                if not step_loss.isfinite().all():
+                    raise Diverged(
+                        f"the loss became {step_loss.mean().item()} at step {step + 1} "
+                        f"(epoch {epoch + 1}): nothing was saved; is the learning rate too high, "
+                        "or a value in the data not a number?"
+                    )
+                optimizer.zero_grad()
+                step_loss.sum().backward()  # type: ignore[no-untyped-call]  # torch has no types for it
+                optimizer.step()
+                schedule.step()
+                average.update()
+                total += step_loss.mean().item() * len(batch)
+                progress.step()
+            history.loss.append(total / len(order))
+            average.swap()  # what would be saved now is looked at
+            if watch is not None:
+                held_out, outputs = _look(network, watch.rows, loss)
+                history.held_out.append(held_out)
+                measure = partial(_measure, watch, outputs)
+                progress.epoch(epoch + 1, history.loss[-1], held_out, measure)
+            watched = history.loss[-1]
+            if validation is not None:
+                watched, _ = _look(network, validation, loss)
+            if stop.now(network, watched):
+                break
+            if epoch + 1 < parameters.epochs:
+                average.swap()
     stop.restore(network)
     network.cpu()
-    return losses
+    return history
 
 
 def _part(train: Rows, share: float) -> tuple[Rows, Rows | None]:
@@ -123,21 +172,56 @@ def _check(parameters: Hyperparameters, rows: int) -> None:
         )
 
 
-def _loss_of(network: nn.Module, rows: Rows, loss: Loss) -> float:
-    """Return the mean loss of rows that the network does not learn from."""
+def _look(network: nn.Module, rows: Rows, loss: Loss) -> tuple[float, list[Tensor]]:
+    """Return the mean loss of rows that the network does not learn from, and its outputs."""
     device = next(network.parameters()).device
     network.eval()
-    total = 0.0
+    total, outputs = 0.0, []
     with torch.inference_mode():
         for inputs, targets in zip(
             torch.split(rows.inputs, EVALUATION_BATCH),
             torch.split(rows.targets, EVALUATION_BATCH),
             strict=True,
         ):
-            batch_loss = loss(network(inputs.to(device)), targets.to(device))
+            outputs.append(network(inputs.to(device)))
+            batch_loss = loss(outputs[-1], targets.to(device))
             total += batch_loss.mean().item() * len(inputs)
-    network.train()
-    return total / len(rows.inputs)
+    return total / len(rows.inputs), [batch.cpu() for batch in outputs]
+
+
+def _measure(watch: Watch, outputs: Sequence[Tensor]) -> dict[str, float]:
+    with torch.inference_mode():
+        return metrics(_joined([watch.answer(batch) for batch in outputs]), watch.targets)
+
+
+class WeightAverage:
+    """An exponential moving average of weights and of the statistics of batch normalisation.
+
+    It forgets faster in the first steps, as TensorFlow's does
+    (https://www.tensorflow.org/api_docs/python/tf/train/ExponentialMovingAverage). With a decay
+    of 0 it is the network itself.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        """Take a network that is on its device."""
+        tensors = network.state_dict().values()  # they share memory with the network
+        self._live = [each for each in tensors if each.is_floating_point()] if decay else []
+        self._mean = [each.clone() for each in self._live]
+        self._decay, self._steps = decay, 0
+
+    def update(self) -> None:
+        """Take in the network as it is after a step."""
+        self._steps += 1
+        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
+        for mean, live in zip(self._mean, self._live, strict=True):
+            mean.lerp_(live, 1 - decay)
+
+    def swap(self) -> None:
+        """Put the average into the network, or back what was there before."""
+        for mean, live in zip(self._mean, self._live, strict=True):
+            kept = live.clone()
+            live.copy_(mean)
+            mean.copy_(kept)
 
 
 class EarlyStop:
@@ -208,34 +292,42 @@ def answers(network: nn.Module, inputs: Tensor) -> tuple[Tensor, ...]:
     """
     network.eval()
     with torch.inference_mode():
-        batches = [network(batch) for batch in torch.split(inputs, EVALUATION_BATCH)]
-    if isinstance(batches[0], Tensor):
-        return (torch.cat(batches),)
-    return tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
+        return _joined([network(batch) for batch in torch.split(inputs, EVALUATION_BATCH)])
+
+
+def _joined(batches: Sequence[Tensor | tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    parts = [(batch,) if isinstance(batch, Tensor) else batch for batch in batches]
+    return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
 
 def evaluate(network: nn.Module, rows: Rows) -> dict[str, float]:
-    """Measure the network's answers against the targets of rows it has not seen.
+    """Measure the network's answers against the targets of rows it has not seen: see metrics."""
+    return metrics(answers(network, rows.inputs), rows.targets)
+
+
+def metrics(answered: tuple[Tensor, ...], targets: Tensor) -> dict[str, float]:
+    """Measure answers, as `answers` gives them, against targets, as in Rows.
 
     Labels give `accuracy`, the share of right answers. Numbers give `rmse` and `mae`, in the
     unit of the target, and `r2`, the share of the variance explained; intervals give
     `interval_coverage`, the share of targets inside, and `interval_width`, the mean.
     """
-    answer, *intervals = answers(network, rows.inputs)
-    if rows.targets.is_floating_point():
-        errors = answer - rows.targets
+    answer, *intervals = answered
+    if targets.is_floating_point():
+        errors = answer - targets
         squares = errors.square().mean()
-        metrics = {
+        measured = {
             "rmse": squares.sqrt(),
             "mae": errors.abs().mean(),
-            "r2": 1 - squares / rows.targets.var(correction=0),
+            "r2": 1 - squares / targets.var(correction=0),
         }
         for interval in intervals:
             lower, upper = interval.unbind(dim=2)  # (n, targets, 2) -> (n, targets) each
-            inside = (lower <= rows.targets) & (rows.targets <= upper)
-            metrics["interval_coverage"] = inside.double().mean()
-            metrics["interval_width"] = (upper - lower).mean()
+            measured["interval_coverage"] = (
+                ((lower <= targets) & (targets <= upper)).double().mean()
+            )
+            measured["interval_width"] = (upper - lower).mean()
     else:
-        right = answer.argmax(dim=1) == rows.targets  # (n, classes) -> (n,)
-        metrics = {"accuracy": right.double().mean()}
-    return {name: round(value.item(), 4) for name, value in metrics.items()}
+        right = answer.argmax(dim=1) == targets  # (n, classes) -> (n,)
+        measured = {"accuracy": right.double().mean()}
+    return {name: round(value.item(), 4) for name, value in measured.items()}

@@ -19,7 +19,7 @@ from training.data import Rows, split
 from training.errors import InvalidData
 from training.export import Candidate, Floor
 from training.hyperparameters import Hyperparameters
-from training.loop import evaluate, fit
+from training.loop import History, Watch, evaluate, fit
 from training.network import BothSides, Standardize, binary_cross_entropy, perceptron
 from training.recipe import Recipe
 
@@ -92,9 +92,12 @@ def build(parameters: Hyperparameters, train: Rows) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers))
 
 
-def learn(network: nn.Sequential, parameters: Hyperparameters, train: Rows) -> None:
+def learn(
+    network: nn.Sequential, parameters: Hyperparameters, train: Rows, watch: Watch | None
+) -> History:
     """Train the network on the points as they are."""
-    fit(network[:-1], train, binary_cross_entropy, parameters)  # all but the sigmoid
+    logits = network[:-1]  # all but the sigmoid, which the loss contains
+    return fit(logits, train, binary_cross_entropy, parameters, watch)
 
 
 def present(
@@ -114,8 +117,6 @@ def present(
         examples=describe.examples(network, middles, digits=DIGITS),
     )
     return Candidate(
-        name="moons",
-        version=1,
         network=network,
         card=card,
         rows=held_out.inputs,
@@ -124,4 +125,11 @@ def present(
     )
 
 
-RECIPE = Recipe(parameters=PARAMETERS, load=load, build=build, learn=learn, present=present)
+RECIPE = Recipe(
+    name="moons",
+    parameters=PARAMETERS,
+    load=load,
+    build=build,
+    learn=learn,
+    present=present,
+)

@@ -7,36 +7,30 @@ from pathlib import Path
 
 import msgspec
 
+from training import recipes
 from training.hyperparameters import Hyperparameters
 from training.loop import DEVICES, OPTIMIZERS
 from training.network import ACTIVATIONS
-from training.recipe import Recipe
 
 WIDEST = 10_000  # units in a hidden layer
 DEEPEST = 20  # hidden layers
 
 
-def parser(recipes: Mapping[str, Recipe], arguments: Sequence[str]) -> argparse.ArgumentParser:
+def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """Build the parser of `python -m training NAME ...`.
 
     Its help shows the defaults of the model that the arguments name, if they name just one.
+    Raises Unsuitable for a file that is no recipe.
     """
-    named = [name for name in recipes if name in arguments]
-    own = recipes[named[0]].parameters if len(named) == 1 else None
+    named = recipes.find(filter(recipes.is_name, arguments))
+    own = named[0].parameters if len(named) == 1 else None
     parser = argparse.ArgumentParser(
         prog="python -m training",
         description="Train small networks, prove their exports and save those that are good "
         "enough.",
         epilog="Also: python -m training evaluate --help, python -m training export --help.",
     )
-    parser.add_argument(
-        "names",
-        nargs="+",
-        metavar="NAME",
-        choices=[*recipes, "all"],
-        help=f"what to train: {', '.join(recipes)}, or all of them",
-    )
-    add_models_dir(parser)
+    _add_names(parser, "what to train", "+")
     choices = parser.add_argument_group(
         "choices", "each model has its own defaults: python -m training NAME --help shows them"
     )
@@ -44,31 +38,37 @@ def parser(recipes: Mapping[str, Recipe], arguments: Sequence[str]) -> argparse.
     return parser
 
 
-def export_parser(recipes: Mapping[str, Recipe]) -> argparse.ArgumentParser:
+def export_parser() -> argparse.ArgumentParser:
     """Build the parser of `python -m training export NAME ...`."""
     parser = argparse.ArgumentParser(
         prog="python -m training export",
-        description="Build model.onnx and request.json anew from state_dict.pt, without training.",
+        description="Build all other files of a model anew from its state_dict.pt, without "
+        "training.",
     )
-    parser.add_argument("names", nargs="+", metavar="NAME", choices=[*recipes])
-    add_models_dir(parser)
+    _add_names(parser, "what to build", "+")
     return parser
 
 
-def evaluate_parser(recipes: Mapping[str, Recipe]) -> argparse.ArgumentParser:
+def evaluate_parser() -> argparse.ArgumentParser:
     """Build the parser of `python -m training evaluate [NAME ...]`."""
     parser = argparse.ArgumentParser(
         prog="python -m training evaluate",
         description="Compare the networks with classical models on rows that none has seen: iris "
         "and housing trained anew on many splits, the others as they are saved.",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(recipes) + " (all)")
-    add_models_dir(parser)
+    _add_names(parser, "what to evaluate; all if there is none", "*")
     return parser
 
 
-def add_models_dir(parser: argparse.ArgumentParser) -> None:
-    """Add the option that every command has."""
+def _add_names(parser: argparse.ArgumentParser, explanation: str, count: str) -> None:
+    names = dict.fromkeys(recipe.name for recipe in recipes.RECIPES.values())
+    parser.add_argument(
+        "names",
+        nargs=count,
+        metavar="NAME",
+        help=f"{explanation}: {', '.join(names)}, one version such as mnist/2, all, or a Python "
+        "file that has a RECIPE",
+    )
     parser.add_argument(
         "--models-dir", type=Path, default=Path("models"), help="their folder (default: models)"
     )
@@ -94,6 +94,12 @@ def _add_choices(group: "argparse._ArgumentGroup", own: Hyperparameters | None) 
     add("epochs", "how often every row is seen, at most", _whole(1))
     add("weight_decay", "how strongly the weights are pulled to zero", _number(0))
     add("batch_normalisation", "in each hidden layer: yes or no", _yes_or_no, "YES")
+    add(
+        "ema_decay",
+        "keep the exponential moving average of the weights, with this decay per step; 0: the "
+        "last weights",
+        _number(0, 1, open_at=1),
+    )
     add("dropout", "share of each hidden layer dropped in a step", _number(0, 1, open_at=1))
     add("stop_loss", "stop when the watched loss is below this; 0: never", _number(0))
     add("patience", "stop after so many epochs without a lower loss; 0: never", _whole(0), "EPOCHS")

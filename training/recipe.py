@@ -4,55 +4,84 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import torch
 from msgspec import Struct, ValidationError
 from torch import nn
 
-from training import describe
+from training import describe, report
 from training.data import Rows
 from training.errors import Unloadable
 from training.export import Candidate, read_card
 from training.hyperparameters import Hyperparameters
-from training.loop import make_deterministic
+from training.loop import History, Watch, make_deterministic
+
+HISTORY_FILE = "history.json"
 
 
 class Recipe(Struct, frozen=True, kw_only=True):
     """A model's own choices, and the functions that use them.
 
     load: return the rows to train on and those held out.
-    build: build a network that has learnt nothing, scaled to the rows to train on.
-    learn: train that network in place.
+    build: build a network that has learnt nothing, scaled to the rows to train on; its last
+        layer turns what the loss takes into answers.
+    learn: train that network in place, looking at what `fit` is to watch, if anything.
     present: measure it on the rows held out and describe it.
     """
 
+    name: str
     version: int = 1
     parameters: Hyperparameters
     load: Callable[[], tuple[Rows, Rows]]
     build: Callable[[Hyperparameters, Rows], nn.Sequential]
-    learn: Callable[[nn.Sequential, Hyperparameters, Rows], None]
+    learn: Callable[[nn.Sequential, Hyperparameters, Rows, Watch | None], History]
     present: Callable[[nn.Sequential, Hyperparameters, Rows, Rows], Candidate]
+
+    @property
+    def place(self) -> str:
+        """The folder of its files below models/, which names it on the command line too."""
+        return f"{self.name}/{self.version}"
 
 
 def train(recipe: Recipe, parameters: Hyperparameters) -> Candidate:
     """Follow the recipe, repeatably: equal parameters give an equal candidate."""
     train_rows, held_out = recipe.load()
-    network = learnt(recipe, parameters, train_rows)
-    return recipe.present(network, parameters, train_rows, held_out)
+    network, history = learnt(recipe, parameters, train_rows, held_out)
+    candidate = recipe.present(network, parameters, train_rows, held_out)
+    return illustrated(candidate, train_rows, held_out, history)
 
 
-def learnt(recipe: Recipe, parameters: Hyperparameters, train_rows: Rows) -> nn.Sequential:
-    """Build the network and train it on these rows, repeatably."""
+def learnt(
+    recipe: Recipe, parameters: Hyperparameters, train_rows: Rows, held_out: Rows | None = None
+) -> tuple[nn.Sequential, History]:
+    """Build the network and train it on these rows, repeatably; those held out are watched."""
     make_deterministic(parameters.seed)
     network = recipe.build(parameters, train_rows)
-    recipe.learn(network, parameters, train_rows)
-    return network
+    watch = None
+    if held_out is not None:
+        watch = Watch(recipe.place, held_out, answer=network[-1], targets=held_out.targets)
+    return network, recipe.learn(network, parameters, train_rows, watch)
+
+
+def illustrated(
+    candidate: Candidate, train_rows: Rows, held_out: Rows, history: History | None
+) -> Candidate:
+    """Add the pictures of the training and of its result, and the history itself as a file."""
+    drawings = report.draw(candidate.network, candidate.card, train_rows, held_out, history)
+    files = {drawing.picture.file: drawing.content for drawing in drawings}
+    if history is not None:
+        files[HISTORY_FILE] = msgspec.json.encode(history)
+    pictures = [drawing.picture for drawing in drawings]
+    card = msgspec.structs.replace(candidate.card, pictures=pictures)
+    return msgspec.structs.replace(candidate, card=card, files=files)
 
 
 def load_again(recipe: Recipe, folder: Path) -> Candidate:
     """Return the network saved in models/<name>/<version>, described anew, without training.
 
     The parameters it was built with are those of the card in model.onnx, or the recipe's where
-    there is no such file. Raises Unloadable.
+    there is no such file; without history.json there is no picture of the losses. Raises
+    Unloadable.
     """
     model, weights = folder / "model.onnx", folder / "state_dict.pt"
     parameters = recipe.parameters
@@ -73,4 +102,15 @@ def load_again(recipe: Recipe, folder: Path) -> Candidate:
         raise Unloadable(
             f"{weights}: expected the weights of this network, got: {reason}"
         ) from error
-    return recipe.present(network, parameters, train_rows, held_out)
+    candidate = recipe.present(network, parameters, train_rows, held_out)
+    return illustrated(candidate, train_rows, held_out, read_history(folder / HISTORY_FILE))
+
+
+def read_history(path: Path) -> History | None:
+    """Read the losses that training wrote; None if there is no such file. Raises Unloadable."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=History)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        raise Unloadable(f"{path}: expected the losses of a training, got: {error}") from error

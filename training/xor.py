@@ -25,7 +25,7 @@ from training import describe
 from training.data import Rows
 from training.export import Candidate, Floor
 from training.hyperparameters import Hyperparameters
-from training.loop import evaluate, fit
+from training.loop import History, Watch, evaluate, fit
 from training.network import BothSides, Standardize, binary_cross_entropy, perceptron
 from training.recipe import Recipe
 
@@ -98,9 +98,12 @@ def spread(layers: nn.Sequential) -> None:
         last.bias.zero_()
 
 
-def learn(network: nn.Sequential, parameters: Hyperparameters, train: Rows) -> None:
+def learn(
+    network: nn.Sequential, parameters: Hyperparameters, train: Rows, watch: Watch | None
+) -> History:
     """Train the network until the loss is below the threshold."""
-    fit(network[:-1], train, binary_cross_entropy, parameters)  # all but the sigmoid
+    logits = network[:-1]  # all but the sigmoid, which the loss contains
+    return fit(logits, train, binary_cross_entropy, parameters, watch)
 
 
 def present(
@@ -123,8 +126,6 @@ def present(
         examples=describe.examples(network, rows, digits=0),
     )
     return Candidate(
-        name="xor",
-        version=1,
         network=network,
         card=card,
         rows=train.inputs.repeat(9, 1),  # (4, 2) -> (36, 2)
@@ -133,4 +134,11 @@ def present(
     )
 
 
-RECIPE = Recipe(parameters=PARAMETERS, load=load, build=build, learn=learn, present=present)
+RECIPE = Recipe(
+    name="xor",
+    parameters=PARAMETERS,
+    load=load,
+    build=build,
+    learn=learn,
+    present=present,
+)

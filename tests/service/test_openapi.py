@@ -5,7 +5,7 @@ import httpx
 import jsonschema
 import pytest
 from openapi_spec_validator import validate
-from toys import save_bounded, save_toy, serving
+from toys import save_bounded, save_pictured, save_toy, serving
 
 from service.settings import Settings
 
@@ -84,6 +84,26 @@ async def test_intervals_are_in_the_document(tmp_path: Path, targets: int) -> No
     wrong["predictions"][0] = {"value": 1}
     with pytest.raises(jsonschema.ValidationError):
         check(wrong, schema, document)
+
+
+async def test_pictures_are_in_the_document(models_dir: Path) -> None:
+    save_pictured(models_dir)
+    async with serving(Settings(models_dir=models_dir)) as client:
+        document = (await client.get("/schema/openapi.json")).json()
+        shown = (await client.get("/models/toy")).json()
+        (picture,) = shown["versions"][0]["pictures"]
+        found = await client.get(picture["url"])
+        wrong = await client.get("/models/toy/1/model.onnx")
+    validate(document)
+    schema = document["components"]["schemas"]["Model"]
+    check(shown, schema, document)
+    del picture["url"]
+    with pytest.raises(jsonschema.ValidationError):
+        check(shown, schema, document)
+    responses = document["paths"]["/models/{model}/{version}/{picture}"]["get"]["responses"]
+    assert list(responses["200"]["content"]) == [found.headers["content-type"]]
+    error = responses[str(wrong.status_code)]["content"][wrong.headers["content-type"]]
+    check(wrong.json(), error["schema"], document)
 
 
 def check(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> None:

@@ -62,8 +62,6 @@ def classifier() -> Candidate:
         examples=describe.examples(network, corners, digits=1),
     )
     return Candidate(
-        name="clouds",
-        version=1,
         network=network,
         card=card,
         rows=clouds.inputs,
@@ -98,8 +96,6 @@ def regressor() -> Candidate:
         examples=describe.examples(network, {"middle": torch.tensor([13.25, 13.25])}, digits=1),
     )
     return Candidate(
-        name="plane",
-        version=1,
         network=network,
         card=card,
         rows=points,

@@ -9,8 +9,8 @@ from sklearn.linear_model import LinearRegression
 
 from training import comparison, housing, moons
 from training.comparison import Line, classical, compare, over_splits, table
+from training.data import Rows
 from training.errors import Unloadable
-from training.recipe import Recipe
 from training.recipes import RECIPES
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -40,62 +40,75 @@ def test_housing_is_split_20_times_into_400_and_106(real_data: Path) -> None:
 def test_network_and_classical_models_are_measured_on_the_same_splits(
     name: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
+    recipe = RECIPES[f"{name}/1"]
     if name == "housing":
         request.getfixturevalue("real_data")
-        splits = comparison.housing_splits()[:2]
-        baselines = {"line": lambda _: LinearRegression()}
-        expected = ["rmse", "interval_coverage", "rmse"]
+        splits, expected = comparison.housing_splits()[:2], ["rmse", "interval_coverage", "rmse"]
     else:
-        splits, baselines = (
-            comparison.iris_splits()[:2],
-            {"line": lambda _: LinearDiscriminantAnalysis()},
-        )
-        expected = ["accuracy", "accuracy"]
-    quick = msgspec.structs.replace(RECIPES[name].parameters, epochs=10)
-    monkeypatch.setitem(RECIPES, name, msgspec.structs.replace(RECIPES[name], parameters=quick))
-    lines = over_splits(name, splits, baselines)
+        splits, expected = comparison.iris_splits()[:2], ["accuracy", "accuracy"]
+    measured: list[tuple[Rows, Rows]] = []
+
+    def measure(model: object, train: Rows, held_out: Rows) -> float:
+        measured.append((train, held_out))
+        return 0.5
+
+    monkeypatch.setattr(comparison, "classical", measure)
+    monkeypatch.setitem(comparison.SPLITS, recipe.load, lambda: splits)
+    monkeypatch.setitem(
+        comparison.BASELINES, recipe.load, {"line": lambda seed: LinearRegression()}
+    )
+    quick = msgspec.structs.replace(recipe.parameters, epochs=10)
+    lines = compare([msgspec.structs.replace(recipe, parameters=quick)], MODELS)
     assert [line.metric for line in lines] == expected
-    assert [line.model for line in lines] == ["network"] * (len(lines) - 1) + ["line"]
+    assert [line.model for line in lines] == ["network 1"] * (len(lines) - 1) + ["line"]
     assert {len(line.results) for line in lines} == {2}
     assert lines[0].results[0] != lines[0].results[1]
+    assert measured == splits
 
 
-def test_seed_of_the_network_is_the_number_of_the_split(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seed_of_the_network_is_the_number_of_the_split() -> None:
     seeds: list[int] = []
-    own: Recipe = RECIPES["moons"]
     watching = msgspec.structs.replace(
-        own, learn=lambda network, parameters, rows: seeds.append(parameters.seed)
+        moons.RECIPE,
+        learn=lambda network, parameters, rows, watch: seeds.append(parameters.seed),
     )
-    monkeypatch.setitem(RECIPES, "moons", watching)
-    over_splits("moons", [moons.load()] * 3, {})
+    over_splits(watching, [moons.load()] * 3)
     assert seeds == [0, 1, 2]
 
 
-@pytest.mark.parametrize("name", ["xor", "moons"])
-def test_committed_model_is_measured_as_its_card_says(name: str) -> None:
-    (line,) = compare(name, MODELS)
-    assert (line.name, line.model, line.metric, line.results) == (
-        *(name, "network", "accuracy", [1.0]),
-    )
+@pytest.mark.parametrize("place", ["xor/1", "moons/1"])
+def test_committed_model_is_measured_as_its_card_says(place: str) -> None:
+    network, *classical_ones = compare([RECIPES[place]], MODELS)
+    assert network == Line(RECIPES[place].name, "network 1", "accuracy", [1.0])
+    assert classical_ones[0].model == "logistic regression"
+    assert all(line.results < [1.0] for line in classical_ones)
 
 
 def test_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(Unloadable, match=r"xor/1/state_dict\.pt is missing: train the model first"):
-        compare("xor", tmp_path)
+        compare([RECIPES["xor/1"]], tmp_path)
+
+
+def test_versions_of_a_model_share_their_baselines() -> None:
+    moon = RECIPES["moons/1"]
+    lines = compare([moon, msgspec.structs.replace(moon, name="moons")], MODELS)
+    assert [line.model for line in lines] == [
+        *["network 1", "network 1", "logistic regression", "SVM, radial"]
+    ]
 
 
 def test_table_shows_mean_spread_least_and_most() -> None:
     lines = [
-        Line("iris", "network", "accuracy", [0.95, 0.975, 1.0]),
-        Line("housing", "network", "rmse", [2.0, 3.0]),
-        Line("housing", "network", "interval_coverage", [0.9, 0.95]),
-        Line("xor", "network", "accuracy", [1.0]),
+        Line("iris", "network 1", "accuracy", [0.95, 0.975, 1.0]),
+        Line("housing", "network 1", "rmse", [2.0, 3.0]),
+        Line("housing", "network 1", "interval_coverage", [0.9, 0.95]),
+        Line("xor", "network 1", "accuracy", [1.0]),
     ]
     rows = [" ".join(line.split()) for line in table(lines).splitlines()]
     assert rows == [
         "data model splits metric mean spread least most",
-        "iris network 3 accuracy 97.50 % 2.50 95.00 % 100.00 %",
-        "housing network 2 rmse 2.500 0.71 2.000 3.000",
-        "housing network 2 coverage 92.50 % 3.54 90.00 % 95.00 %",
-        "xor network 1 accuracy 100.00 % 100.00 % 100.00 %",
+        "iris network 1 3 accuracy 97.50 % 2.50 % 95.00 % 100.00 %",
+        "housing network 1 2 rmse 2.500 0.707 2.000 3.000",
+        "housing network 1 2 coverage 92.50 % 3.54 % 90.00 % 95.00 %",
+        "xor network 1 1 accuracy 100.00 %",
     ]

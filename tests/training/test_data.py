@@ -14,10 +14,12 @@ from training.data import (
     File,
     Rows,
     download,
+    parse_bytes_csv,
     parse_csv,
     parse_idx,
     read,
     split,
+    to_idx,
 )
 from training.errors import DataUnavailable, InvalidData
 
@@ -208,7 +210,9 @@ def idx(values: np.ndarray) -> bytes:
 
 def test_idx_gives_back_what_was_written() -> None:
     values = np.arange(24).reshape(2, 3, 4) * 10 % 256
-    assert np.array_equal(parse_idx(idx(values), (2, 3, 4), "toy").numpy(), values)
+    read = parse_idx(idx(values), (2, 3, 4), "toy")
+    assert np.array_equal(read.numpy(), values)
+    assert to_idx(read) == idx(values)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +267,39 @@ def test_bad_csv_is_named_with_its_line(content: bytes, sentence: str) -> None:
 def test_what_is_no_csv_is_named(content: bytes) -> None:
     with pytest.raises(InvalidData, match=r"^toy: expected a CSV file in UTF-8, got: "):
         parse_csv(content, ["a", "b"], "toy")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"7,0\n0,255", b"7,0\r\n0,255\r\n", b"label,1x1\n7,0\n0,255\n", b'"a","b"\n7,0\n0,255'],
+)
+def test_csv_of_bytes_is_read_with_and_without_a_header(content: bytes) -> None:
+    values = parse_bytes_csv(content, 2, "toy")
+    assert values.dtype == torch.uint8
+    assert values.tolist() == [[7, 0], [0, 255]]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "expected rows, got 0 lines"),
+        (b"label,1x1\n", "expected rows, got 1 lines"),
+        (b"label,1x1\n1,2\n3\n", "line 3: expected 2 values, got 1"),
+        (b"1,2\n\n3,4\n", "line 2: expected 2 values, got 1"),
+        (b"1,2,3\n4,5,6\n", "line 1: expected 2 values, got 3"),
+        (b"1,2\n3,x\n", "line 2: expected a whole number from 0 to 255, got 'x'"),
+        (b"1,256\n", "line 1: expected a whole number from 0 to 255, got '256'"),
+        (b"1,-1\n", "line 1: expected a whole number from 0 to 255, got '-1'"),
+        (b"1,2.5\n", "line 1: expected a whole number from 0 to 255, got '2.5'"),
+        (b"1,nan\n", "line 1: expected a whole number from 0 to 255, got 'nan'"),
+        (b"1,#\n", "line 1: expected a whole number from 0 to 255, got '#'"),
+        (b"1,\xff\n", "line 1: expected a whole number from 0 to 255, got '\ufffd'"),
+    ],
+)
+def test_bad_csv_of_bytes_is_named_with_its_line(content: bytes, sentence: str) -> None:
+    with pytest.raises(InvalidData) as caught:
+        parse_bytes_csv(content, 2, "toy")
+    assert str(caught.value) == f"toy: {sentence}"
 
 
 # Splitting

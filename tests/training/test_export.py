@@ -22,7 +22,7 @@ from training.export import (
     Candidate,
     Floor,
     check_floor,
-    compare,
+    difference,
     export,
     prove,
     request_body,
@@ -71,7 +71,7 @@ def full_disk(after_bytes: int) -> Iterator[None]:
 def exported(classifier: Candidate, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of models, with the classifier in it. Not to be changed."""
     models_dir = tmp_path_factory.mktemp("models")
-    assert export(classifier, models_dir) == models_dir / "clouds" / "1"
+    export(classifier, models_dir / "clouds/1")
     return models_dir
 
 
@@ -142,7 +142,7 @@ def test_files_hold_no_path_of_this_machine(exported: Path) -> None:
 def test_exported_again_the_bytes_are_equal(
     classifier: Candidate, exported: Path, tmp_path: Path
 ) -> None:
-    export(classifier, tmp_path)
+    export(classifier, tmp_path / "clouds/1")
     assert contents(tmp_path) == contents(exported)
 
 
@@ -154,8 +154,8 @@ def test_request_sends_the_example_by_name(exported: Path) -> None:
 def test_request_sends_an_image_line_by_line(classifier: Candidate) -> None:
     image = Image(height=2, width=1, channels=1, preparation="none")
     card = msgspec.structs.replace(classifier.card, features=[], image=image)
-    assert request_body(changed(classifier, card=card)) == (
-        '{"model": "clouds", "instances": [\n[[40],\n[0]]\n]}\n'
+    assert request_body(changed(classifier, card=card), "clouds") == (
+        b'{"model": "clouds", "instances": [\n[[40],\n[0]]\n]}\n'
     )
 
 
@@ -185,7 +185,8 @@ def bounded(regressor: Candidate) -> Candidate:
 
 
 def test_interval_is_a_second_output(bounded: Candidate, tmp_path: Path) -> None:
-    session = onnxruntime.InferenceSession(export(bounded, tmp_path) / "model.onnx")
+    export(bounded, tmp_path / "plane/1")
+    session = onnxruntime.InferenceSession(tmp_path / "plane/1/model.onnx")
     assert [(given.name, given.shape) for given in session.get_outputs()] == [
         ("value", ["batch", 1]),
         ("interval", ["batch", 1, 2]),
@@ -220,7 +221,7 @@ def test_below_the_floor_nothing_is_written(
     floor = Floor(metric, at_least=0.9) if metric == "accuracy" else Floor(metric, at_most=3.6)
     poor = with_metric(changed(classifier, floor=floor), metric, value)
     with pytest.raises(BelowFloor, match=f"clouds: {sentence}: nothing was saved"):
-        export(poor, tmp_path / "models")
+        export(poor, tmp_path / "models/clouds/1")
     assert not (tmp_path / "models").exists()
 
 
@@ -234,7 +235,7 @@ def test_below_the_floor_nothing_is_written(
 def test_floor_itself_is_good_enough(
     floor: Floor, metric: str, value: float, classifier: Candidate
 ) -> None:
-    check_floor(with_metric(changed(classifier, floor=floor), metric, value))
+    check_floor(with_metric(changed(classifier, floor=floor), metric, value), "clouds")
 
 
 def test_network_that_changes_in_the_export_is_not_saved(
@@ -246,7 +247,7 @@ def test_network_that_changes_in_the_export_is_not_saved(
             return answers.flip(1) if torch.compiler.is_exporting() else answers
 
     with pytest.raises(Disagreement, match="differ by"):
-        export(changed(classifier, network=Changing()), tmp_path / "models")
+        export(changed(classifier, network=Changing()), tmp_path / "models/clouds/1")
     assert not (tmp_path / "models").exists()
 
 
@@ -272,15 +273,16 @@ def test_probabilities_are_compared_absolutely_and_values_relatively(
     classifier: Candidate, regressor: Candidate
 ) -> None:
     ones = np.ones((2, 3), np.float32)
-    compare(ones + 9e-6, ones, classifier.card)
-    compare(ones * 100 + 0.009, ones * 100, regressor.card)
+    assert difference(ones + 9e-6, ones, classifier.card) == pytest.approx(9e-6, rel=0.01)
+    hundreds = ones * 100
+    assert difference(hundreds + 0.009, hundreds, regressor.card) == pytest.approx(9e-5, rel=0.01)
     for off, pytorch, card in (
         (2e-5, ones, classifier.card),
-        (0.011, ones * 100, regressor.card),
+        (0.011, hundreds, regressor.card),
         (np.nan, ones, classifier.card),
     ):
         with pytest.raises(Disagreement):
-            compare(pytorch + np.float32(off), pytorch, card)
+            difference(pytorch + np.float32(off), pytorch, card)
 
 
 def test_batch_that_is_not_open_is_refused(classifier: Candidate, model: bytes) -> None:
@@ -308,7 +310,7 @@ def test_graph_that_is_not_onnx_is_refused(classifier: Candidate) -> None:
 def test_others_may_read_what_is_saved(classifier: Candidate, tmp_path: Path) -> None:
     umask = os.umask(0o022)
     try:
-        save(tmp_path / "clouds/1", classifier.network, b"new", "{}")
+        save(tmp_path / "clouds/1", classifier.network, b"new", {"request.json": b"{}"})
     finally:
         os.umask(umask)
     modes = {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.rglob("*")}
@@ -319,9 +321,9 @@ def test_new_model_replaces_the_old_one_and_no_other_file(
     classifier: Candidate, tmp_path: Path
 ) -> None:
     folder = tmp_path / "clouds/1"
-    save(folder, classifier.network, b"old", "{}")
+    save(folder, classifier.network, b"old", {"request.json": b"{}"})
     (folder / "loss.png").write_bytes(b"kept")
-    save(folder, nn.Linear(1, 1), b"new", "[]")
+    save(folder, nn.Linear(1, 1), b"new", {"request.json": b"[]"})
     after = contents(folder)
     assert sorted(after) == sorted([*FILES, "loss.png"])
     assert (after["model.onnx"], after["request.json"]) == (b"new", b"[]")
@@ -333,24 +335,24 @@ def test_new_model_replaces_the_old_one_and_no_other_file(
 @pytest.mark.parametrize("room", [0, 1000, 5000], ids=["at once", "midway", "at the end"])
 def test_full_disk_keeps_the_old_model(room: int, classifier: Candidate, tmp_path: Path) -> None:
     folder = tmp_path / "clouds/1"
-    save(folder, classifier.network, b"old", "{}")
+    save(folder, classifier.network, b"old", {"request.json": b"{}"})
     before = contents(tmp_path)
     with (
         full_disk(room),
         pytest.raises(NotSaved, match="nothing changed: File too large") as caught,
     ):
-        save(folder, classifier.network, b"new" * 5000, "[]")
+        save(folder, classifier.network, b"new" * 5000, {"request.json": b"[]"})
     assert str(caught.value).startswith(f"{folder}: cannot be written")
     assert contents(tmp_path) == before
 
 
 def test_full_disk_leaves_no_new_model(classifier: Candidate, tmp_path: Path) -> None:
     with full_disk(5000), pytest.raises(NotSaved):
-        save(tmp_path / "clouds/1", classifier.network, b"new" * 5000, "[]")
+        save(tmp_path / "clouds/1", classifier.network, b"new" * 5000, {"request.json": b"[]"})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_models_folder_that_is_a_file_is_named(classifier: Candidate, tmp_path: Path) -> None:
     (tmp_path / "models").write_text("")
     with pytest.raises(NotSaved, match=r"models/clouds/1: cannot be written, .*: File exists"):
-        save(tmp_path / "models/clouds/1", classifier.network, b"new", "{}")
+        save(tmp_path / "models/clouds/1", classifier.network, b"new", {"request.json": b"{}"})

@@ -53,7 +53,7 @@ def test_whitened_flowers_of_one_kind_scatter_by_1_uncorrelated() -> None:
 
 def test_each_flower_is_moved_differently_for_each_member() -> None:
     make_deterministic(0)
-    moved = iris.scatter(torch.full((40_000, 4), 5.0))
+    moved = iris.scatter(torch.full((40_000, 4), 5.0), 0.5)
     assert moved.shape == (iris.MEMBERS, 40_000, 4)
     assert moved.mean(dim=(0, 1)).tolist() == pytest.approx([5.0] * 4, abs=0.01)
     assert moved.std(dim=(0, 1)).tolist() == pytest.approx([iris.SCATTER] * 4, abs=0.01)

@@ -11,6 +11,7 @@ from training.loop import (
     EVALUATION_BATCH,
     OPTIMIZERS,
     EarlyStop,
+    Watch,
     answers,
     choose_device,
     evaluate,
@@ -41,7 +42,7 @@ def weights(network: nn.Module) -> Tensor:
 def test_fit_learns_what_is_to_be_learnt(clouds: Rows, toy_parameters: Hyperparameters) -> None:
     make_deterministic(0)
     network = perceptron(2, TOY, 3)
-    losses = fit(network, clouds, cross_entropy, toy_parameters)
+    losses = fit(network, clouds, cross_entropy, toy_parameters).loss
     assert len(losses) == toy_parameters.epochs
     assert losses[-1] < losses[0] / 5
     assert evaluate(network, clouds)["accuracy"] > 0.95
@@ -63,7 +64,7 @@ def test_reported_loss_is_the_mean_over_the_rows(clouds: Rows) -> None:
         hidden=(), epochs=1, batch_size=50, learning_rate=1e-30, weight_decay=0, seed=0
     )
     network = perceptron(2, LINE, 3)
-    (loss,) = fit(network, clouds, cross_entropy, parameters)
+    (loss,) = fit(network, clouds, cross_entropy, parameters).loss
     assert loss == pytest.approx(cross_entropy(network(clouds.inputs), clouds.targets).item())
 
 
@@ -72,7 +73,7 @@ def test_every_row_is_seen_once_an_epoch_and_in_another_order(
 ) -> None:
     seen: list[Tensor] = []
 
-    def watch(inputs: Tensor) -> Tensor:
+    def watch(inputs: Tensor, done: float) -> Tensor:
         seen.append(inputs)
         return inputs
 
@@ -88,7 +89,7 @@ def test_network_learns_from_the_augmented_inputs(
     clouds: Rows, toy_parameters: Hyperparameters
 ) -> None:
     network = perceptron(2, LINE, 3)
-    fit(network, clouds, cross_entropy, toy_parameters, augment=lambda inputs: inputs * -1)
+    fit(network, clouds, cross_entropy, toy_parameters, augment=lambda inputs, _: inputs * -1)
     mirrored = Rows(inputs=-clouds.inputs, targets=clouds.targets)
     assert evaluate(network, mirrored)["accuracy"] > 0.9 > evaluate(network, clouds)["accuracy"]
 
@@ -118,7 +119,7 @@ def test_one_step_is_enough(clouds: Rows) -> None:
     parameters = Hyperparameters(
         hidden=(), epochs=1, batch_size=1000, learning_rate=0.1, weight_decay=0, seed=0
     )
-    assert len(fit(perceptron(2, LINE, 3), clouds, cross_entropy, parameters)) == 1
+    assert len(fit(perceptron(2, LINE, 3), clouds, cross_entropy, parameters).loss) == 1
 
 
 def test_answer_does_not_depend_on_how_rows_are_batched() -> None:
@@ -243,18 +244,93 @@ def test_members_are_trained_as_if_each_were_alone(clouds: Rows) -> None:
     parameters = chosen(
         optimizer="sgd", epochs=4, batch_size=200, learning_rate=0.1, weight_decay=0.0
     )
-    reported, *_ = fit(Two(), clouds, loss, parameters)
+    reported = fit(Two(), clouds, loss, parameters).loss[0]
     assert reported == 1.5
     rates = 0.004 + 0.08117457 + 0.0283061 + 4e-7  # of the one-cycle schedule
     assert shared.tolist() == pytest.approx([-3 * rates, -5 * rates])
+
+
+# Watching
+
+
+def test_rows_watched_are_measured_after_each_epoch_and_change_nothing(
+    clouds: Rows, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = Rows(inputs=clouds.inputs[:30] + 5, targets=clouds.targets[:30])
+    make_deterministic(TOY.seed)
+    network = nn.Sequential(perceptron(2, TOY, 3), nn.Dropout(0.5))
+    watch = Watch("toy/1", others, answer=nn.Softmax(dim=1), targets=others.targets)
+    history = fit(network, clouds, cross_entropy, TOY, watch)
+    assert len(history.held_out) == len(history.loss) == TOY.epochs
+    with torch.no_grad():
+        expected = cross_entropy(network.eval()(others.inputs), others.targets).item()
+    assert history.held_out[-1] == pytest.approx(expected)
+    accuracy = evaluate(network, others)["accuracy"]
+    assert f"epoch 10 of 10: loss {history.loss[-1]:.4f}" in (said := capsys.readouterr().err)
+    assert f"held out {expected:.4f}, accuracy {accuracy:.4f}" in said
+
+    make_deterministic(TOY.seed)
+    alone = nn.Sequential(perceptron(2, TOY, 3), nn.Dropout(0.5))
+    unwatched = fit(alone, clouds, cross_entropy, TOY)
+    assert torch.equal(weights(network), weights(alone))
+    assert (unwatched.loss, unwatched.held_out) == (history.loss, [])
+
+
+# Weight average
+
+
+def test_average_of_the_weights_is_kept(clouds: Rows) -> None:
+    """The formula, step by step, beside a training that keeps the last weights."""
+    decay, parameters = 0.9, chosen(epochs=3, batch_size=30)
+    seen: list[Tensor] = []
+    plain = perceptron(2, LINE, 3)
+    averaged = perceptron(2, LINE, 3)
+    averaged.load_state_dict(plain.state_dict())
+    begin = weights(plain).clone()
+
+    def record(inputs: Tensor, done: float) -> Tensor:
+        seen.append(weights(plain).clone())
+        return inputs
+
+    make_deterministic(1)
+    fit(plain, clouds, cross_entropy, parameters, augment=record)
+    make_deterministic(1)
+    fit(averaged, clouds, cross_entropy, msgspec.structs.replace(parameters, ema_decay=decay))
+    mean = begin
+    for step, live in enumerate([*seen[1:], weights(plain)], start=1):
+        share = min(decay, (1 + step) / (10 + step))
+        mean = share * mean + (1 - share) * live
+    torch.testing.assert_close(weights(averaged), mean)
+    assert not torch.allclose(weights(averaged), weights(plain))
+
+
+def test_average_holds_the_statistics_of_batch_normalisation(clouds: Rows) -> None:
+    parameters = chosen(batch_normalisation=True, epochs=20, ema_decay=0.95)
+    network = trained(clouds, parameters)
+    assert evaluate(network, clouds)["accuracy"] > 0.95
+    last = trained(clouds, msgspec.structs.replace(parameters, ema_decay=0.0))
+    mean_of = "1.running_mean"
+    assert not torch.equal(network.state_dict()[mean_of], last.state_dict()[mean_of])
+
+
+def test_what_is_watched_is_what_will_be_kept(clouds: Rows) -> None:
+    watch = Watch("toy/1", clouds, answer=nn.Softmax(dim=1), targets=clouds.targets)
+    network = perceptron(2, TOY, 3)
+    history = fit(network, clouds, cross_entropy, chosen(ema_decay=0.99), watch)
+    with torch.no_grad():
+        kept = cross_entropy(network(clouds.inputs), clouds.targets).item()
+    assert history.held_out[-1] == pytest.approx(kept)
 
 
 # Early stop
 
 
 def test_training_stops_when_the_loss_is_below_the_threshold(clouds: Rows) -> None:
-    everything = fit(perceptron(2, TOY, 3), clouds, cross_entropy, chosen(epochs=60))
-    losses = fit(perceptron(2, TOY, 3), clouds, cross_entropy, chosen(epochs=60, stop_loss=0.2))
+    def losses_of(parameters: Hyperparameters) -> list[float]:
+        return fit(perceptron(2, TOY, 3), clouds, cross_entropy, parameters).loss
+
+    everything = losses_of(chosen(epochs=60))
+    losses = losses_of(chosen(epochs=60, stop_loss=0.2))
     assert len(losses) < len(everything) == 60
     assert losses[-1] < 0.2 <= min(losses[:-1])
 
@@ -300,7 +376,7 @@ def test_validation_rows_are_watched_and_never_trained_on(clouds: Rows) -> None:
     trained_on: list[Tensor] = []
     watched: list[int] = []
 
-    def watch(inputs: Tensor) -> Tensor:
+    def watch(inputs: Tensor, done: float) -> Tensor:
         trained_on.append(inputs)
         return inputs
 
@@ -311,8 +387,8 @@ def test_validation_rows_are_watched_and_never_trained_on(clouds: Rows) -> None:
         return cross_entropy(outputs, targets)
 
     parameters = chosen(epochs=50, validation=0.25, patience=3)
-    losses = fit(perceptron(2, TOY, 3), clouds, loss, parameters, augment=watch)
-    assert len(losses) == 4  # the first epoch was the best, three were waited for
+    history = fit(perceptron(2, TOY, 3), clouds, loss, parameters, augment=watch)
+    assert len(history.loss) == 4  # the first epoch was the best, three were waited for
     assert watched == [30] * 4
     assert len(torch.cat(trained_on).unique(dim=0)) == 90
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from torch import nn
 
 from service.card import Card
 from training import iris
@@ -18,7 +19,7 @@ from training.data import Rows
 from training.errors import Diverged
 from training.export import Candidate
 from training.hyperparameters import Hyperparameters
-from training.loop import fit
+from training.loop import History, Watch, fit
 from training.network import perceptron
 from training.recipe import Recipe
 from training.recipes import RECIPES
@@ -28,12 +29,20 @@ def made_by(
     train: Callable[[Hyperparameters], None], candidate: Candidate, parameters: Hyperparameters
 ) -> Recipe:
     """A recipe that only calls `train`, and presents the candidate."""
-    rows = Rows(inputs=candidate.rows, targets=torch.zeros(len(candidate.rows)))
+    rows = Rows(inputs=candidate.rows, targets=torch.arange(len(candidate.rows)) % 3)
+
+    def learn(
+        network: nn.Sequential, parameters: Hyperparameters, rows: Rows, watch: Watch | None
+    ) -> History:
+        train(parameters)
+        return History([0.5], [0.6])
+
     return Recipe(
+        name="toy",
         parameters=parameters,
         load=lambda: (rows, rows),
-        build=lambda parameters, rows: torch.nn.Sequential(),
-        learn=lambda network, parameters, rows: train(parameters),
+        build=lambda parameters, rows: nn.Sequential(nn.Softmax(dim=1)),
+        learn=learn,
         present=lambda network, parameters, train_rows, held_out: candidate,
     )
 
@@ -43,7 +52,7 @@ def toy(classifier: Candidate, monkeypatch: pytest.MonkeyPatch) -> list[Hyperpar
     """A model named toy that is trained already; returns what it was asked to train with."""
     asked: list[Hyperparameters] = []
     parameters = msgspec.structs.replace(iris.PARAMETERS, seed=5, epochs=7)
-    monkeypatch.setitem(RECIPES, "toy", made_by(asked.append, classifier, parameters))
+    monkeypatch.setitem(RECIPES, "toy/1", made_by(asked.append, classifier, parameters))
     return asked
 
 
@@ -75,12 +84,17 @@ def test_model_is_trained_from_the_command_line_and_again_to_the_same_bytes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = command("moons", "--models-dir", str(tmp_path / "first"), PYTHONHASHSEED="1")
-    assert (first.returncode, first.stderr) == (0, "")
+    assert first.returncode == 0
+    assert re.fullmatch(
+        r"moons/1: epoch 400 of 400: loss 0\.\d+, held out 0\.\d+, accuracy [01]\.\d+, 0 s left\n",
+        first.stderr,
+    )
     header, line = first.stdout.splitlines()
     assert re.split("  +", header) == [
-        *["model", "version", "held out", "model.onnx", "state_dict.pt", "seconds"]
+        *["model", "held out", "differs", "model.onnx", "state_dict.pt", "seconds"]
     ]
-    assert line.split()[:3] == ["moons", "1", "accuracy"]
+    assert line.split()[:2] == ["moons/1", "accuracy"]
+    assert 0 < float(line.split()[3]) < 1e-5
 
     torch.rand(9)  # what ran before in the process must not matter
     assert main(["moons", "--models-dir", str(tmp_path / "again")]) == 0
@@ -111,7 +125,7 @@ def test_seed_of_the_command_line_decides_the_weights(
         drawn.append(torch.rand(1).item())
         raise Diverged("enough")
 
-    monkeypatch.setitem(RECIPES, "toy", made_by(train, classifier, iris.PARAMETERS))
+    monkeypatch.setitem(RECIPES, "toy/1", made_by(train, classifier, iris.PARAMETERS))
     for seed in ("1", "1", "2"):
         main(["toy", "--models-dir", str(tmp_path), "--seed", seed])
     assert drawn[0] == drawn[1] != drawn[2]
@@ -128,9 +142,10 @@ def test_all_names_every_model(
 ) -> None:
     asked: list[Hyperparameters] = []
     own = [recipe.parameters for recipe in RECIPES.values()]
-    for name, recipe in RECIPES.items():
+    for place, recipe in RECIPES.items():
         each = made_by(asked.append, classifier, recipe.parameters)
-        monkeypatch.setitem(RECIPES, name, each)
+        named = msgspec.structs.replace(each, name=recipe.name, version=recipe.version)
+        monkeypatch.setitem(RECIPES, place, named)
     assert main(["all", "--models-dir", str(tmp_path)]) == 0
     assert asked == own
     assert len(asked) == 5
@@ -139,12 +154,9 @@ def test_all_names_every_model(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["rose"], "invalid choice: 'rose' (choose from "),
         ([], "required: NAME"),
         (["iris", "--lr", "1"], "unrecognized arguments: --lr 1"),
-        (["evaluate", "rose"], "expected NAME to be one of xor, moons, iris, housing, mnist, got"),
         (["export"], "required: NAME"),
-        (["export", "rose"], "invalid choice: 'rose' (choose from "),
     ],
 )
 def test_wrong_usage_is_told(
@@ -153,6 +165,18 @@ def test_wrong_usage_is_told(
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "export"])
+@pytest.mark.parametrize("name", ["rose", "iris/7", "xor/", "rose/1"])
+def test_name_that_is_unknown_is_told(
+    command: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name] if command == "train" else [command, name]) == 2
+    assert capsys.readouterr().err == (
+        "error: NAME: expected one of xor, moons, iris, housing, mnist, one version such as "
+        f"xor/1, all, or a file such as wine.py, got {name!r}\n"
+    )
 
 
 def test_unsuitable_choice_is_one_sentence_and_status_2(
@@ -186,14 +210,27 @@ def test_model_with_unusual_choices_is_saved_and_built_again(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_export_without_the_onnx_file_builds_it_anew(tmp_path: Path) -> None:
+def test_export_builds_all_files_from_weights_and_history(tmp_path: Path) -> None:
+    committed = Path(__file__).parents[2] / "models/moons/1"
+    folder = tmp_path / "moons/1"
+    folder.mkdir(parents=True)
+    for name in ("state_dict.pt", "history.json"):
+        (folder / name).write_bytes((committed / name).read_bytes())
+    assert main(["export", "moons", "--models-dir", str(tmp_path)]) == 0
+    assert len(list(folder.iterdir())) == 7
+    for path in committed.iterdir():
+        assert (folder / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_export_without_a_history_has_no_picture_of_it(tmp_path: Path) -> None:
     committed = Path(__file__).parents[2] / "models/moons/1"
     folder = tmp_path / "moons/1"
     folder.mkdir(parents=True)
     (folder / "state_dict.pt").write_bytes((committed / "state_dict.pt").read_bytes())
     assert main(["export", "moons", "--models-dir", str(tmp_path)]) == 0
-    for path in committed.glob("*.[ojp]*"):
-        assert (folder / path.name).read_bytes() == path.read_bytes()
+    pictures = [picture.file for picture in card_of(folder / "model.onnx").pictures]
+    assert sorted(pictures) == sorted(path.name for path in folder.glob("*.png"))
+    assert sorted(pictures) == ["boundary.png", "confusion.png"]
 
 
 @pytest.mark.parametrize(
@@ -207,6 +244,7 @@ def test_export_without_the_onnx_file_builds_it_anew(tmp_path: Path) -> None:
             "expected the weights of this",
         ),
         ("model.onnx", b"graph", "expected an ONNX file with a card, got: "),
+        ("history.json", b'{"loss": [1', "expected the losses of a training, got: "),
     ],
 )
 def test_export_of_what_cannot_be_read_is_named(
@@ -218,6 +256,9 @@ def test_export_of_what_cannot_be_read_is_named(
 ) -> None:
     folder = tmp_path / "moons/1"
     folder.mkdir(parents=True)
+    committed = Path(__file__).parents[2] / "models/moons/1"
+    if name == "history.json":
+        (folder / "state_dict.pt").write_bytes((committed / "state_dict.pt").read_bytes())
     if content is not None:
         (folder / name).write_bytes(content)
     assert main(["export", "moons", "--models-dir", str(tmp_path)]) == 1
@@ -259,22 +300,23 @@ def test_interrupting_leaves_the_old_model_and_gives_130(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["toy", "--models-dir", str(tmp_path)]) == 0
-    before = (tmp_path / "clouds/1/model.onnx").read_bytes()
+    before = (tmp_path / "toy/1/model.onnx").read_bytes()
 
     def train(parameters: Hyperparameters) -> None:
-        def press_ctrl_c(inputs: torch.Tensor) -> torch.Tensor:
+        def press_ctrl_c(inputs: torch.Tensor, done: float) -> torch.Tensor:
             signal.raise_signal(signal.SIGINT)
             return inputs
 
         network = perceptron(2, toy_parameters, 3)
-        fit(network, clouds, torch.nn.functional.cross_entropy, toy_parameters, press_ctrl_c)
+        cross_entropy = nn.functional.cross_entropy
+        fit(network, clouds, cross_entropy, toy_parameters, augment=press_ctrl_c)
         raise AssertionError("was not interrupted")
 
-    monkeypatch.setitem(RECIPES, "toy", made_by(train, classifier, toy_parameters))
+    monkeypatch.setitem(RECIPES, "toy/1", made_by(train, classifier, toy_parameters))
     capsys.readouterr()
     assert main(["toy", "--models-dir", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "interrupted: nothing more was saved\n"
-    assert (tmp_path / "clouds/1/model.onnx").read_bytes() == before
+    assert (tmp_path / "toy/1/model.onnx").read_bytes() == before
 
 
 def test_table_shows_what_was_saved_before_an_error(
@@ -284,11 +326,12 @@ def test_table_shows_what_was_saved_before_an_error(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(RECIPES, "bad", raising(Diverged("the loss became nan"), classifier))
+    bad = raising(Diverged("the loss became nan"), classifier)
+    monkeypatch.setitem(RECIPES, "bad/1", msgspec.structs.replace(bad, name="bad"))
     assert main(["toy", "bad", "--models-dir", str(tmp_path)]) == 1
     printed = capsys.readouterr()
     assert printed.err == "error: the loss became nan\n"
-    assert [line.split()[0] for line in printed.out.splitlines()] == ["model", "clouds"]
+    assert [line.split()[0] for line in printed.out.splitlines()] == ["model", "toy/1"]
 
 
 def test_onnx_runtime_does_not_report_home() -> None:

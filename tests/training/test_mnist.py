@@ -1,37 +1,14 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import nn
 
 from training import mnist
-from training.data import read
+from training.data import Rows, read
 from training.errors import InvalidData
-from training.loop import make_deterministic
-
-
-@pytest.fixture
-def images() -> Tensor:
-    """500 images of a square of ink in the middle: float32 (500, 784)."""
-    make_deterministic(0)
-    image = torch.zeros(28, 28)
-    image[8:20, 8:20] = 255
-    return image.flatten().expand(500, 784)
-
-
-def still(monkeypatch: pytest.MonkeyPatch, *, but: str = "") -> None:
-    for amount in {"ROTATION_DEGREES", "SHIFT_PIXELS", "SCALE", "SLANT"} - {but}:
-        monkeypatch.setattr(mnist, amount, 0.0)
-
-
-def centres(images: Tensor) -> Tensor:
-    """Where the ink of each image is: (n, 784) -> (n, 2), pixels to the right and down."""
-    planes = images.reshape(-1, 28, 28)
-    places = torch.arange(28.0)
-    ink = planes.sum(dim=(1, 2))
-    across, down = planes.sum(dim=1) @ places, planes.sum(dim=2) @ places  # (n, 28) @ (28,)
-    return torch.stack([across / ink, down / ink], dim=1)
 
 
 def test_images_and_labels_are_those_published(real_data: Path) -> None:
@@ -58,54 +35,52 @@ def test_digest_of_the_card_is_of_the_four_files_joined(real_data: Path) -> None
     assert joined.hexdigest() == mnist.DATASET.sha256
 
 
-def test_image_that_is_not_moved_stays(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    still(monkeypatch)
-    torch.testing.assert_close(mnist.warp(images), images, atol=0.01, rtol=0)
+def write_csv(path: Path, rows: Rows) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = torch.cat([rows.targets[:, None], rows.inputs.long()], dim=1)
+    np.savetxt(path, table.numpy(), fmt="%d", delimiter=",")
 
 
-def test_images_are_shifted_both_ways_by_so_many_pixels(
-    images: Tensor, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.slow
+def test_csv_files_are_read_where_there_are_no_others(
+    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    still(monkeypatch, but="SHIFT_PIXELS")
-    moves = centres(mnist.warp(images)) - centres(images)
-    assert moves.min(dim=0).values.tolist() == pytest.approx([-1.5, -1.5], abs=0.05)
-    assert moves.max(dim=0).values.tolist() == pytest.approx([1.5, 1.5], abs=0.05)
-    assert abs(torch.corrcoef(moves.T)[0, 1]) < 0.15  # across and down on their own
+    published = mnist.load()
+    monkeypatch.setenv("TORCHLIT_DATA_DIR", str(tmp_path))
+    paths = [tmp_path / "mnist/mnist_train.csv", tmp_path / "mnist_valid.csv"]  # either place
+    for path, rows in zip(paths, published, strict=True):
+        write_csv(path, rows)
+    for got, rows in zip(mnist.load(), published, strict=True):
+        assert torch.equal(got.inputs, rows.inputs)
+        assert torch.equal(got.targets, rows.targets)
+
+    held_out = published[1]
+    held_out.inputs[77, 400] += 1
+    write_csv(paths[1], held_out)
+    with pytest.raises(InvalidData, match=r"mnist_valid\.csv: expected the rows of mnist/t10k-im"):
+        mnist.load()
+    paths[1].write_text("7" + ",0" * 783 + "\n")
+    with pytest.raises(InvalidData, match=r"_valid\.csv: line 1: expected 785 values, got 784"):
+        mnist.load()
 
 
-def test_images_are_scaled_by_so_much(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    still(monkeypatch, but="SCALE")
-    areas = mnist.warp(images).sum(dim=1) / images[0].sum()
-    assert areas.max().item() == pytest.approx(1.1**2, abs=0.02)
-    assert areas.min().item() == pytest.approx(0.9**2, abs=0.02)
+def test_drawn_images_are_the_same_for_every_network_and_harder(real_data: Path) -> None:
+    _, held_out = mnist.load()
+    rows = Rows(inputs=held_out.inputs[:500], targets=held_out.targets[:500])
+    seen: list[torch.Tensor] = []
 
+    class Recorder(nn.Module):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            seen.append(inputs)
+            return nn.functional.one_hot(rows.targets, 10).float()
 
-@pytest.mark.parametrize(
-    ("amount", "most"),
-    [
-        # 8 pixels above the middle: tan(10 degrees) or 0.15 of that, to either side.
-        ("ROTATION_DEGREES", 8 * 0.176),
-        ("SLANT", 8 * 0.15),
-    ],
-)
-def test_images_are_turned_and_slanted_by_so_much(
-    amount: str, most: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    still(monkeypatch, but=amount)
-    make_deterministic(0)
-    image = torch.zeros(28, 28)
-    image[4:8, 12:16] = 255
-    moves = centres(mnist.warp(image.flatten().expand(500, 784)))[:, 0] - 13.5
-    assert moves.min().item() == pytest.approx(-most, abs=0.1)
-    assert moves.max().item() == pytest.approx(most, abs=0.1)
-
-
-def test_every_image_is_moved_differently_and_stays_grey(images: Tensor) -> None:
-    moved = mnist.warp(images)
-    assert moved.shape == images.shape
-    assert moved.min() >= 0
-    assert moved.max() <= 255.01
-    assert len(moved.unique(dim=0)) == len(images)
+    state = torch.random.get_rng_state()
+    torch.rand(3)
+    for _ in range(2):
+        assert mnist.distorted_accuracy(Recorder(), rows) == 1.0
+    assert torch.equal(*seen)
+    assert (seen[0] - rows.inputs).abs().mean(dim=1).min() > 1  # each image is another
+    torch.random.set_rng_state(state)
 
 
 def test_damaged_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

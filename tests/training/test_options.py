@@ -13,7 +13,7 @@ from training.recipes import RECIPES
 
 def chosen(*arguments: str) -> Hyperparameters:
     given = ["iris", *arguments]
-    return parameters(iris.PARAMETERS, parser(RECIPES, given).parse_args(given))
+    return parameters(iris.PARAMETERS, parser(given).parse_args(given))
 
 
 def test_without_options_a_model_keeps_its_own_choices() -> None:
@@ -83,14 +83,14 @@ def test_unsuitable_value_is_one_sentence_and_status_2(
 
 def test_help_shows_the_defaults_of_the_model_named() -> None:
     for name, recipe in RECIPES.items():
-        words = " ".join(parser(RECIPES, [name, "--help"]).format_help().split())
+        words = " ".join(parser([name, "--help"]).format_help().split())
         widths = ",".join(map(str, recipe.parameters.hidden))
         assert f"widths of the hidden layers, such as 64,32, or none (default: {widths})" in words
         for field in Hyperparameters.__struct_fields__:
             assert "--" + field.replace("_", "-") in words
-    shown = " ".join(parser(RECIPES, ["housing"]).format_help().split())
+    shown = " ".join(parser(["housing"]).format_help().split())
     assert f"dropped in a step (default: {housing.PARAMETERS.dropout})" in shown
-    several = " ".join(parser(RECIPES, ["iris", "xor"]).format_help().split())
+    several = " ".join(parser(["iris", "xor"]).format_help().split())
     assert "dropped in a step (default: the model's)" in several
 
 
