@@ -9,7 +9,7 @@ same rows (tests/service/test_inputs.py compares them).
 import difflib
 import json
 from collections.abc import Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 import simdjson
@@ -27,7 +27,7 @@ _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 _NUMBERS = frozenset({int, float})
 
 
-Document: TypeAlias = Any  # simdjson.Object, or a dict where simdjson did not fit
+Fields: TypeAlias = dict[str, Any]  # of a body; its lists are simdjson's where that fitted
 
 
 class Unfit(Exception):
@@ -35,39 +35,37 @@ class Unfit(Exception):
 
 
 class BodyParser:
-    """Parses bodies. Only one fast document may live at a time: drop it before the next."""
+    """Parses bodies. Of what it gives, only one may live at a time: drop it before the next."""
 
     def __init__(self) -> None:
         self._simdjson = simdjson.Parser()
 
-    def parse(self, body: bytes) -> Document:
-        """Return the JSON object in `body`, its fields known. Raises InvalidInput."""
+    def parse(self, body: bytes) -> Fields:
+        """Return the fields of the JSON object in `body`, all known. Raises InvalidInput."""
         try:
             document: Any = self._simdjson.parse(body)
-            _check_fields(document)
-            if len(document) != len(set(document)):
-                raise Unfit
-        except InvalidInput:
-            raise
+            fields = {name: document[name] for name in document}
+            if len(fields) == len(document) and fields.keys() <= FIELDS:
+                return fields
         except Exception:  # simdjson's are of many kinds; the slow way says what is wrong
             self._simdjson = simdjson.Parser()  # a document left alive would block the old one
-            return _parse_slowly(body)
-        return document
+        return _parse_slowly(body)
 
 
-def to_rows(document: Document, body: bytes, model: Model, max_rows: int) -> NDArray[Any]:
-    """Return the document's instances as rows (n, row_size) of the model's dtype, n >= 1.
+def to_rows(fields: Fields, body: bytes, model: Model, max_rows: int) -> NDArray[Any]:
+    """Return the instances of a body as rows (n, row_size) of the model's dtype, n >= 1.
 
     Raises InvalidInput with the place of the first thing that does not fit, and TooLarge.
     """
-    if type(document) is dict:
-        return slow_rows(document, model, max_rows)
-    try:
-        return fast_rows(document["instances"], body, model, max_rows)
-    except TooLarge:
-        raise
-    except Exception:  # as above
-        return slow_rows(_parse_slowly(body), model, max_rows)
+    instances = fields.get("instances")
+    if type(instances) is simdjson.Array:
+        try:
+            return fast_rows(instances, body, model, max_rows)
+        except TooLarge:
+            raise
+        except Exception:  # as above
+            fields = _parse_slowly(body)
+    return slow_rows(fields, model, max_rows)
 
 
 def fast_rows(instances: Any, body: bytes, model: Model, max_rows: int) -> NDArray[np.float32]:
@@ -75,7 +73,7 @@ def fast_rows(instances: Any, body: bytes, model: Model, max_rows: int) -> NDArr
 
     Raises TooLarge; anything else means that the slow way is needed.
     """
-    if type(instances) is not simdjson.Array or model.input.dtype is not np.float32:
+    if model.input.dtype is not np.float32:
         raise Unfit
     count = len(instances)
     if count == 0:
@@ -101,14 +99,18 @@ def _check_nesting(instances: Any, first: Any, body: bytes, model: Model) -> Non
     """
     size = model.row_size
     if len(first) == size:
-        brackets = 1 + len(instances)
-        fits = all(len(row) == size for row in instances)
+        lists = 1 + len(instances)
+        fits = len(instances) == 1 or {size}.issuperset(map(len, instances))
     else:
-        shape = model.row_shape
-        lists, fits = _nested(instances, (len(instances), *shape))
-        brackets = lists
-    if not fits or body.count(b"[") != brackets:
+        lists, fits = _nested(instances, (len(instances), *model.row_shape))
+    if not fits or _opening_brackets(body) != lists:
         raise Unfit
+
+
+def _opening_brackets(body: bytes) -> int:
+    if len(body) < 10_000:
+        return body.count(b"[")
+    return int(np.count_nonzero(np.frombuffer(body, np.uint8) == ord("[")))  # 5 times faster then
 
 
 def _nested(array: Any, shape: tuple[int, ...]) -> tuple[int, bool]:
@@ -140,7 +142,7 @@ def _named_values(instances: Any, model: Model) -> NDArray[np.float64]:
     return np.array(values, np.float64)
 
 
-def _parse_slowly(body: bytes) -> dict[str, Any]:
+def _parse_slowly(body: bytes) -> Fields:
     """Return the body as a JSON object with known fields. Raises InvalidInput."""
     if not body.strip():
         raise InvalidInput(f"body: expected a JSON object {EXAMPLE}, got nothing")
@@ -156,27 +158,22 @@ def _parse_slowly(body: bytes) -> dict[str, Any]:
         raise InvalidInput(f"body: expected JSON, got: {error}") from error
     except ValueError as error:
         raise InvalidInput("body: expected JSON, got a number of too many digits") from error
-    _check_fields(document)
-    return cast(dict[str, Any], document)
-
-
-def _check_fields(document: Any) -> None:
-    """Raise InvalidInput unless `document`, parsed either way, is an object of known fields."""
-    if not isinstance(document, dict | simdjson.Object):
+    if not isinstance(document, dict):
         raise InvalidInput(f"body: expected a JSON object {EXAMPLE}, got {shown(document)}")
     for field in document:
         if field not in FIELDS:
             raise InvalidInput(f"{_quoted(field)}: unknown field{_did_you_mean(field, FIELDS)}")
+    return document
 
 
-def slow_rows(document: dict[str, Any], model: Model, max_rows: int) -> NDArray[Any]:
-    """Return the document's instances as rows (n, row_size) of the model's dtype.
+def slow_rows(fields: Fields, model: Model, max_rows: int) -> NDArray[Any]:
+    """Return the instances of a body as rows (n, row_size) of the model's dtype.
 
     Raises InvalidInput with the place of the first thing that does not fit, and TooLarge.
     """
-    if "instances" not in document:
+    if "instances" not in fields:
         raise InvalidInput("instances: expected a list of instances, got no such field")
-    instances = document["instances"]
+    instances = fields["instances"]
     if not isinstance(instances, list):
         raise InvalidInput(f"instances: expected a list of instances, got {shown(instances)}")
     if not instances:

@@ -58,16 +58,17 @@ class Predict:
         """Answer one request; every error too."""
         start = perf_counter()
         served: ServedModel | None = None
+        fields: inputs.Fields | None = None
         status, outcome, headers = 200, "ok", [JSON]
         try:
             name_in_path = _name_in_path(scope["path"])
             if scope["method"] != "POST":
                 raise MethodNotAllowed(f"method: expected POST, got {scope['method']}")
             body = await _read_body(scope, receive, self._max_body_bytes, self._timeout_s)
-            document = self._parser.parse(body)
-            served = self._look_up(document.get("model"), document.get("version"), name_in_path)
-            rows = inputs.to_rows(document, body, served.model, self._max_rows)
-            document = None  # the parser is free again before anything waits
+            fields = self._parser.parse(body)
+            served = self._look_up(fields.get("model"), fields.get("version"), name_in_path)
+            rows = inputs.to_rows(fields, body, served.model, self._max_rows)
+            fields = None  # the parser is free again before anything waits
             outputs = await served.batcher.submit(rows, self._timeout_s)
             reply = encode(
                 {
@@ -84,7 +85,7 @@ class Predict:
         except Exception:
             logger.exception("predict: this is a bug")
             status, outcome, headers, reply = refuse(InferenceFailed("internal error"))
-        document = None
+        fields = None
         if served is None:
             self._metrics.unmatched(outcome)
         else:
@@ -187,25 +188,26 @@ async def _read_body(scope: HTTPScope, receive: Receive, limit: int, timeout_s: 
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > limit:
             raise TooLarge(f"body: expected at most {limit} bytes, got {int(value)}")
-    first, is_whole = await _receive(receive)
-    if is_whole and len(first) <= limit:
-        return first
-    body = bytearray(first)  # grows in place: bytes would be copied whole with each part
-    try:
-        async with asyncio.timeout(timeout_s):
-            while not is_whole and len(body) <= limit:
-                more, is_whole = await _receive(receive)
-                body += more
-    except TimeoutError:
-        raise DeadlineExceeded(f"body: expected all of it within {timeout_s:g} s") from None
+    message: Any = await receive()
+    if message["type"] == "http.request" and not message["more_body"]:
+        body: bytes = message["body"]
+    else:
+        body = await _join_parts(message, receive, limit, timeout_s)
     if len(body) > limit:
         raise TooLarge(f"body: expected at most {limit} bytes, got {len(body)} or more")
-    return bytes(body)
+    return body
 
 
-async def _receive(receive: Receive) -> tuple[bytes, bool]:
-    """Return the next part of the body, and whether it is the last. Raises ClientLeft."""
-    message: Any = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientLeft
-    return message["body"], not message["more_body"]
+async def _join_parts(message: Any, receive: Receive, limit: int, timeout_s: float) -> bytes:
+    """Return what this message and those after it hold; no more than it takes to exceed `limit`."""
+    body = bytearray()  # grows in place: bytes would be copied whole with each part
+    try:
+        async with asyncio.timeout(timeout_s):
+            while message["type"] == "http.request":
+                body += message["body"]
+                if not message["more_body"] or len(body) > limit:
+                    return bytes(body)
+                message = await receive()
+    except TimeoutError:
+        raise DeadlineExceeded(f"body: expected all of it within {timeout_s:g} s") from None
+    raise ClientLeft
