@@ -31,6 +31,9 @@ PNG = b"\x89PNG\r\n\x1a\nwhatever the service does not read"
 WEIGHTS = np.array([[1, 0, -1], [0, 1, 0], [2, -1, 0.5], [0, 0, 1]], np.float32)  # (4, 3)
 
 
+ONE = numpy_helper.from_array(np.ones(1, np.float32))
+
+
 def softmax(logits: NDArray[Any]) -> NDArray[Any]:
     """The NumPy formula the toy models are compared with."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -157,6 +160,34 @@ def save_bounded(folder: Path, targets: int = 1) -> Path:
             numpy_helper.from_array(np.array([-1, 1], np.float32), "margins"),
         ],
         card,
+    )
+    return path
+
+
+def save_dear(folder: Path, side: int = 1500) -> Path:
+    """Write `folder`/dear: a model without a card that takes a tenth of a second for any batch.
+
+    It adds `side` to each number, by way of a product of two matrices of side x side ones.
+    """
+    path = folder / "dear" / "1" / "model.onnx"
+    save_graph(
+        path,
+        [  # the ones are made from the input, so that nothing is computed ahead
+            helper.make_node("ReduceSum", ["input"], ["sum"], keepdims=0),
+            helper.make_node("Mul", ["sum", "zero"], ["nothing"]),
+            helper.make_node("ConstantOfShape", ["shape"], ["ones"], value=ONE),
+            helper.make_node("Add", ["ones", "nothing"], ["left"]),
+            helper.make_node("MatMul", ["left", "ones"], ["product"]),
+            helper.make_node("ReduceMax", ["product"], ["most"], keepdims=0),
+            helper.make_node("Add", ["input", "most"], ["output"]),
+        ],
+        [tensor("input", ["batch", 4])],
+        [tensor("output", ["batch", 4])],
+        [
+            numpy_helper.from_array(np.float32(0), "zero"),
+            numpy_helper.from_array(np.array([side, side], np.int64), "shape"),
+        ],
+        None,
     )
     return path
 

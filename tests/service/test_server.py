@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 import pytest
 from processes import Process, environment, running
-from toys import body, save_toy, toy_answer, toy_card
+from toys import body, save_dear, save_toy, toy_answer, toy_card
 
 
 def start_fails(**settings: object) -> str:
@@ -42,6 +42,34 @@ def test_it_serves_and_leaves_with_0_when_told_to(models_dir: Path) -> None:
     assert "Traceback" not in "".join(service.log)
     with running(models_dir=models_dir) as service:
         assert service.stop(signal.SIGINT) == 0
+
+
+def test_a_dear_model_delays_neither_health_nor_other_models(models_dir: Path) -> None:
+    save_dear(models_dir)
+
+    async def ask_beside_it(service: Process) -> None:
+        async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+            dear = [
+                asyncio.create_task(client.post("/predict", content=body("dear", [[n, 0, 0, 0]])))
+                for n in range(4)
+            ]
+            while (
+                'torchlit_queue_rows{model="dear",version="1"} 3.0'
+                not in (await client.get("/metrics")).text
+            ):  # the first runs, the others wait
+                assert not any(task.done() for task in dear)
+            for _ in range(5):
+                assert (await client.get("/health/live")).status_code == 200
+                toy = await client.post("/predict", content=body("toy", [[1, 2, 3, 4]]))
+                assert toy.status_code == 200
+            assert not any(task.done() for task in dear[1:])
+            replies = [(await task).json()["predictions"] for task in dear]
+            assert [row["output"] for (row,) in replies] == [
+                [1500.0 + n, 1500.0, 1500.0, 1500.0] for n in range(4)
+            ]
+
+    with running(models_dir=models_dir, max_batch_size=1) as service:
+        asyncio.run(ask_beside_it(service))
 
 
 def test_requests_in_flight_are_answered_after_sigterm(models_dir: Path) -> None:
