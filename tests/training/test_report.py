@@ -1,10 +1,14 @@
 import io
 import math
+from itertools import pairwise
 
 import msgspec
 import numpy as np
 import pytest
 import torch
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
 from torch import Tensor, nn
@@ -37,7 +41,7 @@ def texts(figure: Figure) -> list[str]:
     """All that is written in the first panel."""
     (axes, *_) = figure.axes
     title = axes.get_title(loc="left") or axes.get_title()  # the style of `draw` has it on the left
-    return [title, *(text.get_text() for text in axes.texts)]
+    return [title or figure.get_suptitle(), *(text.get_text() for text in axes.texts)]
 
 
 # What is drawn of which model
@@ -100,8 +104,15 @@ def test_pictures_are_legible_small_and_the_same_again(
             assert 600 < picture.width < 800, name
             assert 300 < picture.height < 900, name
             assert len(np.unique(np.asarray(picture.convert("L")))) > 10, name  # something is there
-            assert len(content) < 100_000, name
+            assert nothing_is_cut_off(content), name
+            assert len(content) < 60_000, name
             assert picture.info.keys() <= {"dpi"}, name  # no date, no version
+
+
+def nothing_is_cut_off(content: bytes) -> bool:
+    pixels = np.asarray(Pillow.open(io.BytesIO(content)).convert("L"))  # (height, width)
+    edges = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
+    return all((edge == 255).all() for edge in edges)  # white
 
 
 def test_users_own_style_changes_nothing(classifier: Candidate) -> None:
@@ -128,7 +139,7 @@ def test_most_confused_pairs_come_first_and_right_answers_never() -> None:
 def test_matrix_shows_every_count_and_the_share_that_is_right() -> None:
     counts = torch.tensor([[90, 10], [0, 0]])  # one label was never held out
     title, *cells = texts(report.confusion_figure(counts, ["a", "b"]))
-    assert title == "90 of 100 held-out rows are right: 90.00%"
+    assert title == "90 of 100 held-out rows are right: 90 %"
     assert cells == ["90", "10", "0", "0"]
 
 
@@ -140,11 +151,36 @@ def test_long_names_of_labels_are_shortened_in_the_middle() -> None:
     assert names == ["a very long…ith its end", "b"]
 
 
+@pytest.mark.parametrize(("labels", "degrees"), [(3, 0), (8, 45), (20, 90)])
+def test_names_of_labels_do_not_overlap(labels: int, degrees: int) -> None:
+    names = ["abcdefghij" * (1 if labels == 3 else 2)] * labels
+    figure = report.confusion_figure(torch.eye(labels, dtype=torch.int64), names)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    across, down = axes.get_xticklabels(), axes.get_yticklabels()
+    assert {label.get_rotation() for label in across} == {degrees}
+    assert not any(a.overlaps(b) for a, b in pairwise(label.get_window_extent() for label in down))
+    edges = np.array([label.get_window_extent() for label in across])  # (labels, 2, 2), pixels
+    if degrees:
+        distance = np.diff(edges[:, 1, 0]) * math.sin(math.radians(degrees))  # of two lines
+        assert (distance > across[0].get_fontsize() * figure.dpi / 72).all()
+    else:
+        assert (edges[:-1, 1, 0] < edges[1:, 0, 0]).all()
+
+
+def test_right_answers_and_mistakes_differ_in_colour_and_empty_cells_have_none() -> None:
+    figure = report.confusion_figure(torch.tensor([[3, 1], [0, 4]]), ["a", "b"])
+    (axes,) = figure.axes
+    right, wrong = (np.ma.filled(image.get_array(), -1).tolist() for image in axes.images)
+    assert right == [[0.75, -1], [-1, 1]]
+    assert wrong == [[-1, 0.25], [-1, -1]]
+
+
 def test_bars_say_how_many_of_how_many() -> None:
     counts = torch.tensor([[90, 2, 0], [5, 80, 2], [1, 0, 70]])
     figure = report.confused_figure(most_confused(counts, 2), counts, ["a", "b", "c"])
     title, *bars = texts(figure)
-    assert title == "These pairs are 7 of the 10 mistakes"
+    assert title == "The most frequent mistakes: 7 of all 10"
     assert bars == ["5 of 87", "2 of 92"]
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["b read as a", "a read as b"]
@@ -158,8 +194,37 @@ def test_share_inside_the_intervals_is_told(regressor: Candidate) -> None:
     rows = Rows(inputs=torch.zeros(4, 2), targets=actual)
     (drawing,) = draw(Answering(actual + 0.5, bounds), card, rows, rows, None)
     assert drawing.picture.file == "predicted.png"
-    figure = report.predicted_figure(card.targets, (actual + 0.5, bounds), actual)
-    assert texts(figure)[0] == "RMSE 0.5; 75% of 4 actual values in their interval"
+    figure = report.predicted_figure(card, (actual + 0.5, bounds), actual)
+    assert texts(figure)[0] == "RMSE 0.5; 3 of 4 in their 90 % interval"
+    (axes,) = figure.axes
+    inner, outer = axes.get_legend_handles_labels()[0]
+    assert np.asarray(inner.get_offsets()).tolist() == [[1, 1.5], [2, 2.5], [4, 4.5]]
+    assert np.asarray(outer.get_offsets()).tolist() == [[3, 3.5]]
+    assert axes.get_xlim() == axes.get_ylim()
+    assert axes.get_ylim()[0] < 0  # the lowest end of an interval
+    assert axes.get_ylim()[1] > 5
+
+
+def test_each_target_has_a_panel_with_its_unit_where_it_has_one(regressor: Candidate) -> None:
+    (target,) = regressor.card.targets
+    targets = [target, msgspec.structs.replace(target, name="w", unit="")]
+    actual = torch.tensor([[1.0, 9000.0], [2.0, 5000.0]])
+    said = actual + torch.tensor([[1.0, 2000.0], [-1.0, 2000.0]])
+    card = msgspec.structs.replace(regressor.card, targets=targets)
+    first, second = report.predicted_figure(card, (said,), actual).axes
+    assert [first.get_xlabel(), first.get_ylabel()] == ["actual z (m)", "predicted z (m)"]
+    assert [second.get_xlabel(), second.get_ylabel()] == ["actual w", "predicted w"]
+    assert [first.get_title(), second.get_title()] == ["RMSE 1", "RMSE 2,000"]
+
+
+def test_long_numbers_of_several_targets_are_not_cut_off(regressor: Candidate) -> None:
+    (target,) = regressor.card.targets
+    targets = [msgspec.structs.replace(target, name=name) for name in "abc"]
+    actual = torch.tensor([[-3.0, -100.0, -300000.0], [3.0, 150.0, 300000.0]])
+    card = msgspec.structs.replace(regressor.card, targets=targets)
+    rows = Rows(inputs=torch.zeros(2, 2), targets=actual)
+    (drawing,) = draw(Answering(actual * 1.1), card, rows, rows, None)
+    assert nothing_is_cut_off(drawing.content)
 
 
 def test_border_is_told_with_the_rows_on_their_side(classifier: Candidate) -> None:
@@ -169,6 +234,60 @@ def test_border_is_told_with_the_rows_on_their_side(classifier: Candidate) -> No
     assert texts(figure)[0] == "0 of 12 held-out points lie on their side of the border"
     figure = report.boundary_figure(classifier.network, classifier.card, rows, rows)
     assert texts(figure)[0] == "120 of 120 points lie on their side of the border"
+
+    axes = figure.axes[0]
+    assert [axes.get_xlabel(), axes.get_ylabel()] == ["x (m)", "y (m)"]
+
+
+class Nearest(nn.Module):
+    """Gives each point of the plane the label of the nearest middle."""
+
+    def __init__(self, middles: Tensor) -> None:
+        super().__init__()
+        self.middles = middles
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return (-torch.cdist(rows, self.middles)).softmax(dim=1)
+
+
+@pytest.mark.parametrize("labels", [2, 3, 9])
+def test_plane_is_drawn_of_any_number_of_labels(labels: int, classifier: Candidate) -> None:
+    x = torch.arange(labels).float()
+    middles = torch.stack([x, x**2], dim=1)
+    middles[-1] = 1e6  # a label that is the answer nowhere
+    rows = Rows(inputs=middles[:-1].repeat(2, 1), targets=torch.arange(labels - 1).repeat(2))
+    names = [f"$\\label {number}$" for number in range(labels)]  # no formula
+    card = msgspec.structs.replace(classifier.card, labels=names)
+    *_, plane = draw(Nearest(middles), card, rows, rows, None)
+    assert plane.picture.file == "boundary.png"
+    figure = report.boundary_figure(Nearest(middles), card, rows, rows)
+    (legend,) = figure.legends
+    keys = [text.get_text() for text in legend.get_texts()]
+    assert keys == [*(f"label {name}" for name in names), "trained on and measured on"]
+    colours = [line.get_markerfacecolor() for line in legend.get_lines()]
+    assert len(set(colours)) == labels + 1
+
+
+def test_border_runs_where_two_labels_are_as_probable(classifier: Candidate) -> None:
+    middles = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
+    points = torch.tensor([[0.0, 0.0], [0.0, 3.0], [4.0, 0.0], [4.0, 3.0]])
+    card = msgspec.structs.replace(classifier.card, labels=["left", "right"])
+    train = Rows(inputs=points, targets=torch.tensor([0, 0, 1, 1]))
+    held_out = Rows(inputs=points[:2] + 1, targets=torch.tensor([0, 1]))
+    figure = report.boundary_figure(Nearest(middles), card, train, held_out)
+    assert texts(figure)[0] == "1 of 2 held-out points lie on their side of the border"
+    axes = figure.axes[0]
+    (*_, border), (filled, hollow) = (
+        [each for each in axes.collections if isinstance(each, kind)]
+        for kind in (ContourSet, PathCollection)
+    )
+    across, _ = np.concatenate([path.vertices for path in border.get_paths()]).T
+    assert across == pytest.approx(2, abs=0.05)
+    assert np.asarray(filled.get_offsets()).tolist() == points.tolist()
+    assert np.asarray(hollow.get_offsets()).tolist() == (points[:2] + 1).tolist()
+    assert to_hex(filled.get_facecolors()[0]) == report.BLUE
+    assert to_hex(hollow.get_facecolors()[0]) == "#ffffff"
+    assert to_hex(hollow.get_edgecolors()[1]) == report.VERMILLION
 
 
 # Losses
@@ -184,6 +303,8 @@ def test_losses_are_drawn_on_a_scale_that_fits() -> None:
     (axes,) = loss_figure(HISTORY).axes
     assert axes.get_yscale() == "log"
     (axes,) = loss_figure(History([2.0, 1.0], [1.9, 1.1])).axes
+    assert axes.get_yscale() == "linear"
+    (axes,) = loss_figure(History([1.0, 0.001, 0.0], [])).axes
     assert axes.get_yscale() == "linear"
     title = "Held-out loss: 1.5 after epoch 1, 0.2 after epoch 3"
     assert texts(loss_figure(HISTORY))[0] == title
