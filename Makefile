@@ -28,8 +28,8 @@ test-gpu: .venv/dev ## run the tests that need a CUDA device
 train: .venv/dev ## train, prove and export all models into models/
 	.venv/bin/python -m training all
 
-bench: .venv/dev ## measure requests per second beside the ceiling (needs wrk)
-	.venv/bin/python -m benchmarks
+bench: .venv/bench ## measure speed and memory beside rivals, write benchmarks/RESULTS.md (needs wrk)
+	.venv/bin/python -m benchmarks --output benchmarks/RESULTS.md
 
 check: .venv/dev ## lint, format and types
 	.venv/bin/ruff check
@@ -56,6 +56,10 @@ clean: ## remove what the targets made
 .venv/serve: .venv/bin/python pyproject.toml constraints.txt
 	$(PIP_INSTALL) -e '.[cpu]'
 	@touch $@
+
+.venv/bench: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e '.[cpu,bench]'
+	@touch $@ .venv/serve
 
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
 	$(PIP_INSTALL) -e '.[cpu,train,dev]'

@@ -1,0 +1,64 @@
+"""The servers that are compared: the ceiling, torchlit and FastAPI, each one process."""
+
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from benchmarks.processes import SERVER_CORE, BenchmarkError, Server, serving
+from benchmarks.workloads import Workload
+
+UVICORN = "--http httptools --loop uvloop --lifespan off --no-access-log --log-level error"
+TOLERANCE = 1e-4  # of two numbers, absolute or relative
+
+
+def torchlit(cores: Sequence[int], **settings: object) -> AbstractContextManager[Server]:
+    """Run the service with everything on; `settings` are those that are not the default."""
+    environment = {f"TORCHLIT_{name.upper()}": str(value) for name, value in settings.items()}
+    return serving("-m service", cores=cores, ready="/health/ready", environment=environment)
+
+
+def uvicorn(app: str, ready: str, **environment: str) -> AbstractContextManager[Server]:
+    """Run an app of this folder in uvicorn, with what torchlit runs uvicorn with."""
+    arguments = f"-m uvicorn benchmarks.{app}:app {UVICORN}"
+    return serving(arguments, cores=SERVER_CORE, ready=ready, environment=environment)
+
+
+@contextmanager
+def all_rivals(works: list[Workload]) -> Iterator[dict[str, Server]]:
+    """Run all three on the same core, to be driven in turn.
+
+    Raises BenchmarkError unless they answer each workload alike.
+    """
+    with (
+        torchlit(SERVER_CORE) as ours,
+        uvicorn("fastapi_app", "/health") as fastapi,
+        tempfile.NamedTemporaryFile("w", suffix=".json") as replies,
+    ):
+        json.dump({work.query: ours.ask(work.path, work.body).decode() for work in works}, replies)
+        replies.flush()
+        with uvicorn("ceiling", f"/?{works[0].query}", BENCH_REPLIES=replies.name) as ceiling:
+            for work in works:
+                ask_all(work, {"torchlit": ours, "FastAPI": fastapi, "ceiling": ceiling})
+            yield {"ceiling": ceiling, "torchlit": ours, "FastAPI": fastapi}
+
+
+def ask_all(work: Workload, servers: dict[str, Server]) -> None:
+    """Raise BenchmarkError unless every server answers as the first."""
+    expected, *others = (json.loads(each.ask(work.path, work.body)) for each in servers.values())
+    for name, answer in zip(list(servers)[1:], others, strict=True):
+        if not alike(expected, answer):
+            raise BenchmarkError(f"{work.name}: expected {expected} of {name}, got {answer}")
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two JSON documents say the same, numbers within TOLERANCE."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return bool(one == other)

@@ -1,0 +1,59 @@
+"""The requests that are sent again and again, made from the committed models' examples."""
+
+import json
+from typing import Any
+
+from msgspec import Struct
+
+from benchmarks.processes import ROOT
+
+
+class Workload(Struct, frozen=True):
+    """A request of `rows` rows; the query in its path tells the ceiling which reply is wanted."""
+
+    name: str
+    path: str
+    body: bytes
+    rows: int
+
+    @property
+    def query(self) -> str:
+        """What stands behind the question mark of the path."""
+        return self.path.partition("?")[2]
+
+
+def iris(rows: int = 1, model: str = "iris") -> Workload:
+    """Return `rows` flowers as lists of 4 numbers; `model` may be a copy of iris."""
+    flower = list(_example("iris/1").values())
+    return _workload(f"iris, {_rows(rows)}", model, [flower] * rows)
+
+
+def housing() -> Workload:
+    """Return one house as an object of 13 named numbers."""
+    return _workload("housing, 1 row of named features", "housing", [_example("housing/1")])
+
+
+def mnist(version: int, rows: int = 1) -> Workload:
+    """Return `rows` images as lists of 784 numbers: to the perceptron, 1, or the CNN, 2."""
+    image = [grey for line in _example(f"mnist/{version}") for grey in line]  # (28, 28) -> (784,)
+    name = f"MNIST {'MLP' if version == 1 else 'CNN'}, {_rows(rows)} of 784"
+    return _workload(name, "mnist", [image] * rows, version=version)
+
+
+def all_workloads() -> list[Workload]:
+    """Return the workloads on which the rivals are compared."""
+    return [iris(), housing(), mnist(1), mnist(1, 64), mnist(2)]
+
+
+def _workload(name: str, model: str, instances: list[Any], **fields: object) -> Workload:
+    query = "".join(filter(str.isalnum, name))
+    body = json.dumps(fields | {"instances": instances}).encode()
+    return Workload(name, f"/predict/{model}?{query}", body, len(instances))
+
+
+def _example(place: str) -> Any:
+    return json.loads((ROOT / "models" / place / "request.json").read_text())["instances"][0]
+
+
+def _rows(rows: int) -> str:
+    return "1 row" if rows == 1 else f"{rows:,} rows"

@@ -1,0 +1,109 @@
+"""What the benchmarks compute and print. Their servers and wrk run in `make bench` only."""
+
+import pytest
+
+from benchmarks import report, rivals, wrk
+from benchmarks.__main__ import NOTES, PARTS
+from benchmarks.processes import BenchmarkError
+
+PRINTED = """Running 3s test @ http://127.0.0.1:40001/predict/iris?iris1row
+  1 threads and 64 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency     3.09ms  551.32us  10.50ms   75.50%
+    Req/Sec    20.41k   632.10    21.35k    74.19%
+  Latency Distribution
+     50%  {p50}
+     75%    3.20ms
+     90%    3.51ms
+     99%  {p99}
+  62902 requests in 3.10s, 17.22MB read
+{errors}Requests/sec:  20291.02
+Transfer/sec:      5.55MB
+"""
+
+
+def printed(p50: str = "3.09ms", p99: str = "3.97ms", errors: str = "") -> str:
+    return PRINTED.format(p50=p50, p99=p99, errors=errors)
+
+
+def test_what_wrk_prints_is_read() -> None:
+    assert wrk.parse(printed()) == wrk.Measured(62902, 20291.02, 3.09, 3.97)
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [("551.32us", 0.55132), ("10.50ms", 10.5), ("1.01s ", 1010.0), ("1.20m ", 72_000.0)],
+)
+def test_latencies_are_in_milliseconds_whatever_their_unit(text: str, milliseconds: float) -> None:
+    measured = wrk.parse(printed(p50=text, p99=text))
+    assert measured.p50_ms == measured.p99_ms == pytest.approx(milliseconds)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "Non-2xx or 3xx responses: 7",
+        "Socket errors: connect 0, read 1, write 0, timeout 2",
+    ],
+)
+def test_an_error_that_wrk_counted_stops_the_benchmark(error: str) -> None:
+    with pytest.raises(BenchmarkError, match=f"expected replies of 200 only, got {error}"):
+        wrk.parse(printed(errors=f"  {error}\n"))
+
+
+def test_output_without_requests_stops_the_benchmark() -> None:
+    with pytest.raises(BenchmarkError, match="expected requests from wrk"):
+        wrk.parse("unable to connect to 127.0.0.1:40001 Connection refused\n")
+    with pytest.raises(BenchmarkError, match="expected requests from wrk"):
+        wrk.parse(printed().replace("62902", "0"))
+
+
+def test_a_spread_is_the_median_with_the_least_and_the_most() -> None:
+    assert report.spread([30_100.4, 9_900.0, 20_262.0]) == "20,262 (9,900 to 30,100)"
+    assert report.spread([0.5], 2) == "0.50"
+
+
+def test_a_ratio_is_taken_round_by_round() -> None:
+    assert report.ratio([50, 90, 60], [100, 100, 100]) == "0.60 (0.50 to 0.90)"
+    # The machine was twice as fast in the second round: the ratio does not see it.
+    assert report.ratio([50, 100], [100, 200], "0.60") == "0.50 (0.50 to 0.50); target 0.60"
+
+
+def test_a_percentile_is_a_value_that_was_measured() -> None:
+    values = [float(each) for each in range(100, 0, -1)]
+    assert [report.percentile(values, share) for share in (0.5, 0.99, 1.0)] == [50, 99, 100]
+    assert report.percentile([7.0], 0.99) == 7
+
+
+def test_measures_take_turns() -> None:
+    order: list[str] = []
+    measures = {name: lambda name=name: order.append(name) or len(order) for name in "ab"}
+    assert report.in_turn(2, measures) == {"a": [1, 3], "b": [2, 4]}
+    assert order == ["a", "b", "a", "b"]
+
+
+def test_a_table_is_markdown() -> None:
+    assert report.table(["workload", "requests/s"], [["iris", "20,262"], ["mnist", "858"]]) == (
+        "| workload | requests/s |\n| --- | ---: |\n| iris | 20,262 |\n| mnist | 858 |"
+    )
+
+
+def test_notes_belong_to_their_part() -> None:
+    text = "Intro.\n\n## start\n\nSlow disk.\n\nTwice.\n\n## dear\n\n## scaling\n\nBends.\n"
+    assert report.notes(text, "start") == "Slow disk.\n\nTwice."
+    assert report.notes(text, "dear") == ""
+    assert report.notes(text, "scaling") == "Bends."
+
+
+def test_there_is_a_place_for_the_notes_of_every_part() -> None:
+    headings = [line[3:] for line in NOTES.read_text().splitlines() if line.startswith("## ")]
+    assert headings == list(PARTS)
+
+
+def test_replies_are_alike_when_only_the_last_digits_differ() -> None:
+    reply = {"predictions": [{"label": "7", "probability": 0.95543}]}
+    assert rivals.alike(reply, {"predictions": [{"label": "7", "probability": 0.95544}]})
+    assert not rivals.alike(reply, {"predictions": [{"label": "7", "probability": 0.95}]})
+    assert not rivals.alike(reply, {"predictions": [{"label": "1", "probability": 0.95543}]})
+    assert not rivals.alike(reply, {"predictions": []})
+    assert not rivals.alike(reply, {**reply, "version": 1})
