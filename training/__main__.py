@@ -72,7 +72,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     chosen = options.evaluate_parser().parse_args(arguments)
     found = recipes.find(chosen.names or ["all"])
     lines = []
-    for _, versions in itertools.groupby(found, key=lambda recipe: recipe.name):
+    for _, versions in itertools.groupby(found, key=lambda recipe: (recipe.name, recipe.load)):
         lines += comparison.compare(list(versions), chosen.models_dir)
     print(comparison.table(lines))
     return 0

@@ -163,13 +163,16 @@ def over_splits(recipe: Recipe, splits: Sequence[tuple[Rows, Rows]]) -> list[Lin
 def committed(recipe: Recipe, models_dir: Path) -> list[Line]:
     """Measure a saved model on the rows held out from it. Raises Unloadable."""
     candidate = load_again(recipe, models_dir / recipe.place)
-    metric = candidate.floor.metric
-    result = candidate.card.metrics[metric]
-    return [Line(recipe.name, f"network {recipe.version}", metric, [result])]
+    metrics = candidate.card.metrics
+    metric = "rmse" if "rmse" in metrics else "accuracy"
+    return [Line(recipe.name, f"network {recipe.version}", metric, [metrics[metric]])]
 
 
 def compare(recipes: Sequence[Recipe], models_dir: Path) -> list[Line]:
-    """Return the lines of the versions of one model and of its baselines. Raises TrainingError."""
+    """Return the lines of networks that share their rows, and of their baselines.
+
+    Raises TrainingError.
+    """
     name, load = recipes[0].name, recipes[0].load
     if load in SPLITS:
         splits = SPLITS[load]()

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from training.errors import DataUnavailable, InvalidData
 
+LARGEST = torch.finfo(torch.float32).max
 DOWNLOAD_ROUNDS = 3  # how often every mirror is asked before giving up
 
 
@@ -230,7 +231,8 @@ def parse_labels(content: bytes, column: str, labels: Sequence[str], where: str)
 def _cells(content: bytes, columns: Sequence[str], where: str) -> list[tuple[int, list[str]]]:
     """Return the number of each line, and what stands in these columns of it."""
     try:
-        lines = list(csv.reader(io.StringIO(content.decode(), newline=""), strict=True))
+        text = content.decode("utf-8-sig")  # spreadsheets begin a file with a mark
+        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidData(f"{where}: expected a CSV file in UTF-8, got: {error}") from error
     if len(lines) < 2:
@@ -242,12 +244,15 @@ def _cells(content: bytes, columns: Sequence[str], where: str) -> list[tuple[int
                 f"{where}: expected one column {column!r}, got {', '.join(header) or 'no header'}"
             )
     places = [header.index(column) for column in columns]
+    cells = []
     for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(header):
+        if len(line) not in (0, len(header)):
             raise InvalidData(
                 f"{where}: line {number}: expected {len(header)} values, got {len(line)}"
             )
-    return [(number, [line[i] for i in places]) for number, line in enumerate(lines[1:], start=2)]
+        if line:  # an empty line is passed over
+            cells.append((number, [line[i] for i in places]))
+    return cells
 
 
 def _number(text: str, where: str) -> float:
@@ -255,7 +260,7 @@ def _number(text: str, where: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) <= LARGEST:
         raise InvalidData(f"{where}: expected a finite number, got {text!r}")
     return number
 

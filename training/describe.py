@@ -35,14 +35,18 @@ def _decimal(value: Tensor) -> float:
     return float(f"{value.item():.6g}")
 
 
-def examples(network: nn.Module, inputs: Mapping[str, Tensor], digits: int) -> list[Example]:
+def examples(
+    network: nn.Module, inputs: Mapping[str, Tensor], digits: int | None = None
+) -> list[Example]:
     """Pair each named input, float32 (features,), with the answer PyTorch gives.
 
-    The inputs are rounded to `digits` after the point first.
+    The inputs are rounded to `digits` after the point first, or to six digits in all.
     """
     pairs = []
     for name, values in inputs.items():
-        row = [round(value, digits) for value in values.tolist()]
+        row = [
+            _decimal(value) if digits is None else round(value.item(), digits) for value in values
+        ]
         # (1, outputs) -> (outputs,), and (1, targets, 2) -> (2 * targets,) where there are any
         output, *intervals = [each[0].flatten() for each in answers(network, torch.tensor([row]))]
         interval = torch.cat(intervals).tolist() if intervals else []
@@ -53,7 +57,7 @@ def examples(network: nn.Module, inputs: Mapping[str, Tensor], digits: int) -> l
 def configuration(
     parameters: Hyperparameters, train: Rows, held_out: Rows
 ) -> dict[str, str | int | float | bool | list[int]]:
-    """List everything that must be equal for the same network to come out again.
+    """List what was chosen for this training, so that it can be built again.
 
     Of what can be left out of training, such as dropout, it lists only what was not.
     """

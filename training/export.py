@@ -28,7 +28,7 @@ from service.card import (
     Image,
 )
 from service.errors import InvalidCard
-from training.errors import BelowFloor, Disagreement, NotSaved, Unloadable
+from training.errors import BelowFloor, Disagreement, NotSaved, Unloadable, Unsuitable
 from training.loop import answers
 
 REQUEST_FILE = "request.json"
@@ -86,14 +86,22 @@ def read_card(path: Path) -> Card:
 
 
 def check_floor(candidate: Candidate, name: str) -> None:
-    """Raise BelowFloor unless the card's metric keeps the candidate's floor; NaN does not."""
-    floor = candidate.floor
-    value = candidate.card.metrics[floor.metric]
+    """Raise BelowFloor unless the card's metric keeps the candidate's floor; NaN does not.
+
+    Raises Unsuitable where the card has no such metric.
+    """
+    floor, metrics = candidate.floor, candidate.card.metrics
+    if floor.metric not in metrics:
+        raise Unsuitable(
+            f"{name}: expected a floor for one of {', '.join(metrics)}, got {floor.metric!r}"
+        )
+    value = metrics[floor.metric]
     if not floor.at_least <= value <= floor.at_most:
         bounds = {"at least": floor.at_least, "at most": floor.at_most}
-        (bound,) = [f"{word} {limit}" for word, limit in bounds.items() if math.isfinite(limit)]
+        limits = [f"{word} {limit}" for word, limit in bounds.items() if math.isfinite(limit)]
         raise BelowFloor(
-            f"{name}: expected a held-out {floor.metric} of {bound}, got {value}: nothing was saved"
+            f"{name}: expected a held-out {floor.metric} of {' and '.join(limits)}, "
+            f"got {value}: nothing was saved"
         )
 
 
@@ -122,9 +130,19 @@ def to_onnx(network: nn.Module, card: Card, rows: Tensor) -> bytes:
         )
     model = program.model_proto
     strip_metadata(model)
-    onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
+    onnx.helper.set_model_props(model, {METADATA_KEY: card_text(card)})
     content: bytes = model.SerializeToString(deterministic=True)
     return content
+
+
+def card_text(card: Card) -> str:
+    """Write the card as the service will read it. Raises Unsuitable where it could not."""
+    try:
+        text = card.to_json()
+        Card.from_json(text)  # JSON has no NaN: it would be written as null
+    except InvalidCard as error:
+        raise Unsuitable(f"expected a card that the service can read, got: {error}") from error
+    return text
 
 
 def outputs(card: Card) -> dict[str, list[str | int]]:
@@ -159,25 +177,29 @@ def prove(model: bytes, network: nn.Module, card: Card, rows: Tensor) -> float:
     expected = [("input", ["batch", *rows.shape[1:]]), *outputs(card).items()]
     if ends != expected:
         raise Disagreement(f"expected the ONNX file to take and give {expected}, got {ends}")
+    rows = rows[: max(PROOF_BATCHES)]
+    scales = [each.abs().mean().item() or 1.0 for each in answers(network, rows)]
     differences = []
     for size in PROOF_BATCHES:
         batch = rows[:size]
         runtime: list[NDArray[np.float32]] = session.run(None, {"input": batch.numpy()})
-        for got, wanted in zip(runtime, answers(network, batch), strict=True):
-            differences.append(difference(got, wanted.numpy(), card))
+        for got, wanted, scale in zip(runtime, answers(network, batch), scales, strict=True):
+            differences.append(difference(got, wanted.numpy(), card, scale))
     return max(differences)
 
 
-def difference(runtime: NDArray[np.float32], pytorch: NDArray[np.float32], card: Card) -> float:
+def difference(
+    runtime: NDArray[np.float32], pytorch: NDArray[np.float32], card: Card, scale: float = 1.0
+) -> float:
     """Return by how much two answers, float32 (n, ...), differ at most.
 
-    Absolute for probabilities, relative for values. Raises Disagreement where it is more than
-    the service tolerates.
+    Absolute for probabilities, relative for values; to `scale`, the mean size of the answers,
+    where a value is smaller. Raises Disagreement where it is more than the tolerance.
     """
     differs = np.abs(runtime - pytorch)
     tolerance = PROBABILITY_TOLERANCE
     if card.task == "regression":
-        differs, tolerance = differs / np.abs(pytorch), VALUE_TOLERANCE
+        differs, tolerance = differs / np.maximum(np.abs(pytorch), scale), VALUE_TOLERANCE
     if not (differs <= tolerance).all():
         raise Disagreement(
             f"ONNX Runtime and PyTorch differ by {np.abs(runtime - pytorch).max():.3g} "
@@ -237,9 +259,15 @@ def save(folder: Path, network: nn.Module, model: bytes, others: Mapping[str, by
 
 
 def _put_in_place(staged: Path, folder: Path, names: Iterable[str]) -> None:
+    """Rename what is staged. Raises NotSaved where that fails between two files."""
     folder.parent.mkdir(exist_ok=True)
     if not folder.exists():
         staged.rename(folder)
         return
     for name in names:
-        (staged / name).replace(folder / name)
+        try:
+            (staged / name).replace(folder / name)
+        except OSError as error:
+            raise NotSaved(
+                f"{folder}: {name} cannot be replaced: {error.strerror}; what was before it is new"
+            ) from error

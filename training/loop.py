@@ -309,8 +309,9 @@ def metrics(answered: tuple[Tensor, ...], targets: Tensor) -> dict[str, float]:
     """Measure answers, as `answers` gives them, against targets, as in Rows.
 
     Labels give `accuracy`, the share of right answers. Numbers give `rmse` and `mae`, in the
-    unit of the target, and `r2`, the share of the variance explained; intervals give
-    `interval_coverage`, the share of targets inside, and `interval_width`, the mean.
+    unit of the target, and `r2`, the share of the variance explained, where there is any;
+    intervals give `interval_coverage`, the share of targets inside, and `interval_width`, the
+    mean.
     """
     answer, *intervals = answered
     if targets.is_floating_point():
@@ -319,8 +320,10 @@ def metrics(answered: tuple[Tensor, ...], targets: Tensor) -> dict[str, float]:
         measured = {
             "rmse": squares.sqrt(),
             "mae": errors.abs().mean(),
-            "r2": 1 - squares / targets.var(correction=0),
         }
+        variance = targets.var(correction=0)
+        if variance > 0:
+            measured["r2"] = 1 - squares / variance
         for interval in intervals:
             lower, upper = interval.unbind(dim=2)  # (n, targets, 2) -> (n, targets) each
             measured["interval_coverage"] = (
@@ -330,4 +333,9 @@ def metrics(answered: tuple[Tensor, ...], targets: Tensor) -> dict[str, float]:
     else:
         right = answer.argmax(dim=1) == targets  # (n, classes) -> (n,)
         measured = {"accuracy": right.double().mean()}
-    return {name: round(value.item(), 4) for name, value in measured.items()}
+    return {name: _rounded(value.item()) for name, value in measured.items()}
+
+
+def _rounded(value: float) -> float:
+    """Four digits after the point, and three that count where the value is small."""
+    return round(value, 4) if abs(value) >= 0.1 else float(f"{value:.3g}")

@@ -172,6 +172,7 @@ def present(
     held_out: Rows,
     distortion: Distortion = DISTORTION,
     floor: Floor = FLOOR,
+    label_smoothing: float = 0.0,
 ) -> Candidate:
     """Describe the network by its answers to the images held out."""
     medians = {  # of each pixel; the mean of the ones is so blurred that it looks like an 8
@@ -196,14 +197,15 @@ def present(
         | {"accuracy_distorted": distorted_accuracy(network, held_out)},
         dataset=DATASET,
         training=describe.configuration(parameters, train_rows, held_out)
-        | {name: getattr(distortion, name) for name in distortion.__struct_fields__[2:]},
+        | {name: getattr(distortion, name) for name in distortion.__struct_fields__[2:]}
+        | ({"label_smoothing": label_smoothing} if label_smoothing else {}),
         versions=describe.versions(),
         examples=describe.examples(network, medians, digits=0),
     )
     return Candidate(
         network=network,
         card=card,
-        rows=held_out.inputs,
+        rows=torch.cat([held_out.inputs, train_rows.inputs]),
         floor=floor,
         request_example="median 7",
     )

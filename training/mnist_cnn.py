@@ -34,9 +34,9 @@ PARAMETERS = Hyperparameters(
     seed=0,
     batch_normalisation=True,
     ema_decay=0.998,
-    dropout=0.3,
+    dropout=0.3,  # before the last layer alone
 )
-LABEL_SMOOTHING = 0.05
+LABEL_SMOOTHING = 0.05  # share of each target that is spread over all digits
 DISTORTION = Distortion(
     height=SIDE,
     width=SIDE,
@@ -110,5 +110,7 @@ RECIPE = Recipe(
     load=mnist.load,
     build=build,
     learn=learn,
-    present=partial(mnist.present, distortion=DISTORTION, floor=FLOOR),
+    present=partial(
+        mnist.present, distortion=DISTORTION, floor=FLOOR, label_smoothing=LABEL_SMOOTHING
+    ),
 )

@@ -23,7 +23,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 class Standardize(nn.Module):
     """Turn raw units into deviations from the mean, in standard deviations.
 
-    mean, std: float32, (features,) or (). A column that never varies keeps its unit.
+    mean, std: float32, (features,) or (). A column that hardly varies, by less than a float32 can
+    tell beside its mean, keeps its unit.
     """
 
     mean: Tensor
@@ -32,7 +33,7 @@ class Standardize(nn.Module):
     def __init__(self, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
-        self.register_buffer("std", torch.where(std > 0, std, 1.0))
+        self.register_buffer("std", torch.where(std > 1e-6 * mean.abs(), std, 1.0))
 
     def forward(self, values: Tensor) -> Tensor:
         """Scale: float32 (n, features), the shape stays."""

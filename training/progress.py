@@ -20,12 +20,11 @@ class Progress:
         self._title, self._epochs = title, epochs
         self._started = self._shown = time.monotonic()
         self._on_terminal = sys.stderr.isatty()
-        self._unshown: Callable[[], None] | None = None
+        self._unshown: Callable[..., None] | None = None
         self._bar = tqdm(
             desc=title,
             total=epochs * steps_per_epoch,
             unit="step",
-            leave=False,
             disable=title is None or not self._on_terminal,
         )
 
@@ -38,9 +37,9 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if kind is None and self._unshown is not None:
+            self._unshown(ended=True)  # the last epoch is always shown
         self._bar.close()
-        if kind is None and not self._on_terminal and self._unshown is not None:
-            self._unshown()  # the last epoch is always in the log
 
     def step(self) -> None:
         """Count one step."""
@@ -64,7 +63,13 @@ class Progress:
             self._unshown = None
 
     def _show(
-        self, number: int, loss: float, held_out: float, measure: Callable[[], dict[str, float]]
+        self,
+        number: int,
+        loss: float,
+        held_out: float,
+        measure: Callable[[], dict[str, float]],
+        *,
+        ended: bool = False,
     ) -> None:
         name, value = next(iter(measure().items()))  # the first says most
         said = {"loss": f"{loss:.4f}", "held out": f"{held_out:.4f}", name: f"{value:.4f}"}
@@ -73,9 +78,11 @@ class Progress:
             self._bar.set_description(head)
             self._bar.set_postfix(said)
             return
-        left = (time.monotonic() - self._started) / number * (self._epochs - number)
+        passed = time.monotonic() - self._started
+        left = f"{_duration(passed / number * (self._epochs - number))} left"
         line = ", ".join(f"{key} {text}" for key, text in said.items())
-        print(f"{head}: {line}, {_duration(left)} left", file=sys.stderr)
+        when = f"after {_duration(passed)}" if ended else left
+        print(f"{head}: {line}, {when}", file=sys.stderr)
 
 
 def _duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """How a model is made: the functions of its file, in the order they are called."""
 
+import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,11 @@ from training.hyperparameters import Hyperparameters
 from training.loop import History, Watch, make_deterministic
 
 HISTORY_FILE = "history.json"
+# What torch.load and load_state_dict raise for a file that is no state_dict, or of another network.
+UNREADABLE = (
+    *(OSError, RuntimeError, ValueError, EOFError, TypeError, AttributeError),
+    pickle.UnpicklingError,
+)
 
 
 class Recipe(Struct, frozen=True, kw_only=True):
@@ -97,20 +103,36 @@ def load_again(recipe: Recipe, folder: Path) -> Candidate:
         network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
     except FileNotFoundError as error:
         raise Unloadable(f"{weights} is missing: train the model first") from error
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    except UNREADABLE as error:
+        reason = " ".join(map(str.strip, str(error).splitlines()[:2])) or type(error).__name__
         raise Unloadable(
             f"{weights}: expected the weights of this network, got: {reason}"
         ) from error
     candidate = recipe.present(network, parameters, train_rows, held_out)
-    return illustrated(candidate, train_rows, held_out, read_history(folder / HISTORY_FILE))
+    history = read_history(folder / HISTORY_FILE, parameters.epochs)
+    return illustrated(candidate, train_rows, held_out, history)
 
 
-def read_history(path: Path) -> History | None:
-    """Read the losses that training wrote; None if there is no such file. Raises Unloadable."""
+def read_history(path: Path, epochs: int) -> History | None:
+    """Read the losses that training wrote; None if there is no such file.
+
+    Raises Unloadable, also for losses that cannot be those of a training of so many epochs.
+    """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=History)
+        read = msgspec.json.decode(path.read_bytes(), type=dict[str, list[float | None]])
+        # JSON has no NaN and no infinity: they were written as null.
+        losses = {
+            name: [math.nan if loss is None else loss for loss in each]
+            for name, each in read.items()
+        }
+        history = History(**losses)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, TypeError) as error:
         raise Unloadable(f"{path}: expected the losses of a training, got: {error}") from error
+    if not 1 <= len(history.loss) <= epochs or len(history.held_out) not in (0, len(history.loss)):
+        raise Unloadable(
+            f"{path}: expected the losses of 1 to {epochs} epochs, got {len(history.loss)} of "
+            f"training and {len(history.held_out)} held out"
+        )
+    return history

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def _load(path: Path) -> Recipe:
     if spec is None or spec.loader is None or not path.is_file():
         raise Unsuitable(f"NAME: expected a Python file, got {path}: there is none")
     module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)  # dataclasses look there for their module
     spec.loader.exec_module(module)
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):

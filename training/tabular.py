@@ -6,13 +6,14 @@ README.md has an example. A file with a recipe of its own can do more: see moons
 import hashlib
 from collections import OrderedDict
 
+import torch
 from msgspec import Struct
 from torch import Tensor, nn
 
 from service.card import Card, Dataset, Target
 from training import describe
 from training.data import Rows, parse_csv, parse_labels, read_unverified, split
-from training.errors import InvalidData
+from training.errors import InvalidData, Unsuitable
 from training.export import Candidate, Floor
 from training.hyperparameters import Hyperparameters
 from training.loop import History, Watch, evaluate, fit
@@ -20,7 +21,6 @@ from training.network import Destandardize, Standardize, perceptron
 from training.recipe import Recipe
 
 SPLIT_SEED = 0  # not --seed, which must not change what is held out
-DIGITS = 4  # of an example, after the point
 
 
 class Table(Struct, frozen=True, kw_only=True):
@@ -41,6 +41,30 @@ class Table(Struct, frozen=True, kw_only=True):
     licence: str
     held_out: float = 0.3
 
+    def __post_init__(self) -> None:
+        """Raise Unsuitable where the fields cannot be those of a table."""
+        names = [each[0] for each in self.features if len(each) == 3 and not isinstance(each, str)]
+        if not names or len(names) < len(self.features) or len(set(names)) < len(names):
+            raise Unsuitable(
+                f"{self.path}: features: expected one or more (column, unit, description), each "
+                f"column once, got {self.features!r}"
+            )
+        labels = self.labels
+        if (
+            not isinstance(labels, list)
+            or not all(isinstance(label, str) for label in labels)
+            or len(set(labels)) < len(labels)
+            or len(labels) == 1
+        ):
+            raise Unsuitable(
+                f"{self.path}: labels: expected a list of two or more different texts, or none, "
+                f"got {labels!r}"
+            )
+        if not isinstance(self.held_out, float) or not 0 < self.held_out < 1:
+            raise Unsuitable(
+                f"{self.path}: held_out: expected a share between 0 and 1, got {self.held_out!r}"
+            )
+
     def recipe(
         self, name: str, parameters: Hyperparameters, floor: Floor, version: int = 1
     ) -> Recipe:
@@ -52,7 +76,7 @@ class Table(Struct, frozen=True, kw_only=True):
             return Candidate(
                 network=network,
                 card=self._card(network, parameters, train, held_out),
-                rows=held_out.inputs,
+                rows=torch.cat([held_out.inputs, train.inputs]),
                 floor=floor,
                 request_example=next(iter(self._typical(train))),
             )
@@ -81,6 +105,12 @@ class Table(Struct, frozen=True, kw_only=True):
         )
         names = [name for name, _, _ in self.features]
         rows = Rows(inputs=parse_csv(content, names, self.path), targets=targets)
+        absent = [label for i, label in enumerate(self.labels) if not (targets == i).any()]
+        if absent:
+            raise InvalidData(
+                f"{self.path}: {self.target}: expected rows of every label, got none of "
+                f"{', '.join(absent)}"
+            )
         try:
             train_rows = round(len(targets) * (1 - self.held_out))
             return split(rows, train_rows, SPLIT_SEED, stratify=bool(self.labels))
@@ -145,5 +175,5 @@ class Table(Struct, frozen=True, kw_only=True):
             ),
             training=describe.configuration(parameters, train, held_out),
             versions=describe.versions(),
-            examples=describe.examples(network, self._typical(train), DIGITS),
+            examples=describe.examples(network, self._typical(train)),
         )

@@ -250,6 +250,7 @@ def test_several_workers_share_port_and_metrics_and_a_dead_one_is_replaced(
     assert "Traceback" not in "".join(service.log)
 
 
+@pytest.mark.slow
 def test_a_replacement_that_cannot_start_leaves_the_others_alone(models_dir: Path) -> None:
     with running(models_dir=models_dir, workers=2) as service:
         service.wait_for(r"(worker \d) .* serves")

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,6 +12,7 @@ from training import comparison, housing, moons
 from training.comparison import Line, classical, compare, over_splits, table
 from training.data import Rows
 from training.errors import Unloadable
+from training.export import Candidate, Floor
 from training.recipes import RECIPES
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -36,6 +38,7 @@ def test_housing_is_split_20_times_into_400_and_106(real_data: Path) -> None:
     assert np.mean(errors) == pytest.approx(4.570, abs=0.001)  # measured apart from this code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["iris", "housing"])
 def test_network_and_classical_models_are_measured_on_the_same_splits(
     name: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
@@ -84,11 +87,26 @@ def test_committed_model_is_measured_as_its_card_says(place: str) -> None:
     assert all(line.results < [1.0] for line in classical_ones)
 
 
+@pytest.mark.slow
+def test_network_is_measured_as_the_classical_models_are_whatever_its_floor() -> None:
+    own = RECIPES["moons/1"]
+
+    def present(*arguments: Any) -> Candidate:
+        candidate = own.present(*arguments)
+        metrics = candidate.card.metrics | {"other": 0.5}
+        card = msgspec.structs.replace(candidate.card, metrics=metrics)
+        return msgspec.structs.replace(candidate, card=card, floor=Floor("other"))
+
+    network, *_ = compare([msgspec.structs.replace(own, present=present)], MODELS)
+    assert network == Line("moons", "network 1", "accuracy", [1.0])
+
+
 def test_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(Unloadable, match=r"xor/1/state_dict\.pt is missing: train the model first"):
         compare([RECIPES["xor/1"]], tmp_path)
 
 
+@pytest.mark.slow
 def test_versions_of_a_model_share_their_baselines() -> None:
     moon = RECIPES["moons/1"]
     lines = compare([moon, msgspec.structs.replace(moon, name="moons")], MODELS)

@@ -255,12 +255,19 @@ def test_csv_columns_are_found_by_name() -> None:
         (b"a,b\n1,\n", "toy: line 2: b: expected a finite number, got ''"),
         (b"a,b\nnan,2\n", "toy: line 2: a: expected a finite number, got 'nan'"),
         (b"a,b\n1,1e999\n", "toy: line 2: b: expected a finite number, got '1e999'"),
+        (b"a,b\n1,1e39\n", "toy: line 2: b: expected a finite number, got '1e39'"),
+        (b"a,b\n\n1,x\n", "toy: line 3: b: expected a finite number, got 'x'"),
     ],
 )
 def test_bad_csv_is_named_with_its_line(content: bytes, sentence: str) -> None:
     with pytest.raises(InvalidData) as caught:
         parse_csv(content, ["a", "b"], "toy")
     assert str(caught.value) == sentence
+
+
+def test_mark_at_the_begin_and_empty_lines_are_passed_over() -> None:
+    content = b"\xef\xbb\xbfa,b\r\n1,2\r\n\r\n3,4\r\n\r\n"
+    assert parse_csv(content, ["a", "b"], "toy").tolist() == [[1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize("content", [b"a,b\n\xff,2\n", b'a,b\n1,"2\n'])

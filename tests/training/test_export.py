@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import resource
 import sys
@@ -17,7 +18,7 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from service.card import METADATA_KEY, Card, Image, Interval
-from training.errors import BelowFloor, Disagreement, NotSaved
+from training.errors import BelowFloor, Disagreement, NotSaved, Unsuitable
 from training.export import (
     Candidate,
     Floor,
@@ -238,6 +239,30 @@ def test_floor_itself_is_good_enough(
     check_floor(with_metric(changed(classifier, floor=floor), metric, value), "clouds")
 
 
+def test_floor_of_an_unknown_metric_is_named(classifier: Candidate, tmp_path: Path) -> None:
+    sentence = "clouds: expected a floor for one of accuracy, got 'rmse'"
+    with pytest.raises(Unsuitable, match=sentence):
+        export(changed(classifier, floor=Floor("rmse", at_most=1)), tmp_path / "models/clouds/1")
+    assert not (tmp_path / "models").exists()
+
+
+def test_floor_with_two_bounds_names_both(classifier: Candidate) -> None:
+    floor = Floor("accuracy", at_least=0.1, at_most=0.2)
+    good = with_metric(changed(classifier, floor=floor), "accuracy", 1.0)
+    with pytest.raises(BelowFloor, match=r"accuracy of at least 0\.1 and at most 0\.2, got 1"):
+        check_floor(good, "clouds")
+
+
+def test_card_that_the_service_could_not_read_is_not_saved(
+    classifier: Candidate, tmp_path: Path
+) -> None:
+    metrics = classifier.card.metrics | {"r2": -math.inf}  # JSON has no infinity
+    card = msgspec.structs.replace(classifier.card, metrics=metrics)
+    with pytest.raises(Unsuitable, match="expected a card that the service can read, got: "):
+        export(changed(classifier, card=card), tmp_path / "models/clouds/1")
+    assert not (tmp_path / "models").exists()
+
+
 def test_network_that_changes_in_the_export_is_not_saved(
     classifier: Candidate, tmp_path: Path
 ) -> None:
@@ -283,6 +308,15 @@ def test_probabilities_are_compared_absolutely_and_values_relatively(
     ):
         with pytest.raises(Disagreement):
             difference(pytorch + np.float32(off), pytorch, card)
+
+
+def test_value_near_zero_is_compared_with_the_size_of_the_others(regressor: Candidate) -> None:
+    values = np.array([[0.0], [100.0]], np.float32)
+    assert difference(values + 0.005, values, regressor.card, scale=50.0) == pytest.approx(
+        1e-4, rel=0.01
+    )
+    with pytest.raises(Disagreement):
+        difference(values + 0.006, values, regressor.card, scale=50.0)
 
 
 def test_batch_that_is_not_open_is_refused(classifier: Candidate, model: bytes) -> None:
@@ -344,6 +378,13 @@ def test_full_disk_keeps_the_old_model(room: int, classifier: Candidate, tmp_pat
         save(folder, classifier.network, b"new" * 5000, {"request.json": b"[]"})
     assert str(caught.value).startswith(f"{folder}: cannot be written")
     assert contents(tmp_path) == before
+
+
+def test_file_that_cannot_be_replaced_is_named(classifier: Candidate, tmp_path: Path) -> None:
+    folder = tmp_path / "clouds/1"
+    (folder / "model.onnx").mkdir(parents=True)
+    with pytest.raises(NotSaved, match=r"model\.onnx cannot be replaced: .*; what was before it"):
+        save(folder, classifier.network, b"new", {})
 
 
 def test_full_disk_leaves_no_new_model(classifier: Candidate, tmp_path: Path) -> None:

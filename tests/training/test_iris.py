@@ -73,6 +73,7 @@ def test_loss_is_the_cross_entropy_of_each_member() -> None:
     assert iris.cross_entropies(logits, targets).tolist() == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_training_keeps_the_floor_with_another_seed() -> None:
     candidate = train(iris.RECIPE, msgspec.structs.replace(iris.PARAMETERS, seed=1))
     assert evaluate(candidate.network, iris.load()[1]) == candidate.card.metrics

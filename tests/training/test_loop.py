@@ -85,6 +85,36 @@ def test_every_row_is_seen_once_an_epoch_and_in_another_order(
     assert not torch.equal(*epochs)
 
 
+def test_augmentation_is_told_how_much_of_the_training_is_done(clouds: Rows) -> None:
+    told: list[float] = []
+
+    def listen(inputs: Tensor, done: float) -> Tensor:
+        told.append(done)
+        return inputs
+
+    parameters = chosen(epochs=2, batch_size=60)  # two steps an epoch
+    fit(perceptron(2, LINE, 3), clouds, cross_entropy, parameters, augment=listen)
+    assert told == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_one_member_without_a_loss_stops_all(clouds: Rows) -> None:
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return torch.stack([outputs.mean(), outputs.mean() * torch.nan])
+
+    with pytest.raises(Diverged, match=r"the loss became nan at step 1 \(epoch 1\)"):
+        fit(perceptron(2, LINE, 3), clouds, loss, TOY)
+
+
+def test_targets_that_do_not_vary_have_no_r2() -> None:
+    rows = Rows(inputs=torch.tensor([[1.0], [3.0]]), targets=torch.full((2, 1), 2.0))
+    assert evaluate(nn.Identity(), rows) == {"rmse": 1.0, "mae": 1.0}
+
+
+def test_small_metrics_keep_three_digits() -> None:
+    rows = Rows(inputs=torch.tensor([[1.23456e-6], [0.0]]), targets=torch.tensor([[0.0], [2e-6]]))
+    assert evaluate(nn.Identity(), rows)["mae"] == 1.62e-06
+
+
 def test_network_learns_from_the_augmented_inputs(
     clouds: Rows, toy_parameters: Hyperparameters
 ) -> None:

@@ -117,7 +117,10 @@ def test_examples_are_no_rows_of_the_data_set(model: Committed) -> None:
     for example in model.card.examples:
         # A mean to a millimetre may well be some flower's size, and XOR has but four rows.
         if model.recipe.name not in ("iris", "xor"):
-            assert not (rows == torch.tensor(example.input)).all(dim=1).any()
+            values = torch.tensor(example.input)
+            middle = len(values) // 2
+            alike = rows[rows[:, middle] == values[middle]]  # few of 70,000 images
+            assert not (alike == values).all(dim=1).any()
 
 
 def test_request_is_made_from_an_example(model: Committed) -> None:
@@ -151,7 +154,7 @@ def test_pictures_of_the_card_lie_beside_the_model(model: Committed) -> None:
 
 
 def test_history_is_that_of_the_training(model: Committed) -> None:
-    history = read_history(model.folder / "history.json")
+    history = read_history(model.folder / "history.json", model.recipe.parameters.epochs)
     assert history is not None
     assert len(history.loss) == len(history.held_out) <= model.recipe.parameters.epochs
     assert history.loss[-1] < history.loss[0]

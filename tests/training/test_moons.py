@@ -32,6 +32,7 @@ def test_other_points_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         moons.load()
 
 
+@pytest.mark.slow
 def test_training_keeps_the_floor_with_any_of_three_seeds() -> None:
     train, held_out = moons.load()
     for seed in range(3):

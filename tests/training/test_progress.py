@@ -40,7 +40,7 @@ def test_log_has_a_line_now_and_then_and_one_for_the_last_epoch(
         shown.epoch(400, 0.1, 0.2, accuracy)
     assert capsys.readouterr().err.splitlines() == [
         "toy/1: epoch 100 of 400: loss 0.2500, held out 0.5000, accuracy 0.9877, 36 s left",
-        "toy/1: epoch 400 of 400: loss 0.1000, held out 0.2000, accuracy 0.9877, 0 s left",
+        "toy/1: epoch 400 of 400: loss 0.1000, held out 0.2000, accuracy 0.9877, after 13 s",
     ]
 
 
@@ -81,7 +81,10 @@ def test_terminal_has_a_bar_with_the_epoch_and_its_numbers(
         clock[0] += 1
         shown.epoch(1, 0.25, 0.5, accuracy)
         written = terminal.getvalue()
-    assert "toy/1: epoch 1 of 2:  50%" in written
-    assert "3/6" in written
-    assert "loss=0.2500, held out=0.5000, accuracy=0.9877" in written
-    assert terminal.getvalue().endswith("\r")  # the bar is gone
+        assert "toy/1: epoch 1 of 2:  50%" in written
+        assert "3/6" in written
+        assert "loss=0.2500, held out=0.5000, accuracy=0.9877" in written
+        shown.epoch(2, 0.1, 0.2, accuracy)  # too soon to be shown, were it not the last
+    last = terminal.getvalue().rstrip("\n").split("\r")[-1]
+    assert "toy/1: epoch 2 of 2" in last
+    assert "loss=0.1000, held out=0.2000, accuracy=0.9877" in last

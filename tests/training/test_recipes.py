@@ -38,6 +38,7 @@ def test_file_of_ones_own_is_found(tmp_path: Path) -> None:
         ("RECIPE = 3", r"wine.py: expected RECIPE = Recipe\(...\), got 3"),
         (WINE.format(name="../wine", version=1), "expected a name of .*, got '../wine/1'"),
         (WINE.format(name="wine", version=0), "and a version from 1, got 'wine/0'"),
+        (WINE.format(name="wine", version="1 "), "and a version from 1, got 'wine/1 '"),
     ],
 )
 def test_file_without_a_recipe_is_named(content: str | None, sentence: str, tmp_path: Path) -> None:
@@ -46,6 +47,13 @@ def test_file_without_a_recipe_is_named(content: str | None, sentence: str, tmp_
         path.write_text(content)
     with pytest.raises(Unsuitable, match=sentence):
         find([str(path)])
+
+
+def test_file_may_hold_dataclasses(tmp_path: Path) -> None:
+    path = tmp_path / "wine_with_a_class.py"
+    head = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+    path.write_text(f"{head}@dataclass\nclass A:\n    b: int\n" + WINE.format(name="w", version=1))
+    assert places(str(path)) == ["w/1"]
 
 
 def test_folder_is_no_recipe(tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ def nothing_is_cut_off(content: bytes) -> bool:
     return all((edge == 255).all() for edge in edges)  # white
 
 
+@pytest.mark.slow
 def test_users_own_style_changes_nothing(classifier: Candidate) -> None:
     first = drawn(classifier)
     with report.matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black"}):

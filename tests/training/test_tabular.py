@@ -1,14 +1,17 @@
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import torch
 from sklearn.datasets import load_diabetes
+from torch import nn
 
-from training.errors import DataUnavailable, InvalidData
+from training.errors import DataUnavailable, InvalidData, Unsuitable
 from training.export import Floor, export
 from training.hyperparameters import Hyperparameters
+from training.loop import evaluate
 from training.recipe import train
 from training.tabular import Table
 
@@ -67,6 +70,96 @@ def test_table_of_labels_becomes_a_model(folder: Path) -> None:
     assert (folder / "models/flower/1/boundary.png").exists()
 
 
+def test_model_is_measured_on_the_rows_held_out_and_described_by_the_others(folder: Path) -> None:
+    (folder / "flowers.csv").write_text(flowers(90))
+    recipe = FLOWERS.recipe("flower", QUICK, Floor("accuracy", at_least=0.9), version=3)
+    assert recipe.place == "flower/3"
+    train_rows, held_out = recipe.load()
+    unlearnt = recipe.build(QUICK, train_rows)
+    torch.testing.assert_close(
+        unlearnt[0](train_rows.inputs).mean(dim=0), torch.zeros(2), atol=1e-5, rtol=0
+    )
+
+    # Right for the first two thirds of what is held out, and for none of what is not.
+    class Oracle(nn.Module):
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            known = (rows[:, None] == held_out.inputs[:18]).all(dim=2).any(dim=1)
+            wide = rows[:, 0] >= 5
+            return nn.functional.one_hot((known != wide).long(), 2).float()
+
+    candidate = recipe.present(Oracle(), QUICK, train_rows, held_out)
+    assert candidate.card.metrics == evaluate(Oracle(), held_out)
+    assert candidate.card.metrics != evaluate(Oracle(), train_rows)
+    assert candidate.floor == Floor("accuracy", at_least=0.9)
+    width = candidate.card.features[0]
+    assert (width.minimum, width.maximum) == (
+        pytest.approx(train_rows.inputs[:, 0].min().item()),
+        pytest.approx(train_rows.inputs[:, 0].max().item()),
+    )
+    assert torch.equal(candidate.rows[:27], held_out.inputs)
+
+
+@pytest.mark.slow
+def test_zero_is_an_answer_as_good_as_any(folder: Path) -> None:
+    """Where the right answer is often 0, PyTorch and ONNX Runtime differ by more than all of it."""
+    lines = ["a,b,rain"]
+    for row in range(400):
+        a, b = row % 20 - 10, row // 20 - 10
+        lines.append(f"{a},{b},{max(0, a - b)}")
+    (folder / "rain.csv").write_text("\n".join(lines))
+    table = Table(
+        path="rain.csv",
+        description="Rain.",
+        features=[("a", "", ""), ("b", "", "")],
+        target="rain",
+        source="made up",
+        licence="MIT",
+    )
+    parameters = msgspec.structs.replace(QUICK, hidden=(64, 64), epochs=5)
+    recipe = table.recipe("rain", parameters, Floor("rmse", at_most=3.0))
+    assert export(train(recipe, parameters), folder / "models/rain/1") < 1e-4
+
+
+@pytest.mark.slow
+def test_small_units_keep_their_digits(folder: Path) -> None:
+    lines = [
+        "kind,age,width",
+        *(f"{'rose' if n % 2 else 'lily'},{n % 5},{n % 7 + 1}e-7" for n in range(60)),
+    ]
+    (folder / "flowers.csv").write_text("\n".join(lines))
+    recipe = FLOWERS.recipe("flower", QUICK, Floor("accuracy"))
+    example = train(recipe, QUICK).card.examples[0]
+    assert 1e-7 <= example.input[0] <= 7e-7
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"labels": ["rose"]}, "labels: expected a list of two or more different texts, or none"),
+        ({"labels": ["rose", "rose"]}, "labels: expected a list of two or more different texts"),
+        ({"labels": "ab"}, "labels: expected a list of two or more .*, got 'ab'"),
+        ({"labels": [0, 1]}, r"labels: expected a list of two or more .*, got \[0, 1\]"),
+        ({"features": []}, r"features: expected one or more .*, got \[\]"),
+        ({"features": ["age", "width"]}, "features: expected one or more"),
+        ({"features": [("age", "", "")] * 2}, "features: expected .*, each column once, got"),
+        ({"held_out": 0.0}, "held_out: expected a share between 0 and 1, got 0.0"),
+        ({"held_out": 30}, "held_out: expected a share between 0 and 1, got 30"),
+        ({"held_out": "0.3"}, "held_out: expected a share between 0 and 1, got '0.3'"),
+    ],
+)
+def test_table_that_cannot_be_is_named(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(Unsuitable, match=rf"^flowers\.csv: {sentence}"):
+        msgspec.structs.replace(FLOWERS, **changes)
+
+
+def test_label_without_rows_is_named(folder: Path) -> None:
+    (folder / "flowers.csv").write_text(flowers(90))
+    table = msgspec.structs.replace(FLOWERS, labels=["rose", "lily", "tulip"])
+    with pytest.raises(InvalidData, match="kind: expected rows of every label, got none of tulip"):
+        table.load()
+
+
+@pytest.mark.slow
 def test_table_of_numbers_becomes_a_model(folder: Path) -> None:
     """A data set that the project has not seen; linear regression has an RMSE of about 55."""
     data = load_diabetes(scaled=False)
