@@ -85,7 +85,7 @@ def test_requests_in_flight_are_answered_after_sigterm(models_dir: Path) -> None
             service.process.send_signal(signal.SIGTERM)
             return await asyncio.gather(*asked)
 
-    with running(models_dir=models_dir, max_queue_delay_ms=1000) as service:
+    with running(models_dir=models_dir, max_queue_delay_ms=600) as service:
         replies = asyncio.run(ask_and_stop(service))
         assert service.process.wait(timeout=20) == 0
     for number, reply in enumerate(replies):
@@ -127,7 +127,8 @@ def test_a_metrics_folder_that_cannot_be_written_stops_the_start(
     assert line.startswith(f"torchlit: TORCHLIT_METRICS_DIR: {tmp_path}/file/x: cannot be written")
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_cells_of_an_earlier_run_are_not_added(
     models_dir: Path, tmp_path: Path, workers: int
 ) -> None:
@@ -218,7 +219,7 @@ def counted(text: str, series: str) -> float:
     )
 
 
-@pytest.mark.parametrize("seconds", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_64_clients_get_only_their_own_right_answers(models_dir: Path, seconds: float) -> None:
     with running(models_dir=models_dir) as service:
         answered = asyncio.run(distinct_rows_from(service.url, 64, seconds))
@@ -307,7 +308,7 @@ async def ask_until_sent_away(url: str) -> tuple[int, bool]:
 @pytest.mark.parametrize(
     ("workers", "number"),
     [
-        (1, signal.SIGTERM),
+        pytest.param(1, signal.SIGTERM, marks=pytest.mark.slow),
         (2, signal.SIGINT),
         pytest.param(1, signal.SIGINT, marks=pytest.mark.slow),
         pytest.param(2, signal.SIGTERM, marks=pytest.mark.slow),

@@ -22,6 +22,7 @@ from training.errors import BelowFloor, Disagreement, NotSaved, Unsuitable
 from training.export import (
     Candidate,
     Floor,
+    card_text,
     check_floor,
     difference,
     export,
@@ -196,6 +197,7 @@ def test_interval_is_a_second_output(bounded: Candidate, tmp_path: Path) -> None
     np.testing.assert_allclose(interval, np.stack([value - 1000, value + 1000], axis=2))
 
 
+@pytest.mark.slow
 def test_interval_that_differs_is_refused(bounded: Candidate) -> None:
     model = to_onnx(bounded.network, bounded.card, bounded.rows[:2])
     prove(model, bounded.network, bounded.card, bounded.rows)
@@ -253,14 +255,11 @@ def test_floor_with_two_bounds_names_both(classifier: Candidate) -> None:
         check_floor(good, "clouds")
 
 
-def test_card_that_the_service_could_not_read_is_not_saved(
-    classifier: Candidate, tmp_path: Path
-) -> None:
+def test_card_that_the_service_could_not_read_is_not_saved(classifier: Candidate) -> None:
     metrics = classifier.card.metrics | {"r2": -math.inf}  # JSON has no infinity
     card = msgspec.structs.replace(classifier.card, metrics=metrics)
     with pytest.raises(Unsuitable, match="expected a card that the service can read, got: "):
-        export(changed(classifier, card=card), tmp_path / "models/clouds/1")
-    assert not (tmp_path / "models").exists()
+        card_text(card)
 
 
 def test_network_that_changes_in_the_export_is_not_saved(

@@ -251,7 +251,7 @@ class Nearest(nn.Module):
         return (-torch.cdist(rows, self.middles)).softmax(dim=1)
 
 
-@pytest.mark.parametrize("labels", [2, 3, 9])
+@pytest.mark.parametrize("labels", [2, pytest.param(3, marks=pytest.mark.slow), 9])
 def test_plane_is_drawn_of_any_number_of_labels(labels: int, classifier: Candidate) -> None:
     x = torch.arange(labels).float()
     middles = torch.stack([x, x**2], dim=1)
@@ -323,5 +323,7 @@ def test_losses_are_drawn_on_a_scale_that_fits() -> None:
     ],
     ids=["one epoch", "not watched", "constant", "not finite", "nothing finite", "not positive"],
 )
-def test_unusual_losses_are_drawn_too(history: History, classifier: Candidate) -> None:
-    assert "loss.png" in drawn(classifier, history)
+def test_unusual_losses_are_drawn_too(history: History) -> None:
+    content = io.BytesIO()
+    loss_figure(history).savefig(content, format="png")
+    assert Pillow.open(content).width > 100
