@@ -27,14 +27,14 @@ class Service:
     """The ASGI application: Predict answers /predict, Litestar everything else."""
 
     def __init__(self, predict: Predict, others: Litestar, models: ModelRepository) -> None:
-        self._predict = predict
+        self.predict = predict
         self._others = others
         self.models = models
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or the server's lifespan messages."""
         if is_predict(scope):
-            await self._predict.answer(scope, receive, send)
+            await self.predict.answer(scope, receive, send)
         else:
             await self._others(scope, receive, send)
 

@@ -6,7 +6,8 @@ loop's turn; while a batch runs, what arrives forms the next one. There is no ti
 (core/src/queue.rs): entries whose caller has left are dropped before the batch forms.
 
 Without an executor, batches run in the event loop, one a turn, so that other work gets its
-turn too; with one, they run there and the loop stays free.
+turn too; with one, they run there and the loop stays free. A caller who is alone waits for
+neither: its rows are run where it stands, if they are few enough for the loop.
 """
 
 import asyncio
@@ -56,8 +57,13 @@ class Batcher:
         max_queue_rows: int,
         max_queue_delay_s: float = 0.0,
         executor: Executor | None = None,
+        max_rows_in_loop: int | None = None,
     ) -> None:
-        """Take the parts, in the event loop that will call; `executor` is where `run` is called."""
+        """Take the parts, in the event loop that will call; `executor` is where `run` is called.
+
+        max_rows_in_loop: how many rows may be run in the loop for a caller who is alone; a
+        whole batch if not given.
+        """
         self._loop = asyncio.get_running_loop()  # kept: asking costs a system call in 3.11
         self._run = run
         self._metrics = metrics
@@ -65,6 +71,9 @@ class Batcher:
         self._max_queue_rows = max_queue_rows
         self._max_queue_delay_s = max_queue_delay_s
         self._executor = executor
+        self._max_rows_in_loop = max_batch_size
+        if max_rows_in_loop is not None:
+            self._max_rows_in_loop = min(max_batch_size, max_rows_in_loop)
         self._queue: deque[_Entry] = deque()
         self._queued_rows = 0
         self._wake: asyncio.Handle | None = None  # the coming batch, if its time is set
@@ -75,15 +84,18 @@ class Batcher:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def submit(self, rows: Rows, timeout_s: float) -> Outputs:
+    async def submit(self, rows: Rows, timeout_s: float, *, alone: bool = False) -> Outputs:
         """Return the outputs for `rows` (n, ...), n >= 1, as arrays whose first dimension is n.
 
-        Raises QueueFull at once when too many rows wait, DeadlineExceeded after `timeout_s`,
-        Unavailable once closed, and whatever `run` raises for these rows. A caller that is
-        cancelled while its rows wait takes them with it; its batch-mates are not touched.
+        `alone` says that no other caller is about to come in this turn of the loop. Raises
+        QueueFull at once when too many rows wait, DeadlineExceeded after `timeout_s`, Unavailable
+        once closed, and whatever `run` raises for these rows. A caller that is cancelled while
+        its rows wait takes them with it; its batch-mates are not touched.
         """
         late = self._loop.time() + timeout_s
         self._admit(len(rows))
+        if alone and len(rows) <= self._max_rows_in_loop and self._may_run_at_once():
+            return self._run_at_once(rows)
         if len(rows) <= self._max_batch_size:
             try:
                 return await self._enqueue(rows, late)
@@ -122,6 +134,18 @@ class Batcher:
                 f"the queue is full: at most {self._max_queue_rows} rows may wait, "
                 f"{self._queued_rows} do; try again later"
             )
+
+    def _may_run_at_once(self) -> bool:
+        return self._idle.is_set() and not self._max_queue_delay_s
+
+    def _run_at_once(self, rows: Rows) -> Outputs:
+        start = perf_counter()
+        try:
+            return self._run(rows)
+        finally:
+            self._metrics.queue_seconds.observe(0.0)
+            self._metrics.batch_rows.observe(len(rows))
+            self._metrics.compute_seconds.observe(perf_counter() - start)
 
     def _enqueue(self, rows: Rows, late: float) -> asyncio.Future[Outputs]:
         future: asyncio.Future[Outputs] = self._loop.create_future()

@@ -63,6 +63,7 @@ class Model:
         self.feature_names = [feature.name for feature in card.features] if card else []
         self.provider: str = session.get_providers()[0]
         self.batch_seconds = 0.0  # one run of the largest batch, as measured by `measure`
+        self.row_seconds = 0.0  # one run of a single row, as measured by `measure`
 
     @classmethod
     def open(cls, path: Path, *, device: str = "cpu", threads: int = 1) -> Self:
@@ -129,18 +130,27 @@ class Model:
                 )
 
     def measure(self, rows: int) -> None:
-        """Set `batch_seconds`: the better of two runs of `rows` rows, after the self-test."""
+        """Set `batch_seconds`, of `rows` rows, and `row_seconds`, after the self-test."""
+        self.batch_seconds = self._best_of_two(rows)
+        self.row_seconds = self._best_of_two(1)
+
+    def _best_of_two(self, rows: int) -> float:
         seconds = []
         for _ in range(2):
             start = perf_counter()
             self._run_zeros(rows)
             seconds.append(perf_counter() - start)
-        self.batch_seconds = min(seconds)
+        return min(seconds)
 
     @property
     def is_cheap(self) -> bool:
         """Whether its largest batch costs less than handing it to a thread is worth."""
         return self.batch_seconds <= CHEAP_BATCH_S
+
+    @property
+    def max_rows_in_loop(self) -> int:
+        """How many rows cost less, run together, than a thread is worth; more rows may too."""
+        return int(CHEAP_BATCH_S / self.row_seconds) if self.row_seconds else 0
 
     def _run_zeros(self, rows: int) -> None:
         try:

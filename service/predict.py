@@ -8,6 +8,7 @@ This is an ASGI function of its own, beside the Litestar app: the framework's wa
 
 import asyncio
 import logging
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any, TypeGuard
 
@@ -53,6 +54,8 @@ class Predict:
         self._max_body_bytes = settings.max_body_bytes
         self._max_rows = settings.max_request_rows
         self._parser = inputs.BodyParser()
+        # Whether the request that asks is the only one that is being answered; the server knows.
+        self.is_alone: Callable[[], bool] = lambda: False
 
     async def answer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Answer one request; every error too."""
@@ -69,7 +72,8 @@ class Predict:
             served = self._look_up(fields.get("model"), fields.get("version"), name_in_path)
             rows = inputs.to_rows(fields, body, served.model, self._max_rows)
             fields = None  # the parser is free again before anything waits
-            outputs = await served.batcher.submit(rows, self._timeout_s)
+            batcher = served.batcher
+            outputs = await batcher.submit(rows, self._timeout_s, alone=self.is_alone())
             reply = encode(
                 {
                     "model": served.name,

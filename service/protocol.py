@@ -2,8 +2,8 @@
 
 uvicorn writes the head of a reply and its body one after the other, and uvloop hands each to
 the kernel at once. For small replies that second call is a tenth of the whole request
-(measured with strace and py-spy on the iris model). So writes are held until the end of the
-event loop's turn and sent together, pipelined replies too.
+(measured with strace and py-spy on the iris model). So writes are held and sent together: when
+the reply is complete, or at the end of the event loop's turn.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class JoinedWrites:
-    """A transport that sends what is written in one turn of the event loop at once."""
+    """A transport that holds what is written until `flush`, at most for a turn of the loop."""
 
     __slots__ = ("_loop", "_pending", "_transport")
 
@@ -23,17 +23,18 @@ class JoinedWrites:
         self._pending: list[bytes] = []
 
     def write(self, data: bytes) -> None:
-        """Send `data` at the end of this turn, after what was written before."""
+        """Send `data` with the next flush, after what was written before."""
         if not self._pending:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._pending.append(data)
 
     def close(self) -> None:
         """Send what is held, then close."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what is held."""
         if self._pending:
             self._transport.write(b"".join(self._pending))
             self._pending.clear()
@@ -48,4 +49,10 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to speak on a new connection."""
-        super().connection_made(JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
+        self._writes = JoinedWrites(transport, self.loop)  # type: ignore[arg-type]
+        super().connection_made(self._writes)  # type: ignore[arg-type]
+
+    def on_response_complete(self) -> None:
+        """Send the reply, and go on to what the connection brings next."""
+        self._writes.flush()
+        super().on_response_complete()

@@ -50,6 +50,7 @@ class ServedModel:
             max_queue_rows=settings.max_queue_rows,
             max_queue_delay_s=settings.max_queue_delay_ms / 1000,
             executor=self._executor,
+            max_rows_in_loop=None if model.is_cheap else model.max_rows_in_loop,
         )
         features = self.card.features if self.card else []
         self._minimum = np.array([feature.minimum for feature in features], model.input.dtype)

@@ -94,6 +94,7 @@ async def _run(
         timeout_graceful_shutdown=int(settings.request_timeout_s) + GRACE_S,
     )
     server = Server(config, app, settings.drain_s, has_parent=parent is not None)
+    app.predict.is_alone = lambda: len(server.server_state.tasks) == 1
     for each in (signal.SIGTERM, signal.SIGINT):  # uvicorn's own begin only when all is loaded
         signal.signal(each, server.handle_exit)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -86,6 +86,71 @@ async def test_a_lone_caller_is_not_kept_waiting() -> None:
     assert sum(metrics.batch_rows._cells[:-1]) == 1
 
 
+async def test_a_caller_who_is_alone_is_answered_where_it_stands() -> None:
+    run = Doubler()
+    batcher, metrics = make(run)
+    asked = batcher.submit(rows(1, 2), 10, alone=True)
+    with pytest.raises(StopIteration) as answered:  # at the first step, without the event loop
+        asked.send(None)
+    doubled, _ = answered.value.value
+    assert doubled.tolist() == [[2], [4]]
+    assert sum(metrics.batch_rows._cells[:-1]) == sum(metrics.compute_seconds._cells[:-1]) == 1
+    assert metrics.queue_seconds._cells[-1] == 0
+    with pytest.raises(ValueError, match="negative"):
+        await batcher.submit(rows(-1), 10, alone=True)
+    assert sum(metrics.batch_rows._cells[:-1]) == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "options", "batches"),
+    [
+        (3, {"max_rows_in_loop": 2}, [[0, 1, 2]]),
+        (1, {"max_rows_in_loop": 0}, [[0]]),
+        (6, {}, [[0, 1, 2, 3], [4, 5]]),  # more than a batch
+        (6, {"max_rows_in_loop": 9}, [[0, 1, 2, 3], [4, 5]]),
+        (1, {"max_queue_delay_s": 0.001}, [[0]]),
+    ],
+)
+async def test_too_many_rows_wait_for_their_batch_even_alone(
+    count: int, options: dict[str, Any], batches: list[list[float]]
+) -> None:
+    run = Doubler()
+    batcher, metrics = make(run, **options)
+    await batcher.submit(rows(*range(count)), 10, alone=True)
+    assert run.batches == batches
+    assert metrics.queue_seconds._cells[-1] > 0
+
+
+async def test_a_dear_model_runs_few_rows_in_the_loop_for_a_caller_who_is_alone(
+    thread: Any,
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def run(rows: NDArray[Any]) -> Outputs:
+        threads.append(threading.current_thread())
+        return [rows]
+
+    batcher, _ = make(run, executor=thread, max_rows_in_loop=1)
+    await batcher.submit(rows(1), 10, alone=True)
+    await batcher.submit(rows(1, 2), 10, alone=True)
+    await batcher.submit(rows(1), 10)
+    here = [each is threading.main_thread() for each in threads]
+    assert here == [True, False, False]
+
+
+async def test_while_a_batch_runs_nobody_is_alone(thread: Any) -> None:
+    gate = Gate()
+    batcher, _ = make(gate, executor=thread)
+    first = asyncio.create_task(batcher.submit(rows(1), 10))
+    await until_entered(gate)
+    second = asyncio.create_task(batcher.submit(rows(2), 10, alone=True))
+    await asyncio.sleep(0)
+    assert not second.done()
+    gate.leave.release(2)
+    await asyncio.gather(first, second)
+    assert gate.batches == [[1], [2]]
+
+
 async def test_a_batch_is_counted_in_rows_and_keeps_the_order() -> None:
     run = Doubler()
     batcher, _ = make(run)

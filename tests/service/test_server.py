@@ -44,6 +44,20 @@ def test_it_serves_and_leaves_with_0_when_told_to(models_dir: Path) -> None:
         assert service.stop(signal.SIGINT) == 0
 
 
+def test_a_caller_who_is_alone_does_not_wait_for_a_batch(models_dir: Path) -> None:
+    """Not a time: rows that are run where they stand count as having waited for exactly 0 s."""
+    waited = r'torchlit_queue_seconds_sum\{model="toy",version="1"\} (\S+)'
+    with running(models_dir=models_dir) as service, httpx.Client(base_url=service.url) as client:
+        for n in range(5):
+            reply = client.post("/predict", content=body("toy", [[n, 0, 0, 0]]))
+            assert reply.status_code == 200
+        metrics = client.get("/metrics").text
+        assert float(re.findall(waited, metrics)[0]) == 0
+        assert 'torchlit_batches_total{model="toy",version="1"} 5.0' in metrics
+        asyncio.run(distinct_rows_from(service.url, 16, 0.3))
+        assert float(re.findall(waited, client.get("/metrics").text)[0]) > 0
+
+
 def test_a_dear_model_delays_neither_health_nor_other_models(models_dir: Path) -> None:
     save_dear(models_dir)
 
