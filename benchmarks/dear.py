@@ -1,6 +1,6 @@
 """What a dear model does to everyone else: while 16 connections keep it busy without a pause, a
 second client asks for the health and for irises, in turn, every 5 ms. The server and both
-clients share two cores. Issue 4: p99 of /health/live under 20 ms.
+clients share two cores. The target: p99 of /health/live under 20 ms.
 """
 
 import contextlib

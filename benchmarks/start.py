@@ -1,6 +1,6 @@
 """Seconds from the exec of `python -m service` to the first 200 of /health/ready, and resident
 memory of the largest worker a second later, with the committed models. Nothing is pinned. Median
-of five starts (least to most). Issue 4: under 1.0 s and 130 MB.
+of five starts (least to most). The target: under 1.0 s and 130 MB.
 """
 
 import time
