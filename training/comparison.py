@@ -123,9 +123,8 @@ def housing_splits() -> list[tuple[Rows, Rows]]:
     splits = []
     for seed in range(HOUSING_SPLITS):
         order = torch.from_numpy(np.random.RandomState(seed).permutation(len(tracts.inputs)))
-        parts = (order[: housing.TRAIN_ROWS], order[housing.TRAIN_ROWS :])
-        train, held_out = (Rows(inputs=tracts.inputs[i], targets=tracts.targets[i]) for i in parts)
-        splits.append((train, held_out))
+        train, held_out = order[: housing.TRAIN_ROWS], order[housing.TRAIN_ROWS :]
+        splits.append((tracts.take(train), tracts.take(held_out)))
     return splits
 
 

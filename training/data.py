@@ -49,6 +49,10 @@ class Rows(Struct, frozen=True, kw_only=True):
     inputs: Tensor
     targets: Tensor
 
+    def take(self, which: Tensor) -> "Rows":
+        """Return the rows of these indices, int64 (m,), in this order."""
+        return Rows(inputs=self.inputs[which], targets=self.targets[which])
+
 
 def data_dir() -> Path:
     """Return the data folder: `TORCHLIT_DATA_DIR`, or `data` where that is not set."""
@@ -276,5 +280,5 @@ def split(rows: Rows, train_rows: int, seed: int, *, stratify: bool = False) -> 
         random_state=seed,
         stratify=rows.targets.numpy() if stratify else None,
     )
-    train, held_out = (Rows(inputs=rows.inputs[i], targets=rows.targets[i]) for i in parts)
+    train, held_out = (rows.take(torch.tensor(part)) for part in parts)
     return train, held_out

@@ -45,10 +45,8 @@ class Distortion(Struct, frozen=True, kw_only=True):
         """Turn, slant, scale and shift (n, 1, height, width)."""
         draws = strength * torch.empty(6, len(images)).uniform_(-1, 1)
         angle, slant, across, down, right, below = draws  # (n,) each
-        cos, sin = (
-            (angle * math.radians(self.rotation_degrees)).cos(),
-            (angle * math.radians(self.rotation_degrees)).sin(),
-        )
+        angle = angle * math.radians(self.rotation_degrees)
+        cos, sin = angle.cos(), angle.sin()
         slant = slant * self.slant
         across, down = 1 + across * self.scale, 1 + down * self.scale
         # Where in the image a pixel of the warped one comes from: 6 x (n,) -> (n, 2, 3).

@@ -149,10 +149,7 @@ def _part(train: Rows, share: float) -> tuple[Rows, Rows | None]:
         return train, None
     order = torch.randperm(len(train.inputs))
     cut = max(1, round(share * len(order)))
-    watched, rows = (
-        Rows(inputs=train.inputs[i], targets=train.targets[i]) for i in (order[:cut], order[cut:])
-    )
-    return rows, watched
+    return train.take(order[cut:]), train.take(order[:cut])
 
 
 def _check(parameters: Hyperparameters, rows: int) -> None:
