@@ -60,6 +60,10 @@ class Server(Struct, frozen=True):
             time.sleep(0.1)
             before, now = now, self._cpu_ticks()
 
+    def cpu_s(self) -> float:
+        """Return the CPU time it has used so far, in seconds."""
+        return self._cpu_ticks() / os.sysconf("SC_CLK_TCK")
+
     def _cpu_ticks(self) -> int:
         stats = [text.rpartition(")")[2].split() for text in self._proc("stat")]  # from field 3 on
         return sum(int(ticks) for fields in stats for ticks in fields[11:13])  # user and system

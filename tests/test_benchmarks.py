@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import report, rivals, wrk
+from benchmarks import report, rivals, unmetered, wrk
 from benchmarks.__main__ import NOTES, PARTS
 from benchmarks.processes import BenchmarkError
 
@@ -93,6 +93,11 @@ def test_notes_belong_to_their_part() -> None:
     assert report.notes(text, "start") == "Slow disk.\n\nTwice."
     assert report.notes(text, "dear") == ""
     assert report.notes(text, "scaling") == "Bends."
+
+
+@pytest.mark.parametrize(("owner", "name"), unmetered.COUNTING)
+def test_what_the_benchmark_takes_out_is_there(owner: type, name: str) -> None:
+    assert callable(getattr(owner, name))
 
 
 def test_there_is_a_place_for_the_notes_of_every_part() -> None:

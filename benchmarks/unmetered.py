@@ -1,0 +1,27 @@
+"""The service with its counting taken out; what is left of it is the call of an empty function."""
+
+import sys
+from typing import Any
+
+from service.__main__ import main
+from service.metrics import Histogram, ModelMetrics
+from service.repository import ServedModel
+
+
+def do_nothing(*_: Any) -> None:
+    """Stand where something was counted."""
+
+
+COUNTING = (
+    (Histogram, "observe"),
+    (ModelMetrics, "request"),
+    (ModelMetrics, "rejected"),
+    (ModelMetrics, "queue_rows"),
+    (ServedModel, "_count_outside"),
+    (ServedModel, "_count_labels"),
+)
+
+if __name__ == "__main__":
+    for owner, name in COUNTING:
+        setattr(owner, name, do_nothing)
+    sys.exit(main())
