@@ -3,6 +3,7 @@ PYTHON ?= python3
 PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PROMTOOL ?= $(or $(shell command -v promtool),$(CURDIR)/.cache/usr/bin/promtool)
 PYTEST := .venv/bin/python -m pytest
+IN_PARALLEL := -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-slow test-promtool test-gpu train bench check format lock clean
@@ -14,10 +15,10 @@ serve: .venv/serve ## run the service with the models of models/
 	@exec .venv/bin/python -m service
 
 test: .venv/dev ## run the tests
-	$(PYTEST)
+	$(PYTEST) $(IN_PARALLEL)
 
 test-slow: .venv/dev ## run the tests that take long
-	$(PYTEST) -m slow
+	$(PYTEST) $(IN_PARALLEL) -m slow
 
 test-promtool: .venv/dev $(PROMTOOL) ## check /metrics with Prometheus's own tool
 	PROMTOOL=$(PROMTOOL) $(PYTEST) -m promtool
