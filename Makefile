@@ -6,7 +6,7 @@ PYTEST := .venv/bin/python -m pytest
 IN_PARALLEL := -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-promtool test-gpu train bench check format lock clean
+.PHONY: help serve test test-slow test-stress soak test-promtool test-gpu train bench check format lock clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,12 @@ test: .venv/dev ## run the tests
 
 test-slow: .venv/dev ## run the tests that take long
 	$(PYTEST) $(IN_PARALLEL) -m slow
+
+test-stress: .venv/dev ## flood, fuzz, kill and soak the service; the figures are printed
+	$(PYTEST) -m stress -s
+
+soak: .venv/dev ## serve a mixed load for ten minutes: memory, descriptors, latency
+	PYTHONPATH=tests .venv/bin/python tests/stress/soak.py --minutes 10
 
 test-promtool: .venv/dev $(PROMTOOL) ## check /metrics with Prometheus's own tool
 	PROMTOOL=$(PROMTOOL) $(PYTEST) -m promtool

@@ -5,7 +5,7 @@ from typing import Any
 
 from service.__main__ import main
 from service.metrics import Histogram, ModelMetrics
-from service.repository import ServedModel
+from service.served import CountingRun
 
 
 def do_nothing(*_: Any) -> None:
@@ -17,8 +17,8 @@ COUNTING = (
     (ModelMetrics, "request"),
     (ModelMetrics, "rejected"),
     (ModelMetrics, "queue_rows"),
-    (ServedModel, "_count_outside"),
-    (ServedModel, "_count_labels"),
+    (CountingRun, "_count_outside"),
+    (CountingRun, "_count_labels"),
 )
 
 if __name__ == "__main__":

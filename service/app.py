@@ -1,24 +1,30 @@
 """create_app: the one place where the parts of the service meet."""
 
+import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import sha256
+from time import perf_counter
 from typing import Any
 
 from litestar import Litestar, Request, Response, get
+from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath
-from litestar.types import Receive, Scope, Send
+from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
-from service import openapi
-from service.errors import NotFound, RequestError, Unavailable
+from service import logs, openapi
+from service.access import Access, Headers
+from service.errors import NotFound, RequestError, TooManyConnections, Unauthorized
 from service.metrics import CONTENT_TYPE, Blocks, Metrics
 from service.model import PROVIDER_DEVICE
-from service.predict import RETRY_AFTER_S, Predict, is_predict
+from service.predict import Incoming, Predict, is_predict, refuse, send_json
 from service.repository import ModelRepository, Version
 from service.settings import Settings
+from service.tracing import begin, id_maker
 
 logger = logging.getLogger("torchlit.app")
 
@@ -26,17 +32,77 @@ logger = logging.getLogger("torchlit.app")
 class Service:
     """The ASGI application: Predict answers /predict, Litestar everything else."""
 
-    def __init__(self, predict: Predict, others: Litestar, models: ModelRepository) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        predict: Predict,
+        others: Litestar,
+        models: ModelRepository,
+        metrics: Metrics,
+    ) -> None:
         self.predict = predict
         self._others = others
         self.models = models
+        self.metrics = metrics
+        self._access = Access(settings)
+        self._make_id = id_maker()
+        self._is_logged = settings.access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or the server's lifespan messages."""
-        if is_predict(scope):
-            await self.predict.answer(scope, receive, send)
-        else:
+        if scope["type"] != ScopeType.HTTP:
             await self._others(scope, receive, send)
+            return
+        request = self._incoming(scope, receive, send)
+        try:
+            if not self._access.is_everybody and not await self._may_pass(request):
+                return
+            if is_predict(scope):
+                await self.predict.answer(request)
+            else:
+                await self._others(scope, receive, _adding(request.reply_headers, request.send))
+        except asyncio.CancelledError:
+            return  # the caller left: there is nobody to tell
+
+    async def answer_when_full(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer on a connection beyond the limit: only probes and Prometheus get through."""
+        if scope["type"] != ScopeType.HTTP or scope["path"].startswith(("/health/", "/metrics")):
+            await self(scope, receive, send)
+            return
+        error = TooManyConnections("too many connections are open; try again later")
+        with contextlib.suppress(asyncio.CancelledError):
+            while (await receive()).get("more_body"):
+                pass  # a client that still sends would not see the reply
+            await self._refuse(self._incoming(scope, receive, send), error)
+
+    def _incoming(self, scope: HTTPScope, receive: Receive, send: Send) -> Incoming:
+        headers = dict(scope["headers"])
+        reply_headers = [(b"x-request-id", begin(headers, self._make_id))]
+        if self.models.draining:
+            reply_headers.append((b"connection", b"close"))  # the next one finds another process
+        if self._is_logged:
+            send = _logging(scope, send)
+        return Incoming(scope, headers, receive, send, reply_headers)
+
+    async def _may_pass(self, request: Incoming) -> bool:
+        """Whether the request may go on; if not it is answered."""
+        method, path = request.scope["method"], request.scope["path"]
+        request.reply_headers += self._access.cors_headers(method, request.headers)
+        if self._access.is_preflight(method, request.headers):
+            await send_json(request, 200, b"{}")
+            return False
+        try:
+            self._access.check(path, request.headers)
+        except Unauthorized as error:
+            await self._refuse(request, error)
+            return False
+        return True
+
+    async def _refuse(self, request: Incoming, error: RequestError) -> None:
+        status, outcome, reply = refuse(error)
+        request.reply_headers += error.headers
+        self.metrics.unmatched(outcome)
+        await send_json(request, status, reply)
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """Open the models on entry, close them on exit; for servers that do not send messages."""
@@ -114,7 +180,33 @@ def create_app(settings: Settings | None = None, *, worker: int = 0) -> Service:
         openapi_config=None,  # written from the cards, in openapi.py
         logging_config=None,  # the process decides, in server.py
     )
-    return Service(Predict(models, metrics, settings), others, models)
+    return Service(settings, Predict(models, metrics, settings), others, models, metrics)
+
+
+def _adding(headers: Headers, send: Send) -> Send:
+    """Return a `send` that adds headers to the reply."""
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *headers]
+        await send(message)
+
+    return send_with_headers
+
+
+def _logging(scope: HTTPScope, send: Send) -> Send:
+    """Return a `send` that logs the reply when it is complete."""
+    start, status = perf_counter(), 0
+
+    async def send_and_log(message: Message) -> None:
+        nonlocal status
+        await send(message)
+        if message["type"] == "http.response.start":
+            status = message["status"]
+        elif not message.get("more_body"):
+            logs.access(scope["method"], scope["path"], status, perf_counter() - start)
+
+    return send_and_log
 
 
 def describe_model(models: ModelRepository, name: str) -> dict[str, Any]:
@@ -129,8 +221,10 @@ def describe_model(models: ModelRepository, name: str) -> dict[str, Any]:
 
 def _describe_version(version: Version) -> dict[str, Any]:
     described: dict[str, Any] = {"version": version.version, "state": version.state}
+    if version.reason:
+        described["reason"] = version.reason
     if version.served is None:
-        return described | {"reason": version.reason}
+        return described
     model = version.served.model
     pictures = model.card.pictures if model.card else []
     folder = f"/models/{version.served.name}/{version.served.version}"
@@ -157,7 +251,7 @@ def png_unless_known(png: bytes, if_none_match: str) -> Response[bytes]:
 
 
 def readiness(models: ModelRepository) -> Response[dict[str, Any]]:
-    """Return 200 if every model has a version that answers, else 503 and why."""
+    """Return 200 if every model that must answer does (ModelRepository.is_ready), else 503."""
     not_ready = models.not_ready()
     states: dict[str, Any] = {}
     for name in models.names:
@@ -171,14 +265,14 @@ def readiness(models: ModelRepository) -> Response[dict[str, Any]]:
                 "version": default.version,
                 "device": PROVIDER_DEVICE.get(default.model.provider, default.model.provider),
             } | ({"failed": failed} if failed else {})
-    status = "draining" if models.draining else "not ready" if not_ready else "ready"
+    status = "draining" if models.draining else "ready" if models.is_ready else "not ready"
     content = {"status": status, "models": states}
     return Response(content, status_code=200 if status == "ready" else 503)
 
 
 def on_request_error(_: Request[Any, Any, Any], error: RequestError) -> Response[dict[str, str]]:
     """Answer one of our own errors."""
-    headers = {"retry-after": RETRY_AFTER_S.decode()} if isinstance(error, Unavailable) else {}
+    headers = {name.decode(): value.decode() for name, value in error.headers}
     return Response({"error": str(error)}, status_code=error.status, headers=headers)
 
 

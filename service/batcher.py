@@ -154,7 +154,7 @@ class Batcher:
             entry.timer = self._loop.call_at(late, self._expire, entry)
         self._queue.append(entry)
         self._queued_rows += entry.size
-        self._metrics.queue_rows(self._queued_rows)
+        self._metrics.queue_rows(entry.size)
         self._schedule()
         return future
 
@@ -177,8 +177,9 @@ class Batcher:
     def _run_next(self) -> None:
         """Form the next batch and run it, here or in the executor."""
         self._wake = None
+        queued_before = self._queued_rows
         batch = self._form_batch(self._loop.time())
-        self._metrics.queue_rows(self._queued_rows)
+        self._metrics.queue_rows(self._queued_rows - queued_before)
         if batch and self._executor is None:
             self._finish(batch, self._execute(batch))
         elif batch:
@@ -266,6 +267,7 @@ class Batcher:
 
     def _drop_abandoned(self) -> None:
         """Take the entries nobody waits for out of the queue."""
+        queued_before = self._queued_rows
         waiting = [entry for entry in self._queue if not entry.future.done()]
         for entry in self._queue:
             if entry.future.done():
@@ -273,7 +275,7 @@ class Batcher:
                 self._dropped(entry)
         self._queue = deque(waiting)
         self._someone_left = False
-        self._metrics.queue_rows(self._queued_rows)
+        self._metrics.queue_rows(self._queued_rows - queued_before)
 
     def _dropped(self, entry: _Entry) -> None:
         if entry.timer is not None:

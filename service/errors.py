@@ -8,17 +8,25 @@
         SelfTestFailed          it does not answer its own examples as PyTorch did
       RequestError              answered to the caller, with the status of the class
         InvalidInput       400  the body or an instance does not fit
+        Unauthorized       401  no API key, or one that is not known
         NotFound           404  no such model, version or path
         MethodNotAllowed   405  the path exists, the method does not
+        RequestTimeout     408  the request did not arrive in time
         TooLarge           413  body or number of rows over the limit
+          HeadTooLarge     431  request line and headers over the limit
         InferenceFailed    500  the model raised, or answered NaN or infinity
         Unavailable        503  starting, draining or failed; try again later
           QueueFull        503  more rows wait than the limit allows
+          TooManyConnections 503  more are open than the limit allows
         DeadlineExceeded   504  the answer would have come too late
 
 The message is one sentence: what, expected, got, where. It is written for the caller, so it
 holds nothing internal.
 """
+
+from typing import TypeAlias
+
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
 
 class ServiceError(Exception):
@@ -46,10 +54,14 @@ class SelfTestFailed(ModelError):
 
 
 class RequestError(ServiceError):
-    """A request is refused. `status` is the HTTP status, `outcome` the metrics label."""
+    """A request is refused.
+
+    `status` is the HTTP status, `outcome` the metrics label, `headers` go into the reply.
+    """
 
     status = 500
     outcome = "failed"
+    headers: Headers = ()
 
 
 class InvalidInput(RequestError):
@@ -57,6 +69,14 @@ class InvalidInput(RequestError):
 
     status = 400
     outcome = "invalid"
+
+
+class Unauthorized(RequestError):
+    """An API key is needed, and none that is known was given."""
+
+    status = 401
+    outcome = "unauthorized"
+    headers = ((b"www-authenticate", b"Bearer"),)
 
 
 class NotFound(RequestError):
@@ -71,6 +91,14 @@ class MethodNotAllowed(RequestError):
 
     status = 405
     outcome = "invalid"
+    headers = ((b"allow", b"POST"),)
+
+
+class RequestTimeout(RequestError):
+    """The request did not arrive in time; the connection is closed."""
+
+    status = 408
+    outcome = "timeout"
 
 
 class TooLarge(RequestError):
@@ -78,6 +106,12 @@ class TooLarge(RequestError):
 
     status = 413
     outcome = "too_large"
+
+
+class HeadTooLarge(TooLarge):
+    """The request line and the headers are over the limit; the connection is closed."""
+
+    status = 431
 
 
 class InferenceFailed(RequestError):
@@ -89,12 +123,20 @@ class Unavailable(RequestError):
 
     status = 503
     outcome = "unavailable"
+    headers: Headers = ((b"retry-after", b"1"),)
 
 
 class QueueFull(Unavailable):
     """More rows wait than TORCHLIT_MAX_QUEUE_ROWS allows."""
 
     outcome = "queue_full"
+
+
+class TooManyConnections(Unavailable):
+    """More connections are open than TORCHLIT_MAX_CONNECTIONS allows."""
+
+    outcome = "too_many_connections"
+    headers = (*Unavailable.headers, (b"connection", b"close"))
 
 
 class DeadlineExceeded(RequestError):

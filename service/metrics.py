@@ -34,11 +34,14 @@ OUTCOMES = (
     "deadline",
     "unavailable",
     "failed",
+    "cancelled",
 )
 UNMATCHED_OUTCOMES = (
-    *("invalid", "not_found", "too_large", "deadline", "unavailable", "failed", "cancelled"),
+    *("invalid", "unauthorized", "not_found", "timeout", "too_large", "deadline"),
+    *("unavailable", "too_many_connections", "failed", "cancelled"),
 )
 REASONS = ("queue_full", "deadline", "cancelled")
+RELOAD_OUTCOMES = ("ok", "failed")
 SECONDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
@@ -79,6 +82,12 @@ OF_A_MODEL = (
 
 UNMATCHED = Instrument(
     "torchlit_unmatched_requests", "Requests refused before a model was known.", "outcome"
+)
+RELOADS = Instrument(
+    "torchlit_reloads", "Openings of a new or changed version while serving.", "outcome"
+)
+STALE = Instrument(
+    "torchlit_model_stale", "Workers that serve an older file, as the newer could not be opened."
 )
 INFO = Instrument("torchlit_model_info", "1 for each model version; how it is served.")
 READY = Instrument("torchlit_model_ready", "1 if the model version answers, 0 if it failed.")
@@ -195,6 +204,7 @@ class ModelMetrics:
         self.cells = Cells(
             blocks, f"{model}@{version}", [(each, values.get(each, ("",))) for each in OF_A_MODEL]
         )
+        self.labels, self.features = list(labels), list(features)
         own = self.cells.own
         self._outcomes = dict(zip(OUTCOMES, range(len(OUTCOMES)), strict=True))
         self._requests = own(REQUESTS)
@@ -218,8 +228,8 @@ class ModelMetrics:
         self._rejected[REASONS.index(reason)] += rows
 
     def queue_rows(self, rows: int) -> None:
-        """Set how many rows wait now."""
-        self._queue_rows[0] = rows
+        """Count `rows` more that wait now, or fewer; while a version is swapped, two queues do."""
+        self._queue_rows[0] += rows
 
 
 class Metrics:
@@ -230,6 +240,7 @@ class Metrics:
         self._models: dict[tuple[str, str], ModelMetrics] = {}
         self._info: dict[tuple[str, str], dict[str, str]] = {}
         self._ready: dict[tuple[str, str], bool] = {}
+        self._reloads: dict[tuple[str, str], Cells] = {}
         pid = Instrument("pid", "The worker's process id; not shown.")
         self._worker = Cells(blocks, "worker", [(UNMATCHED, UNMATCHED_OUTCOMES), (pid, ("",))])
         self._pid = pid
@@ -245,18 +256,49 @@ class Metrics:
         features: Sequence[str] = (),
         info: dict[str, str],
     ) -> ModelMetrics:
-        """Show a model version that answers, and return its counters."""
-        metrics = ModelMetrics(
-            model, version, labels=labels, features=features, blocks=self._blocks
-        )
+        """Show a model version that answers, and return its counters.
+
+        If it was there before they go on, unless its labels or features are others.
+        """
+        metrics = self._models.get((model, version))
+        if metrics is None or (metrics.labels, metrics.features) != (list(labels), list(features)):
+            metrics = ModelMetrics(
+                model, version, labels=labels, features=features, blocks=self._blocks
+            )
         self._models[model, version] = metrics
         self._info[model, version] = info
-        self._ready[model, version] = True
+        self._show(model, version, is_ready=True)
         return metrics
 
     def add_failed(self, model: str, version: str) -> None:
         """Show a model version that could not be opened."""
-        self._ready[model, version] = False
+        self._info.pop((model, version), None)
+        self._show(model, version, is_ready=False)
+
+    def retire(self, model: str, version: str) -> None:
+        """Show a model version no longer; its counters go on if it comes back."""
+        self._info.pop((model, version), None)
+        self._ready.pop((model, version), None)
+
+    def count_reload(self, model: str, version: str, outcome: str) -> None:
+        """Count one opening of a version while serving: "ok" or "failed"."""
+        cells = self._reloads[model, version].own(RELOADS)
+        cells[RELOAD_OUTCOMES.index(outcome)] += 1.0
+
+    def set_stale(self, model: str, version: str, is_stale: bool) -> None:
+        """Say whether a version serves an older file, as the newer could not be opened."""
+        self._reloads[model, version].own(STALE)[0] = float(is_stale)
+
+    def _show(self, model: str, version: str, *, is_ready: bool) -> None:
+        self._ready[model, version] = is_ready
+        if (model, version) not in self._reloads and version:
+            cells = Cells(
+                self._blocks,
+                f"{model}@{version}.reloads",
+                [(RELOADS, RELOAD_OUTCOMES), (STALE, ("",))],
+            )
+            cells.own(STALE)[0] = 0.0  # of a worker before this one
+            self._reloads[model, version] = cells
 
     def unmatched(self, outcome: str) -> None:
         """Count one request refused before its model was known."""
@@ -279,7 +321,8 @@ class Metrics:
         yield from _process_families(int(pid) for pid in self._worker.each(self._pid))
 
     def _collect_models(self) -> Iterator[Metric]:
-        sums = [(each, each.cells.sums()) for each in self._models.values()]
+        shown = (each for key, each in self._models.items() if key in self._ready)
+        sums = [(each, each.cells.sums()) for each in shown]
         for instrument in OF_A_MODEL:
             family = _family(instrument)
             for each, cells in sums:
@@ -304,10 +347,16 @@ class Metrics:
         for (model, version), is_ready in self._ready.items():
             ready.add_metric([model, version], float(is_ready))
         yield ready
+        shown = {key: cells.sums() for key, cells in self._reloads.items() if key in self._ready}
+        for instrument in (RELOADS, STALE):
+            family = _family(instrument)
+            for key, sums in shown.items():
+                _add(family, instrument, [*key], RELOAD_OUTCOMES, sums[instrument])
+            yield family
 
 
 def _family(instrument: Instrument) -> Metric:
-    labels = ["model", "version"] if instrument in OF_A_MODEL else []
+    labels = ["model", "version"] if instrument in (*OF_A_MODEL, RELOADS, STALE) else []
     if instrument.buckets:
         return HistogramMetricFamily(instrument.name, instrument.help, labels=labels)
     if instrument.label:

@@ -9,18 +9,32 @@ from collections.abc import Iterable
 from typing import Any
 
 from service.card import Card, Target
-from service.repository import ModelRepository, ServedModel
+from service.repository import ModelRepository
+from service.served import ServedModel
 from service.settings import Settings
 
 Json = dict[str, Any]
 
 ERRORS = {
     "400": "The input does not fit",
+    "401": "No API key, or an unknown one, where keys are set",
     "404": "No such model or version",
+    "408": "The request did not arrive in time",
     "413": "The body or the number of rows is over the limit",
     "500": "The model failed",
-    "503": "Queue full, starting or draining; see Retry-After",
+    "503": "Queue full, too many connections, starting or draining; see Retry-After",
     "504": "The deadline passed",
+}
+
+API_KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+TIMEOUT_PARAMETER = {
+    "name": "X-Request-Timeout-Ms",
+    "in": "header",
+    "description": "A deadline shorter than the service's own",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
 }
 
 
@@ -49,7 +63,7 @@ def document(models: ModelRepository, settings: Settings) -> Json:
             }
         },
     }
-    return {
+    described: Json = {
         "openapi": "3.1.0",
         "info": {
             "title": "torchlit",
@@ -59,6 +73,10 @@ def document(models: ModelRepository, settings: Settings) -> Json:
         "paths": paths,
         "components": {"schemas": _schemas(served)},
     }
+    if settings.has_api_keys:
+        described["components"]["securitySchemes"] = API_KEYS
+        described["security"] = [{name: []} for name in API_KEYS]
+    return described
 
 
 def _predict_any(served: list[ServedModel], settings: Settings) -> Json:
@@ -119,6 +137,7 @@ def _operation(operation_id: str, summary: str, request: Json, reply: str, examp
     return {
         "operationId": operation_id,
         "summary": summary,
+        "parameters": [TIMEOUT_PARAMETER],
         "requestBody": {"required": True, "content": {"application/json": content}},
         "responses": responses,
     }

@@ -10,34 +10,43 @@ import asyncio
 import logging
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, TypeGuard
+from typing import Any
 
 import msgspec
-from litestar.enums import ScopeType
-from litestar.types import HTTPScope, Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Send
+from msgspec import Struct
 
 from service import inputs
 from service.batcher import Outputs
 from service.card import Card
 from service.errors import (
-    DeadlineExceeded,
     InferenceFailed,
     InvalidInput,
     MethodNotAllowed,
     RequestError,
     TooLarge,
-    Unavailable,
 )
 from service.metrics import Metrics
-from service.repository import ModelRepository, ServedModel
+from service.repository import ModelRepository
+from service.served import ServedModel
 from service.settings import Settings
 
 logger = logging.getLogger("torchlit.predict")
 
-Headers = list[tuple[bytes, bytes]]
 encode = msgspec.json.Encoder().encode
 JSON = (b"content-type", b"application/json")
-RETRY_AFTER_S = b"1"
+TIMEOUT = "X-Request-Timeout-Ms"
+TIMEOUT_HEADER = TIMEOUT.lower().encode()
+
+
+class Incoming(Struct):
+    """A request, and the headers that its reply will have whatever it says."""
+
+    scope: HTTPScope
+    headers: dict[bytes, bytes]  # names in lower case; of those that came twice, the last
+    receive: Receive
+    send: Send
+    reply_headers: list[tuple[bytes, bytes]]
 
 
 class ClientLeft(Exception):
@@ -57,23 +66,26 @@ class Predict:
         # Whether the request that asks is the only one that is being answered; the server knows.
         self.is_alone: Callable[[], bool] = lambda: False
 
-    async def answer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        """Answer one request; every error too."""
+    async def answer(self, request: Incoming) -> None:
+        """Answer one request; every error too. Cancelled when the caller leaves."""
         start = perf_counter()
         served: ServedModel | None = None
+        body: bytes | None = None
         fields: inputs.Fields | None = None
-        status, outcome, headers = 200, "ok", [JSON]
+        status, outcome, headers = 200, "ok", request.reply_headers
         try:
-            name_in_path = _name_in_path(scope["path"])
-            if scope["method"] != "POST":
-                raise MethodNotAllowed(f"method: expected POST, got {scope['method']}")
-            body = await _read_body(scope, receive, self._max_body_bytes, self._timeout_s)
+            name_in_path = _name_in_path(request.scope["path"])
+            if request.scope["method"] != "POST":
+                raise MethodNotAllowed(f"method: expected POST, got {request.scope['method']}")
+            timeout_s = _timeout_s(request.headers, self._timeout_s)
+            body = await _read_body(request, self._max_body_bytes)
             fields = self._parser.parse(body)
             served = self._look_up(fields.get("model"), fields.get("version"), name_in_path)
             rows = inputs.to_rows(fields, body, served.model, self._max_rows)
             fields = None  # the parser is free again before anything waits
             batcher = served.batcher
-            outputs = await batcher.submit(rows, self._timeout_s, alone=self.is_alone())
+            time_left_s = timeout_s - (perf_counter() - start)
+            outputs = await batcher.submit(rows, time_left_s, alone=self.is_alone())
             reply = encode(
                 {
                     "model": served.name,
@@ -82,23 +94,26 @@ class Predict:
                 }
             )
         except ClientLeft:
-            self._metrics.unmatched("cancelled")
             return
+        except asyncio.CancelledError:
+            if body is not None:  # one that never came whole is counted by the connection
+                self._count(served, "cancelled", start)
+            raise
         except RequestError as error:
-            status, outcome, headers, reply = refuse(error)
+            status, outcome, reply = refuse(error)
+            headers += error.headers
         except Exception:
             logger.exception("predict: this is a bug")
-            status, outcome, headers, reply = refuse(InferenceFailed("internal error"))
+            status, outcome, reply = refuse(InferenceFailed("internal error"))
         fields = None
+        self._count(served, outcome, start)
+        await send_json(request, status, reply)
+
+    def _count(self, served: ServedModel | None, outcome: str, start: float) -> None:
         if served is None:
             self._metrics.unmatched(outcome)
         else:
             served.metrics.request(outcome, perf_counter() - start)
-        headers.append((b"content-length", b"%d" % len(reply)))
-        if self._models.draining:
-            headers.append((b"connection", b"close"))  # the next request finds another process
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": reply, "more_body": False})
 
     def _look_up(self, name: Any, version: Any, name_in_path: str | None) -> ServedModel:
         """Return the model named in the body, or in the path."""
@@ -118,10 +133,8 @@ class Predict:
         return self._models.get(name, version)
 
 
-def is_predict(scope: Scope) -> TypeGuard[HTTPScope]:
+def is_predict(scope: HTTPScope) -> bool:
     """Whether this is a request to /predict, or to a path below it."""
-    if scope["type"] != ScopeType.HTTP:
-        return False
     path = scope["path"]
     return path == "/predict" or path.startswith("/predict/")
 
@@ -169,49 +182,54 @@ def _valued(
     return dict(zip(names, answers if bounds else values, strict=True))
 
 
-def refuse(error: RequestError) -> tuple[int, str, Headers, bytes]:
-    """Return status, outcome, headers and body of the reply to a request that failed."""
+def refuse(error: RequestError) -> tuple[int, str, bytes]:
+    """Return status, outcome and body of the reply to a request that failed."""
     if error.__cause__ is not None and isinstance(error, InferenceFailed):
         logger.error("inference failed: %s", error.__cause__)
-    headers = [JSON]
-    if isinstance(error, Unavailable):
-        headers.append((b"retry-after", RETRY_AFTER_S))
-    if isinstance(error, MethodNotAllowed):
-        headers.append((b"allow", b"POST"))
     # A lone surrogate, which JSON may hold as an escape, has no UTF-8.
     sentence = str(error).encode("utf-8", "backslashreplace").decode()
-    return error.status, error.outcome, headers, encode({"error": sentence})
+    return error.status, error.outcome, encode({"error": sentence})
 
 
-async def _read_body(scope: HTTPScope, receive: Receive, limit: int, timeout_s: float) -> bytes:
-    """Return the whole body.
+async def send_json(request: Incoming, status: int, reply: bytes) -> None:
+    """Send a reply whose body is `reply`, with the headers that the request has gathered."""
+    headers = [*request.reply_headers, JSON, (b"content-length", b"%d" % len(reply))]
+    await request.send({"type": "http.response.start", "status": status, "headers": headers})
+    await request.send({"type": "http.response.body", "body": reply, "more_body": False})
 
-    Raises TooLarge as soon as it is known, DeadlineExceeded when the rest does not come within
-    `timeout_s`, ClientLeft.
-    """
-    for name, value in scope["headers"]:
-        if name == b"content-length" and int(value) > limit:
-            raise TooLarge(f"body: expected at most {limit} bytes, got {int(value)}")
-    message: Any = await receive()
+
+def _timeout_s(headers: dict[bytes, bytes], longest: float) -> float:
+    """Return how long the answer may take: what the caller says, `longest` at most."""
+    text = headers.get(TIMEOUT_HEADER)
+    if text is None:
+        return longest
+    if not text.isdigit() or not 1 <= len(text) <= 9 or int(text) == 0:
+        shown = inputs.shown(text[:40].decode("latin-1"))
+        raise InvalidInput(f"{TIMEOUT}: expected whole milliseconds from 1, got {shown}")
+    return min(longest, int(text) / 1000)
+
+
+async def _read_body(request: Incoming, limit: int) -> bytes:
+    """Return the whole body. Raises TooLarge as soon as it is known, ClientLeft."""
+    length = request.headers.get(b"content-length")
+    if length is not None and int(length) > limit:
+        raise TooLarge(f"body: expected at most {limit} bytes, got {int(length)}")
+    message: Any = await request.receive()
     if message["type"] == "http.request" and not message["more_body"]:
         body: bytes = message["body"]
     else:
-        body = await _join_parts(message, receive, limit, timeout_s)
+        body = await _join_parts(message, request.receive, limit)
     if len(body) > limit:
         raise TooLarge(f"body: expected at most {limit} bytes, got {len(body)} or more")
     return body
 
 
-async def _join_parts(message: Any, receive: Receive, limit: int, timeout_s: float) -> bytes:
+async def _join_parts(message: Any, receive: Receive, limit: int) -> bytes:
     """Return what this message and those after it hold; no more than it takes to exceed `limit`."""
     body = bytearray()  # grows in place: bytes would be copied whole with each part
-    try:
-        async with asyncio.timeout(timeout_s):
-            while message["type"] == "http.request":
-                body += message["body"]
-                if not message["more_body"] or len(body) > limit:
-                    return bytes(body)
-                message = await receive()
-    except TimeoutError:
-        raise DeadlineExceeded(f"body: expected all of it within {timeout_s:g} s") from None
+    while message["type"] == "http.request":
+        body += message["body"]
+        if not message["more_body"] or len(body) > limit:
+            return bytes(body)
+        message = await receive()
     raise ClientLeft

@@ -1,15 +1,32 @@
-"""HTTP/1.1 as uvicorn speaks it, with one system call a reply instead of two.
+"""HTTP/1.1 as uvicorn speaks it, with one system call a reply, and with limits.
 
 uvicorn writes the head of a reply and its body one after the other, and uvloop hands each to
 the kernel at once. For small replies that second call is a tenth of the whole request
 (measured with strace and py-spy on the iris model). So writes are held and sent together, at
 the end of the event loop's turn.
+
+uvicorn waits for ever for a client that connects and says nothing, or that sends a byte now and
+then; it bounds neither the head of a request nor the number of connections so that probes still
+get through; and it answers a client that has left. What it lacks is here.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from math import inf
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import msgspec
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from service.errors import HeadTooLarge, InvalidInput, RequestError, RequestTimeout
+from service.settings import Settings
+
+MAX_HEAD_BYTES = 65_536  # of request line and headers
+FOR_PROBES = 64  # connections beyond the limit that are told so; those beyond are closed unheard
 
 
 class JoinedWrites:
@@ -44,20 +61,158 @@ class JoinedWrites:
         return getattr(self._transport, name)
 
 
+class Limits:
+    """What the connections of a worker may do, and who looks whether they keep to it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        when_full: Callable[..., Awaitable[None]],
+        count: Callable[[str], None],
+        now: float,
+    ) -> None:
+        """`when_full` answers on connections beyond the limit; `count` takes an outcome."""
+        self.timeout_s = settings.receive_timeout_s
+        self.keep_alive_s = settings.keep_alive_s
+        self.max_connections = settings.max_connections
+        self.when_full = when_full
+        self.count = count
+        self.now = now  # the event loop's time at the last look: near enough, and free to read
+
+    def look(self, connections: Iterable["Protocol"], now: float) -> None:
+        """Cut off those that are too slow; called every half second."""
+        self.now = now
+        for connection in list(connections):
+            connection.cut_off_if_slow(now)
+
+
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol over JoinedWrites."""
+    """uvicorn's protocol over JoinedWrites, within Limits."""
+
+    def __init__(self, limits: Limits, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._limits = limits
+        self._task: asyncio.Task[None] | None = None
+        self._waiting_since = inf  # since when a whole request, of which something is here
+        self._idle_since = inf  # since when the next request
+        self._is_begun = False  # a request; its end has not come
+        self._head_bytes = 0  # so far, of a head that is not complete
+        self._unsent = 0  # bytes of replies that the client did not take yet
+        self._unsent_since = inf  # since when they did not become fewer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to speak on a new connection."""
         self._writes = JoinedWrites(transport, self.loop)  # type: ignore[arg-type]
         super().connection_made(self._writes)  # type: ignore[arg-type]
+        self._waiting_since = self._limits.now  # who connects is to say something
+        beyond = len(self.connections) - self._limits.max_connections
+        if beyond > 0:
+            self.app = self._limits.when_full
+        if beyond > FOR_PROBES:
+            self._limits.count("too_many_connections")
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the task that would answer: nobody waits for it."""
+        super().connection_lost(exc)
+        if self._is_arriving():
+            self._limits.count("cancelled")
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sent; refuse a head that is too long."""
+        super().data_received(data)
+        if self._is_begun and self._head_bytes >= 0:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self._refuse(HeadTooLarge(f"headers: expected at most {MAX_HEAD_BYTES} bytes"))
+
+    def on_message_begin(self) -> None:
+        """Begin with a request: its first byte is here."""
+        super().on_message_begin()
+        self._is_begun = True
+        self._head_bytes = 0
+        self._waiting_since = self._limits.now
+        self._idle_since = inf
+
+    def on_headers_complete(self) -> None:
+        """Hand the request to the app."""
+        self._head_bytes = -1
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that the whole request is here."""
+        super().on_message_complete()
+        self._is_begun = False
+        self._waiting_since = inf
 
     def on_response_complete(self) -> None:
         """Go on to what the connection brings next; a reply that is the only one is sent at once.
 
         Others leave together at the end of the turn: their callers then ask again together, which
         makes full batches (sent one by one, MNIST lost a third of its requests per second).
+        This is uvicorn's without its timer for each request; `Limits.look` sees who is idle.
         """
+        self.server_state.total_requests += 1
         if len(self.tasks) == 1:
             self._writes.flush()
-        super().on_response_complete()
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_since = self._limits.now
+
+    def cut_off_if_slow(self, now: float) -> None:
+        """Close the connection if the client is slow, to send or to take a reply, or idle."""
+        unsent = self.transport.get_write_buffer_size()
+        if self._unsent == 0 or unsent < self._unsent:
+            self._unsent_since = now
+        self._unsent = unsent
+        if now - self._unsent_since > self._limits.timeout_s:
+            self.transport.abort()
+        elif self._is_answering() and self.cycle.scope is not self.scope:
+            self._waiting_since = now if self._is_begun else inf  # an earlier one: reading pauses
+        elif now - self._waiting_since > self._limits.timeout_s:
+            if self._is_arriving():
+                within = f"{self._limits.timeout_s:g} s"
+                self._refuse(RequestTimeout(f"expected the whole request within {within}"))
+            else:  # nothing was said, or the rest of what is answered already does not come
+                self.transport.close()
+        elif now - self._idle_since > self._limits.keep_alive_s:
+            self.transport.close()
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _is_arriving(self) -> bool:
+        """Whether a request has begun whose end has not come, nor its answer."""
+        is_own = self.cycle is not None and self.cycle.scope is self.scope
+        return self._is_begun and not (is_own and self.cycle.response_started)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP; uvicorn calls this."""
+        self._refuse(InvalidInput("expected an HTTP/1.1 request, got something else"))
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer before any app is asked, and close."""
+        self._is_begun = False
+        self._limits.count(error.outcome)
+        body = msgspec.json.encode({"error": str(error)})
+        headers = (
+            *self.server_state.default_headers,
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        )
+        lines = [STATUS_LINE[error.status], *(b"%b: %b\r\n" % header for header in headers)]
+        self.transport.write(b"".join([*lines, b"\r\n", body]))
+        self.transport.close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """As uvicorn's, but keep the task, to cancel it when the client leaves."""
+        self._task = self.loop.create_task(cycle.run_asgi(app))
+        self._task.add_done_callback(self.tasks.discard)
+        self.tasks.add(self._task)

@@ -6,8 +6,8 @@ so that a worker that replaces another starts as the first one did.
 
 import contextlib
 import logging
-import logging.config
 import os
+import resource
 import select
 import signal
 import socket
@@ -20,14 +20,16 @@ from time import monotonic
 import msgspec
 from msgspec import Struct
 
+from service import logs
 from service.errors import StartupError
 from service.settings import Settings
 
 logger = logging.getLogger("torchlit.server")
 
 STOPPING = {signal.SIGTERM, signal.SIGINT}
-SIGNALS = {*STOPPING, signal.SIGCHLD}
+SIGNALS = {*STOPPING, signal.SIGHUP, signal.SIGCHLD}
 CANNOT_START, FAILED = 1, 70  # exit statuses of a worker; the first said why
+OTHER_FILES = 128  # that a worker opens beside its connections
 HASTY_S = 1.0  # a worker that died younger than this is replaced only after as long
 
 
@@ -38,23 +40,10 @@ class Worker(Struct, frozen=True):
     since: float
 
 
-def configure_logging() -> None:
-    """Log the service's own lines and every library's warnings to stderr."""
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-            "root": {"level": "WARNING", "handlers": ["stderr"]},
-            "loggers": {"torchlit": {"level": "INFO"}},
-        }
-    )
-
-
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartupError when that cannot begin."""
-    configure_logging()
+    logs.configure(settings)
+    _allow_open_files(settings)
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until there is somebody to handle them
     with bind(settings) as listener:
         host, port = listener.getsockname()[:2]
@@ -70,11 +59,26 @@ def serve(settings: Settings) -> None:
             supervise(settings, listener, where)
 
 
+def _allow_open_files(settings: Settings) -> None:
+    """Let a worker open as many files as its connections may need; warn if it may not."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    needed = settings.max_connections + OTHER_FILES
+    if most != resource.RLIM_INFINITY and most < needed:
+        logger.warning(
+            "TORCHLIT_MAX_CONNECTIONS: %d connections need %d open files, %d are allowed "
+            "(ulimit -n); those beyond wait unheard",
+            *(settings.max_connections, needed, most),
+        )
+
+
 def bind(settings: Settings) -> socket.socket:
     """Take the port before anything is loaded. Raises StartupError when it is in use."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if settings.reuse_port:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((settings.host, settings.port))
         listener.listen()
@@ -112,7 +116,7 @@ def metrics_folder(settings: Settings) -> Iterator[Path]:
 
 
 def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
-    """Fork the workers, replace those that die, stop them when told to.
+    """Fork the workers, replace those that die, have them reload, stop them when told to.
 
     Raises StartupError when one ends before any has served: no other would do better.
     SIGNALS are blocked when this is called.
@@ -140,6 +144,8 @@ def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
             stopping = True
             listener.close()  # when the last worker closes its own, the port is free
             _tell(workers, signal.SIGTERM)
+        elif received == signal.SIGHUP:
+            _tell(workers, signal.SIGHUP)
         elif stopping and received == signal.SIGINT:  # a second Ctrl-C: at once
             _tell(workers, signal.SIGKILL)
         for pid, (worker, status) in ended.items():

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from service.errors import InvalidSetting
+from service.versions import EXPECTED, Versions
 
 PREFIX = "TORCHLIT_"
 OF_TRAINING = {"TORCHLIT_DATA_DIR"}  # read by `python -m training`, known here
@@ -22,10 +23,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     models_dir: Annotated[Path, Meta(description="folder of `<name>/<version>/model.onnx`")] = Path(
         "models"
     )
+    versions: Annotated[
+        Versions,
+        Meta(description="which to open: `all`, `latest`, `latest:2` or `1,3`; also `name=1,3`"),
+    ] = Versions()
+    watch: Annotated[
+        bool, Meta(description="follow changes in the folder; else only at SIGHUP")
+    ] = True
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
         Meta(description="`cuda` refuses to start without a GPU, `auto` falls back to the CPU"),
     ] = "auto"
+    reuse_port: Annotated[
+        bool, Meta(description="share the port with another such process, to replace it")
+    ] = False
     workers: Annotated[int, Meta(ge=1, le=256, description="processes that share the port")] = 1
     max_batch_size: Annotated[int, Meta(ge=1, le=65_536, description="most rows run together")] = 64
     max_queue_delay_ms: Annotated[
@@ -36,17 +47,51 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 8192
     max_request_rows: Annotated[int, Meta(ge=1, description="most rows in one request")] = 4096
     request_timeout_s: Annotated[
-        float, Meta(gt=0, le=3600, description="how long a request may wait; beyond it 504")
+        float,
+        Meta(gt=0, le=3600, description="how long an answer may take; beyond it 504"),
     ] = 10.0
+    receive_timeout_s: Annotated[
+        float, Meta(gt=0, le=3600, description="how long a request may arrive; beyond it 408")
+    ] = 10.0
+    keep_alive_s: Annotated[
+        int, Meta(ge=1, le=3600, description="how long a connection is kept between requests")
+    ] = 75
+    max_connections: Annotated[
+        int, Meta(ge=1, description="most open connections per worker; beyond it 503")
+    ] = 4096
     max_body_bytes: Annotated[int, Meta(ge=1, description="largest request body")] = 16_777_216
     drain_s: Annotated[
         float,
         Meta(ge=0, le=3600, description="after SIGTERM: how long it still serves, not ready"),
     ] = 1.0
+    api_keys: Annotated[
+        str | None,
+        Meta(description="keys, one of which a request must have; all may call if unset"),
+    ] = None
+    api_keys_file: Annotated[
+        Path | None, Meta(description="file of more such keys, one a line")
+    ] = None
+    protect_health: Annotated[bool, Meta(description="whether `/health/` needs a key")] = False
+    protect_metrics: Annotated[bool, Meta(description="whether `/metrics` needs a key")] = False
+    cors_origins: Annotated[
+        str, Meta(description="origins whose web pages may call, blank-separated, or `*`")
+    ] = ""
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="least level logged")
+    ] = "info"
+    log_format: Annotated[
+        Literal["text", "json"], Meta(description="log lines for people, or JSON for machines")
+    ] = "text"
+    access_log: Annotated[bool, Meta(description="whether each reply is logged")] = False
     metrics_dir: Annotated[
         Path | None,
         Meta(description="where several workers share counters; a temporary folder if unset"),
     ] = None
+
+    @property
+    def has_api_keys(self) -> bool:
+        """Whether a request must have a key."""
+        return self.api_keys is not None or self.api_keys_file is not None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -61,7 +106,9 @@ class Settings(Struct, frozen=True, kw_only=True):
                 raise InvalidSetting(f"{variable}: no such setting{_nearest(variable, types)}")
             text = environ[variable]
             try:
-                values[field] = msgspec.convert(text, types[field], strict=False, dec_hook=_path)
+                # Not strict, so that texts become numbers; but then "null" would become None.
+                strict = type(None) in get_args(types[field].__origin__)
+                values[field] = msgspec.convert(text, types[field], strict=strict, dec_hook=_parsed)
             except msgspec.ValidationError as error:
                 expected = _expected(types[field])
                 raise InvalidSetting(f"{variable}: expected {expected}, got {text!r}") from error
@@ -79,12 +126,16 @@ def describe() -> list[tuple[str, str, str]]:
     rows = []
     for field in msgspec.structs.fields(Settings):
         default = "" if field.default is None else str(field.default)
+        if isinstance(field.default, bool):
+            default = default.lower()
         (meta,) = types[field.name].__metadata__
         rows.append((variable_name(field.name), default, meta.description))
     return rows
 
 
-def _path(expected: type, text: str) -> Path:
+def _parsed(expected: type, text: str) -> Path | Versions:
+    if expected is Versions:
+        return Versions(text)
     if expected is Path and text:
         return Path(text)
     raise ValueError("not a path")
@@ -95,6 +146,10 @@ def _expected(annotation: Any) -> str:
     kind, (meta,) = annotation.__origin__, annotation.__metadata__
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(get_args(kind))
+    if kind is bool:
+        return "true or false"
+    if kind is Versions:
+        return EXPECTED
     if kind not in (int, float):
         return "an address" if kind is str else "the path of a folder"
     number = "a whole number" if kind is int else "a number"

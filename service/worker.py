@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -14,14 +15,16 @@ from msgspec import Struct
 
 from service.app import Service, create_app
 from service.errors import StartupError
-from service.protocol import Protocol
+from service.protocol import Limits, Protocol
 from service.settings import Settings
 
 logger = logging.getLogger("torchlit.worker")
 
 BACKLOG = 2048  # connections the kernel holds until they are accepted
+TICKS_PER_LOOK = 5  # of uvicorn's, a tenth of a second each
 GRACE_S = 5  # beyond the request timeout, for requests that were accepted before the stop
-SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})  # blocked until handled
+# Blocked until there is somebody to handle them.
+SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
 
 
 class Parent(Struct, frozen=True):
@@ -41,13 +44,26 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, app: Service, drain_s: float, *, has_parent: bool
+        self,
+        config: uvicorn.Config,
+        app: Service,
+        limits: Limits,
+        drain_s: float,
+        *,
+        has_parent: bool,
     ) -> None:
         super().__init__(config)
+        self._limits = limits
         self._models = app.models
         self._drain_s = drain_s
         self._has_parent = has_parent
         self._loop = asyncio.get_running_loop()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after the connections; uvicorn calls this ten times a second."""
+        if counter % TICKS_PER_LOOK == 0:
+            self._limits.look(self.server_state.connections, self._loop.time())  # type: ignore[arg-type]
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain, or stop; called for each signal."""
@@ -74,16 +90,21 @@ def run(
 
     Raises StartupError when it cannot start. SIGNALS may be blocked when this is called.
     """
-    uvloop.run(_run(settings, listener, where, number, parent))
+    try:
+        uvloop.run(_run(settings, listener, where, number, parent))
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # else Python's end restores that it kills
 
 
 async def _run(
     settings: Settings, listener: socket.socket, where: str, number: int, parent: Parent | None
 ) -> None:
     app = create_app(settings, worker=number)
+    loop = asyncio.get_running_loop()
+    limits = Limits(settings, app.answer_when_full, app.metrics.unmatched, loop.time())
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=partial(Protocol, limits),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",  # entered below, so that a failure to start is an exception
         log_config=None,
@@ -93,10 +114,11 @@ async def _run(
         backlog=BACKLOG,
         timeout_graceful_shutdown=int(settings.request_timeout_s) + GRACE_S,
     )
-    server = Server(config, app, settings.drain_s, has_parent=parent is not None)
+    server = Server(config, app, limits, settings.drain_s, has_parent=parent is not None)
     app.predict.is_alone = lambda: len(server.server_state.tasks) == 1
     for each in (signal.SIGTERM, signal.SIGINT):  # uvicorn's own begin only when all is loaded
         signal.signal(each, server.handle_exit)
+    signal.signal(signal.SIGHUP, lambda *_: app.models.request_reload())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         async with app.lifespan():

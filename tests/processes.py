@@ -28,7 +28,7 @@ class Process:
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        self.url = self.wait_for(r"serves (http://\S+)")
+        self.url = self.wait_for(r'serves (http://[^\s"]+)')
 
     def _read(self) -> None:
         assert self.process.stderr is not None

@@ -15,7 +15,16 @@ from processes import running
 from toys import serving
 
 from service.card import Card
-from service.metrics import BATCHES_TOTAL, INFO, OF_A_MODEL, READY, ROWS_TOTAL, UNMATCHED
+from service.metrics import (
+    BATCHES_TOTAL,
+    INFO,
+    OF_A_MODEL,
+    READY,
+    RELOADS,
+    ROWS_TOTAL,
+    STALE,
+    UNMATCHED,
+)
 from service.model import Model
 from service.settings import Settings, describe
 from training.__main__ import main
@@ -144,7 +153,8 @@ def test_every_setting_is_in_the_readme() -> None:
 
 
 def test_every_metric_is_in_the_readme() -> None:
-    for instrument in (*OF_A_MODEL, ROWS_TOTAL, BATCHES_TOTAL, INFO, READY, UNMATCHED):
+    totals = (ROWS_TOTAL, BATCHES_TOTAL)
+    for instrument in (*OF_A_MODEL, *totals, INFO, READY, RELOADS, STALE, UNMATCHED):
         assert re.search(
             rf"^\| `{instrument.name}(_total)?\b.*\| {instrument.help} \|$", README, re.M
         )

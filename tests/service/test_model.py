@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,28 @@ def test_a_model_that_ignores_its_batch_is_refused(tmp_path: Path) -> None:
         model.measure(2)
     with pytest.raises(InferenceFailed, match="one row for each row"):
         model.run(np.zeros((2, 2), np.float32))
+
+
+class Waiting:
+    """A session on a machine that gives it no processor for a while, each time it runs."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.get_session_options = session.get_session_options
+
+    def run(self, *arguments: Any) -> Any:
+        time.sleep(0.005)
+        return self._session.run(*arguments)
+
+
+@pytest.mark.parametrize(("threads", "is_cheap"), [(1, True), (2, False)])
+def test_a_busy_machine_makes_no_model_dear_that_runs_in_one_thread(
+    tmp_path: Path, threads: int, is_cheap: bool
+) -> None:
+    model = Model.open(save_toy(tmp_path), threads=threads)
+    model._session = Waiting(model._session)
+    model.measure(64)
+    assert model.is_cheap == is_cheap
 
 
 def test_a_small_model_is_cheap(tmp_path: Path) -> None:

@@ -16,6 +16,17 @@ async def test_the_document_is_valid_openapi(client: httpx.AsyncClient) -> None:
     validate((await client.get("/schema/openapi.json")).json())
 
 
+async def test_keys_are_in_the_document_where_they_are_needed(
+    models_dir: Path, client: httpx.AsyncClient
+) -> None:
+    assert "security" not in (await client.get("/schema/openapi.json")).json()
+    key = "a-key-of-16-chars"
+    async with serving(Settings(models_dir=models_dir, api_keys=key)) as guarded:
+        reply = await guarded.get("/schema/openapi.json", headers={"x-api-key": key})
+    validate(reply.json())
+    assert reply.json()["security"] == [{"bearer": []}, {"header": []}]
+
+
 async def test_every_example_is_valid_and_answered_by_the_schema(client: httpx.AsyncClient) -> None:
     document = (await client.get("/schema/openapi.json")).json()
     tried = 0

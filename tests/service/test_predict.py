@@ -265,15 +265,31 @@ async def test_a_body_in_chunks_is_put_together_and_limited(models_dir: Path) ->
     assert "expected at most 500 bytes" in refused.json()["error"]
 
 
-async def test_a_body_that_does_not_come_to_its_end_is_given_up(models_dir: Path) -> None:
-    async def half() -> Any:
-        yield b'{"model": "toy", '
-        await asyncio.sleep(3600)
+@pytest.mark.parametrize("milliseconds", ["0", "-1", "1.5", "soon", "1e3", "9999999999", "\u00b2"])
+async def test_a_deadline_that_is_no_number_is_told(
+    client: httpx.AsyncClient, milliseconds: str
+) -> None:
+    headers = {"X-Request-Timeout-Ms": milliseconds.encode("latin-1")}
+    reply = await client.post("/predict", content=body("toy", [[1, 2, 3, 4]]), headers=headers)
+    assert reply.status_code == 400
+    assert reply.json() == {
+        "error": f'X-Request-Timeout-Ms: expected whole milliseconds from 1, got "{milliseconds}"'
+    }
 
-    async with serving(Settings(models_dir=models_dir, request_timeout_s=0.05)) as client:
-        reply = await client.post("/predict", content=half())
-    assert reply.status_code == 504
-    assert reply.json() == {"error": "body: expected all of it within 0.05 s"}
+
+async def test_a_caller_sets_a_shorter_deadline_but_no_longer_one(models_dir: Path) -> None:
+    content = body("toy", [[1, 2, 3, 4]])
+    late = 'torchlit_rejected_rows_total{model="toy",reason="deadline",version="1"}'
+    async with serving(Settings(models_dir=models_dir, max_queue_delay_ms=300)) as client:
+        headers = {"X-Request-Timeout-Ms": "10"}
+        reply = await client.post("/predict", content=content, headers=headers)
+        assert (reply.status_code, "deadline passed" in reply.text) == (504, True)
+        assert (await post(client, content)).status_code == 200
+        assert await counted(client, late) == 1
+    settings = Settings(models_dir=models_dir, max_queue_delay_ms=300, request_timeout_s=0.01)
+    async with serving(settings) as client:
+        headers = {"X-Request-Timeout-Ms": "60000"}
+        assert (await client.post("/predict", content=content, headers=headers)).status_code == 504
 
 
 async def counted(client: httpx.AsyncClient, series: str) -> float:

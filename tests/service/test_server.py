@@ -1,19 +1,18 @@
 """The real process, over real sockets."""
 
 import asyncio
-import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from clients import address, ask, counted, distinct_rows_from
 from processes import Process, environment, running
 from toys import body, save_dear, save_toy, toy_answer, toy_card
 
@@ -185,52 +184,6 @@ def test_a_failed_model_does_not_stop_the_others(models_dir: Path) -> None:
     log = "".join(service.log)
     assert "toy/2: model.onnx: not a model that ONNX Runtime can open" in log
     assert "Traceback" not in log
-
-
-async def ask(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, content: bytes
-) -> tuple[bytes, bytes]:
-    """Send one request to /predict on an open connection; return head and body of the reply."""
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(content)
-    writer.write(head + content)
-    reply = await reader.readuntil(b"\r\n\r\n")
-    length = re.search(rb"content-length: (\d+)", reply)
-    assert length is not None
-    return reply, await reader.readexactly(int(length[1]))
-
-
-def address(url: str) -> tuple[str, int]:
-    """Return host and port of http://host:port."""
-    return "127.0.0.1", int(url.rsplit(":", 1)[1])
-
-
-async def distinct_rows_from(url: str, clients: int, seconds: float) -> int:
-    """Let clients send rows of their own and check every answer; return how many there were."""
-    until = time.monotonic() + seconds
-
-    async def one(seed: int) -> int:
-        random = np.random.default_rng(seed)
-        reader, writer = await asyncio.open_connection(*address(url))
-        answered = 0
-        while time.monotonic() < until:
-            rows = random.uniform(0, 10, (1 + answered % 3, 4)).round(3)
-            head, reply = await ask(reader, writer, body("toy", rows.tolist()))
-            assert head.startswith(b"HTTP/1.1 200 ")
-            predictions = json.loads(reply)["predictions"]
-            got = np.array([list(each["probabilities"].values()) for each in predictions])
-            assert np.abs(got - toy_answer(rows)).max() < 1e-6
-            answered += 1
-        writer.close()
-        return answered
-
-    return sum(await asyncio.gather(*(one(seed) for seed in range(clients))))
-
-
-def counted(text: str, series: str) -> float:
-    """Add up the samples whose line begins with `series`."""
-    return sum(
-        float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(series)
-    )
 
 
 @pytest.mark.parametrize("seconds", [1, pytest.param(10, marks=pytest.mark.slow)])

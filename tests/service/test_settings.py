@@ -5,6 +5,7 @@ import pytest
 
 from service.errors import InvalidSetting
 from service.settings import Settings, describe
+from service.versions import Versions
 
 
 def test_defaults_hold_when_nothing_is_set() -> None:
@@ -17,6 +18,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "TORCHLIT_HOST": "0.0.0.0",
             "TORCHLIT_PORT": "0",
             "TORCHLIT_MODELS_DIR": "/srv/models",
+            "TORCHLIT_VERSIONS": "latest iris=1,2",
+            "TORCHLIT_WATCH": "false",
             "TORCHLIT_DEVICE": "cpu",
             "TORCHLIT_WORKERS": "3",
             "TORCHLIT_MAX_BATCH_SIZE": "8",
@@ -25,6 +28,18 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "TORCHLIT_MAX_REQUEST_ROWS": "7",
             "TORCHLIT_REQUEST_TIMEOUT_S": "0.5",
             "TORCHLIT_MAX_BODY_BYTES": "1000",
+            "TORCHLIT_REUSE_PORT": "true",
+            "TORCHLIT_RECEIVE_TIMEOUT_S": "2.5",
+            "TORCHLIT_KEEP_ALIVE_S": "30",
+            "TORCHLIT_MAX_CONNECTIONS": "100",
+            "TORCHLIT_API_KEYS": "null",
+            "TORCHLIT_API_KEYS_FILE": "/run/keys",
+            "TORCHLIT_PROTECT_HEALTH": "1",
+            "TORCHLIT_PROTECT_METRICS": "True",
+            "TORCHLIT_CORS_ORIGINS": "https://a.example",
+            "TORCHLIT_LOG_LEVEL": "debug",
+            "TORCHLIT_LOG_FORMAT": "json",
+            "TORCHLIT_ACCESS_LOG": "true",
             "TORCHLIT_METRICS_DIR": "/run/metrics",
             "TORCHLIT_DRAIN_S": "2",
             "TORCHLIT_DATA_DIR": "training reads this one",
@@ -34,6 +49,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "host": "0.0.0.0",
         "port": 0,
         "models_dir": Path("/srv/models"),
+        "versions": Versions("latest iris=1,2"),
+        "watch": False,
         "device": "cpu",
         "workers": 3,
         "max_batch_size": 8,
@@ -44,6 +61,18 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "max_body_bytes": 1000,
         "metrics_dir": Path("/run/metrics"),
         "drain_s": 2.0,
+        "reuse_port": True,
+        "receive_timeout_s": 2.5,
+        "keep_alive_s": 30,
+        "max_connections": 100,
+        "api_keys": "null",  # a bad key, but not the absence of one
+        "api_keys_file": Path("/run/keys"),
+        "protect_health": True,
+        "protect_metrics": True,
+        "cors_origins": "https://a.example",
+        "log_level": "debug",
+        "log_format": "json",
+        "access_log": True,
     }
 
 
@@ -59,10 +88,19 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("TORCHLIT_HOST", "", "expected an address, got ''"),
         ("TORCHLIT_DEVICE", "gpu", "expected one of auto, cpu, cuda, got 'gpu'"),
         ("TORCHLIT_MODELS_DIR", "", "expected the path of a folder, got ''"),
+        (
+            "TORCHLIT_VERSIONS",
+            "newest",
+            "expected `all`, `latest`, `latest:2` or `1,3`, also as `name=...`, "
+            "each once for a model, got 'newest'",
+        ),
+        ("TORCHLIT_WATCH", "maybe", "expected true or false, got 'maybe'"),
         ("TORCHLIT_WORKERS", "0", "expected a whole number from 1 to 256, got '0'"),
         ("TORCHLIT_REQUEST_TIMEOUT_S", "0", "expected a number above 0 to 3600, got '0'"),
         ("TORCHLIT_REQUEST_TIMEOUT_S", "nan", "expected a number above 0 to 3600, got 'nan'"),
         ("TORCHLIT_MAX_QUEUE_DELAY_MS", "nan", "expected a number from 0 to 60000, got 'nan'"),
+        ("TORCHLIT_REUSE_PORT", "maybe", "expected true or false, got 'maybe'"),
+        ("TORCHLIT_LOG_FORMAT", "xml", "expected one of text, json, got 'xml'"),
         ("TORCHLIT_MAX_QUEUE_DELAY_MS", "-1", "expected a number from 0 to 60000, got '-1'"),
     ],
 )

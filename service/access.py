@@ -1,0 +1,100 @@
+"""Who may call: API keys, and the web pages whose scripts may (CORS). Both are off by default.
+
+A key comes as `Authorization: Bearer KEY` (RFC 6750, section 2.1) or `X-API-Key: KEY`. Keys are
+compared by their digests, all of them and in constant time.
+"""
+
+import hmac
+from hashlib import sha256
+from pathlib import Path
+
+from service.errors import InvalidSetting, Unauthorized
+from service.settings import Settings
+
+Headers = list[tuple[bytes, bytes]]
+
+PREFLIGHT = b"access-control-request-method"
+ALLOWED = b"authorization, content-type, traceparent, x-api-key, x-request-id, x-request-timeout-ms"
+EXPOSED = b"x-request-id, retry-after"
+MAX_AGE_S = b"600"  # how long a browser may remember a preflight
+SHORTEST_KEY = 16
+
+
+class Access:
+    """What the settings say of keys and origins."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read the keys. Raises InvalidSetting for a file that cannot be read, or a bad key."""
+        self._digests = [sha256(key.encode()).digest() for key in _keys(settings)]
+        self._open = tuple(
+            path
+            for path, is_protected in (
+                ("/health/", settings.protect_health),
+                ("/metrics", settings.protect_metrics),
+            )
+            if not is_protected
+        )
+        self._origins = frozenset(settings.cors_origins.encode().split())
+        self.is_everybody = not self._digests and not self._origins
+
+    def check(self, path: str, headers: dict[bytes, bytes]) -> None:
+        """Raise Unauthorized unless a key is given, or none is needed there."""
+        if not self._digests or path.startswith(self._open):
+            return
+        scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer":
+            key = headers.get(b"x-api-key", b"")
+        if not key:
+            raise Unauthorized("expected an API key (Authorization: Bearer ...), got none")
+        digest = sha256(key.strip()).digest()
+        matches = [hmac.compare_digest(digest, each) for each in self._digests]  # all of them
+        if not any(matches):
+            raise Unauthorized("expected a valid API key, got another")
+
+    def cors_headers(self, method: str, headers: dict[bytes, bytes]) -> Headers:
+        """Return what lets the page at `Origin` read the reply; nothing if it may not."""
+        origin = headers.get(b"origin")
+        if origin is None or not self._origins:
+            return []
+        allowed: Headers = [(b"vary", b"origin")]
+        if origin not in self._origins and b"*" not in self._origins:
+            return allowed
+        allowed.append((b"access-control-allow-origin", origin))
+        if self.is_preflight(method, headers):
+            allowed.append((b"access-control-allow-methods", b"GET, POST"))
+            allowed.append((b"access-control-allow-headers", ALLOWED))
+            allowed.append((b"access-control-max-age", MAX_AGE_S))
+        else:
+            allowed.append((b"access-control-expose-headers", EXPOSED))
+        return allowed
+
+    def is_preflight(self, method: str, headers: dict[bytes, bytes]) -> bool:
+        """Whether a browser asks what it may send, before it sends it (Fetch, section 3.3.2)."""
+        asks = b"origin" in headers and PREFLIGHT in headers
+        return bool(self._origins) and method == "OPTIONS" and asks
+
+
+def _keys(settings: Settings) -> list[str]:
+    """Return the keys of the environment and of the file."""
+    keys = {}
+    if settings.api_keys is not None:
+        keys["TORCHLIT_API_KEYS"] = settings.api_keys.replace(",", " ").split()
+    if settings.api_keys_file is not None:
+        keys["TORCHLIT_API_KEYS_FILE"] = _keys_of_file(settings.api_keys_file)
+    for variable, each in keys.items():
+        if not each:  # a secret that did not arrive is no reason to let everybody in
+            raise InvalidSetting(f"{variable}: expected at least one key, got none")
+        if any(len(key) < SHORTEST_KEY or not key.isascii() for key in each):
+            expected = f"keys of at least {SHORTEST_KEY} ASCII characters"
+            raise InvalidSetting(f"{variable}: expected {expected}, got another")
+    return [key for each in keys.values() for key in each]
+
+
+def _keys_of_file(path: Path) -> list[str]:
+    """Return the keys of a file, one a line; empty lines and those that begin with # are none."""
+    try:
+        lines = [line.strip() for line in path.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise InvalidSetting(f"TORCHLIT_API_KEYS_FILE: {path}: cannot be read: {why}") from error
+    return [line for line in lines if line and not line.startswith("#")]
