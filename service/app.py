@@ -22,7 +22,8 @@ from service.errors import NotFound, RequestError, TooManyConnections, Unauthori
 from service.metrics import CONTENT_TYPE, Blocks, Metrics
 from service.model import PROVIDER_DEVICE
 from service.predict import Incoming, Predict, is_predict, refuse, send_json
-from service.repository import ModelRepository, Version
+from service.repository import ModelRepository
+from service.served import Version
 from service.settings import Settings
 from service.tracing import begin, id_maker
 

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from service.batcher import Batcher, Outputs
@@ -42,6 +43,15 @@ class ServedModel:
         if self._executor is not None:
             self._executor.shutdown()
         self.model.close()
+
+
+class Version(Struct, kw_only=True, omit_defaults=True):
+    """What /models says of one version: served, or why not; or why its newer file is not."""
+
+    version: int | None
+    state: str  # "ready" or "failed"
+    reason: str = ""
+    served: ServedModel | None = None
 
 
 class CountingRun:

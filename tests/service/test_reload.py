@@ -37,7 +37,7 @@ from toys import (
     toy_card,
 )
 
-from service import repository
+from service import loader
 from service.card import Card, Example
 from service.errors import NotFound, Unavailable
 from service.metrics import Blocks, Metrics, ModelMetrics
@@ -125,7 +125,7 @@ def state(models: ModelRepository, name: str = "toy") -> dict[int | None, tuple[
 
 def shown(models: ModelRepository, series: str) -> dict[str, float]:
     """Return the samples of toy that begin with torchlit_`series`, by what follows toy's name."""
-    text = models._metrics.render().decode()
+    text = models._loader._metrics.render().decode()
     pattern = rf'^torchlit_{series}\{{model="toy",(.*)\}} (\S+)$'
     return {labels: float(value) for labels, value in re.findall(pattern, text, re.M)}
 
@@ -405,7 +405,7 @@ async def test_a_file_is_opened_only_when_it_is_complete(
     whole = put(folder.parent / "whole", 2, scale=2).read_bytes()
     path = folder / "toy/2/model.onnx"
     parts = [whole[start : start + 200] for start in range(0, len(whole), 200)]
-    assert 3 < len(parts) < repository.LOOKS
+    assert 3 < len(parts) < loader.LOOKS
 
     async def write_on() -> None:
         if parts:
@@ -454,13 +454,13 @@ async def test_a_file_that_never_rests_delays_no_other_and_is_told(
         put(folder, 3, scale=3)
         path.parent.mkdir()
         await models.reload()
-        assert pauses == repository.LOOKS
+        assert pauses == loader.LOOKS
         assert await scale_of(models) == 3
         assert state(models)[2] == ("failed", "toy/2: its files are still being written")
         await models.reload()
         assert caplog.text.count("still being written") == 1
 
-        models._pause = no_pause
+        models._loader._pause = no_pause
         put(folder, 2, scale=2)
         await models.reload()
         assert state(models)[2] == ("ready", "")
@@ -471,7 +471,7 @@ async def test_one_reload_at_a_time_and_one_more_for_all_who_asked_meanwhile(
 ) -> None:
     looks: list[int] = []
     threads = set()
-    scan = repository.scan
+    scan = loader.scan
 
     def counting_scan(*arguments: Any) -> Any:
         looks.append(1)
@@ -480,7 +480,7 @@ async def test_one_reload_at_a_time_and_one_more_for_all_who_asked_meanwhile(
 
     async with make(folder) as models:
         await models.reload()
-        monkeypatch.setattr(repository, "scan", counting_scan)
+        monkeypatch.setattr(loader, "scan", counting_scan)
         await asyncio.gather(*(models.reload() for _ in range(5)))
     assert len(looks) == 2
     assert threading.main_thread() not in threads
@@ -677,13 +677,13 @@ async def test_what_is_asked_for_before_the_start_is_done_after_it(folder: Path)
 async def test_a_bug_ends_neither_the_following_nor_what_serves(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scan = repository.scan
+    scan = loader.scan
     async with make(folder) as models:
         await models.reload()
-        monkeypatch.setattr(repository, "scan", None)
+        monkeypatch.setattr(loader, "scan", None)
         models.request_reload()
         await until(lambda: "this is a bug" in caplog.text)
-        monkeypatch.setattr(repository, "scan", scan)
+        monkeypatch.setattr(loader, "scan", scan)
         put(folder, 2, scale=2)
         models.request_reload()
         await until(lambda: len(models.versions["toy"]) == 2)
