@@ -25,6 +25,8 @@ from uvicorn.protocols.http.httptools_impl import (
 from service.errors import HeadTooLarge, InvalidInput, RequestError, RequestTimeout
 from service.settings import Settings
 
+LOOK_EVERY_S = 0.5
+JUST_CONNECTED_S = 1.0  # what a new connection gets at a stop to say something
 MAX_HEAD_BYTES = 65_536  # of request line and headers
 FOR_PROBES = 64  # connections beyond the limit that are told so; those beyond are closed unheard
 
@@ -51,10 +53,10 @@ class JoinedWrites:
         self._transport.close()
 
     def flush(self) -> None:
-        """Send what is held."""
-        if self._pending:
+        """Send what is held, unless the connection is gone."""
+        if self._pending and not self._transport.is_closing():
             self._transport.write(b"".join(self._pending))
-            self._pending.clear()
+        self._pending.clear()
 
     def __getattr__(self, name: str) -> Any:
         """All else is the transport's."""
@@ -79,11 +81,15 @@ class Limits:
         self.count = count
         self.now = now  # the event loop's time at the last look: near enough, and free to read
 
+    def is_over(self, since: float, seconds: float) -> bool:
+        """Whether more than `seconds` have passed since then, which was up to a look later."""
+        return self.now - since > seconds + LOOK_EVERY_S
+
     def look(self, connections: Iterable["Protocol"], now: float) -> None:
-        """Cut off those that are too slow; called every half second."""
+        """Cut off those that are too slow; called every LOOK_EVERY_S."""
         self.now = now
         for connection in list(connections):
-            connection.cut_off_if_slow(now)
+            connection.cut_off_if_slow()
 
 
 class Protocol(HttpToolsProtocol):
@@ -92,7 +98,7 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, limits: Limits, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._limits = limits
-        self._task: asyncio.Task[None] | None = None
+        self._running: tuple[RequestResponseCycle, asyncio.Task[None]] | None = None
         self._waiting_since = inf  # since when a whole request, of which something is here
         self._idle_since = inf  # since when the next request
         self._is_begun = False  # a request; its end has not come
@@ -117,8 +123,10 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self._is_arriving():
             self._limits.count("cancelled")
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
+        if self._running is not None and not self._running[1].done():
+            cycle, task = self._running
+            cycle.disconnected = True  # uvicorn says it to the newest only, which may wait behind
+            task.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent; refuse a head that is too long."""
@@ -165,27 +173,40 @@ class Protocol(HttpToolsProtocol):
         else:
             self._idle_since = self._limits.now
 
-    def cut_off_if_slow(self, now: float) -> None:
+    def cut_off_if_slow(self) -> None:
         """Close the connection if the client is slow, to send or to take a reply, or idle."""
-        unsent = self.transport.get_write_buffer_size()
+        limits, unsent = self._limits, self.transport.get_write_buffer_size()
         if self._unsent == 0 or unsent < self._unsent:
-            self._unsent_since = now
+            self._unsent_since = limits.now
         self._unsent = unsent
-        if now - self._unsent_since > self._limits.timeout_s:
+        if limits.is_over(self._unsent_since, limits.timeout_s):
             self.transport.abort()
-        elif self._is_answering() and self.cycle.scope is not self.scope:
-            self._waiting_since = now if self._is_begun else inf  # an earlier one: reading pauses
-        elif now - self._waiting_since > self._limits.timeout_s:
+        elif self._is_answering_earlier():  # reading is paused
+            self._waiting_since = limits.now if self._is_begun else inf
+        elif limits.is_over(self._waiting_since, limits.timeout_s):
             if self._is_arriving():
-                within = f"{self._limits.timeout_s:g} s"
+                within = f"{limits.timeout_s:g} s"
                 self._refuse(RequestTimeout(f"expected the whole request within {within}"))
             else:  # nothing was said, or the rest of what is answered already does not come
                 self.transport.close()
-        elif now - self._idle_since > self._limits.keep_alive_s:
+        elif limits.is_over(self._idle_since, limits.keep_alive_s):
             self.transport.close()
 
-    def _is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+    def shutdown(self) -> None:
+        """Close when all is answered; who has just connected is about to ask, and may."""
+        if self.cycle is None:
+            self.loop.call_later(JUST_CONNECTED_S, self._close_if_silent)
+        else:
+            super().shutdown()
+
+    def _close_if_silent(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
+
+    def _is_answering_earlier(self) -> bool:
+        """Whether a request is being answered before the one that comes in, if one does."""
+        is_answering = self.cycle is not None and not self.cycle.response_complete
+        return is_answering and not (self._is_begun and self.cycle.scope is self.scope)
 
     def _is_arriving(self) -> bool:
         """Whether a request has begun whose end has not come, nor its answer."""
@@ -198,8 +219,12 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, error: RequestError) -> None:
         """Answer before any app is asked, and close."""
-        self._is_begun = False
         self._limits.count(error.outcome)
+        if self._is_answering_earlier():
+            self.cycle.keep_alive = False  # that answer comes first, and is the last
+            self._is_begun = False
+            return
+        self._is_begun = False
         body = msgspec.json.encode({"error": str(error)})
         headers = (
             *self.server_state.default_headers,
@@ -213,6 +238,7 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """As uvicorn's, but keep the task, to cancel it when the client leaves."""
-        self._task = self.loop.create_task(cycle.run_asgi(app))
-        self._task.add_done_callback(self.tasks.discard)
-        self.tasks.add(self._task)
+        task = self.loop.create_task(cycle.run_asgi(app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+        self._running = cycle, task

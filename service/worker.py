@@ -1,13 +1,16 @@
 """One worker: the app in uvicorn's server, from its start to its last answer."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -15,13 +18,13 @@ from msgspec import Struct
 
 from service.app import Service, create_app
 from service.errors import StartupError
-from service.protocol import Limits, Protocol
+from service.protocol import LOOK_EVERY_S, Limits, Protocol
 from service.settings import Settings
 
 logger = logging.getLogger("torchlit.worker")
 
 BACKLOG = 2048  # connections the kernel holds until they are accepted
-TICKS_PER_LOOK = 5  # of uvicorn's, a tenth of a second each
+TICKS_PER_LOOK = int(LOOK_EVERY_S / 0.1)  # uvicorn ticks every tenth of a second
 GRACE_S = 5  # beyond the request timeout, for requests that were accepted before the stop
 # Blocked until there is somebody to handle them.
 SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
@@ -79,8 +82,38 @@ class Server(uvicorn.Server):
         else:
             self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, self._stop)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop as uvicorn does, after taking the connections that the kernel has accepted.
+
+        They would be reset when the listener closes, with the requests that are on the wire.
+        """
+        (listener,) = sockets or []
+        accepted = list(_accept_all(listener))
+        for server in self.servers:
+            server.close()
+        listener.close()
+        for connection in accepted:
+            await self._loop.connect_accepted_socket(self._make_protocol, connection)
+        await super().shutdown(sockets)
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(
+            config=self.config, server_state=self.server_state, app_state={}
+        )
+        return protocol
+
     def _stop(self) -> None:
         self.should_exit = True
+
+
+def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
+    """Yield the connections that wait to be accepted."""
+    with contextlib.suppress(OSError):  # no more do, or no more files may be opened
+        while True:
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            yield connection
 
 
 def run(

@@ -146,6 +146,15 @@ def test_what_is_not_http_is_refused_in_our_words(models_dir: Path) -> None:
     assert "WARNING" not in "".join(service.log)
 
 
+def test_what_is_not_http_does_not_overtake_the_answer_before_it(models_dir: Path) -> None:
+    save_dear(models_dir)
+    asked = predict_request(body("dear", [[1, 0, 0, 0]]))
+    with running(models_dir=models_dir) as service:
+        reply = asyncio.run(all_until_closed(service.url, asked + b"GARBAGE\r\n\r\n"))
+    assert reply.startswith(b"HTTP/1.1 200 OK")
+    assert reply.count(b"HTTP/1.1") == 1
+
+
 async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Return a connection that the service has accepted."""
     reader, writer = await asyncio.open_connection(*address(url))
@@ -230,6 +239,24 @@ def test_rows_of_a_client_that_left_are_dropped_and_counted(models_dir: Path) ->
 
     with running(models_dir=models_dir, max_batch_size=1) as service:
         asyncio.run(leave(service))
+        assert service.stop() == 0
+    assert not re.search("Traceback|ERROR", "".join(service.log))
+
+
+def test_a_client_that_leaves_with_requests_behind_each_other_is_no_event(
+    models_dir: Path,
+) -> None:
+    save_dear(models_dir)
+    asked = predict_request(body("dear", [[1, 0, 0, 0]]))
+    with running(models_dir=models_dir) as service, httpx.Client(base_url=service.url) as client:
+        with socket.create_connection(address(service.url)) as connection:
+            connection.sendall(asked * 3)
+        cancelled = 'torchlit_requests_total{model="dear",outcome="cancelled"'
+        while counted(client.get("/metrics").text, cancelled) != 1:
+            pass
+        for _ in range(200):  # replies to clients that do not wait for them
+            with socket.create_connection(address(service.url)) as connection:
+                connection.sendall(WHOLE)
         assert service.stop() == 0
     assert not re.search("Traceback|ERROR", "".join(service.log))
 
