@@ -23,11 +23,10 @@ from msgspec import Struct
 from service import logs
 from service.errors import StartupError
 from service.settings import Settings
+from service.signals import HANDLED, STOPPING, Terminal
 
 logger = logging.getLogger("torchlit.server")
 
-STOPPING = {signal.SIGTERM, signal.SIGINT}
-SIGNALS = {*STOPPING, signal.SIGHUP, signal.SIGCHLD}
 CANNOT_START, FAILED = 1, 70  # exit statuses of a worker; the first said why
 OTHER_FILES = 128  # that a worker opens beside its connections
 HASTY_S = 1.0  # a worker that died younger than this is replaced only after as long
@@ -44,7 +43,7 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartupError when that cannot begin."""
     logs.configure(settings)
     _allow_open_files(settings)
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until there is somebody to handle them
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until there is somebody to handle them
     with bind(settings) as listener:
         host, port = listener.getsockname()[:2]
         where = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -119,7 +118,7 @@ def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
     """Fork the workers, replace those that die, have them reload, stop them when told to.
 
     Raises StartupError when one ends before any has served: no other would do better.
-    SIGNALS are blocked when this is called.
+    HANDLED are blocked when this is called.
     """
     alive, held = os.pipe()  # the workers notice when `held` closes, however this process ends
     told, serving = os.pipe()  # the workers write a byte when they serve
@@ -134,9 +133,12 @@ def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
 
     for number in range(settings.workers):
         start(number)
+    terminal = Terminal()
     failed = stopping = False
     while workers:
-        received = signal.sigwait(SIGNALS)
+        received = signal.sigwait(HANDLED)
+        if received == signal.SIGHUP and terminal.is_gone():
+            received = signal.SIGTERM
         ended = {pid: (workers.pop(pid), status) for pid, status in _reap(workers).items()}
         if ended and not stopping:
             failed = not _readable(told)

@@ -20,6 +20,7 @@ from service.app import Service, create_app
 from service.errors import StartupError
 from service.protocol import LOOK_EVERY_S, Limits, Protocol
 from service.settings import Settings
+from service.signals import HANDLED, STOPPING, Terminal
 
 logger = logging.getLogger("torchlit.worker")
 
@@ -27,7 +28,6 @@ BACKLOG = 2048  # connections the kernel holds until they are accepted
 TICKS_PER_LOOK = int(LOOK_EVERY_S / 0.1)  # uvicorn ticks every tenth of a second
 GRACE_S = 5  # beyond the request timeout, for requests that were accepted before the stop
 # Blocked until there is somebody to handle them.
-SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
 
 
 class Parent(Struct, frozen=True):
@@ -121,7 +121,7 @@ def run(
 ) -> None:
     """Run worker `number` in this process until it is told to stop, or its parent is gone.
 
-    Raises StartupError when it cannot start. SIGNALS may be blocked when this is called.
+    Raises StartupError when it cannot start. HANDLED may be blocked when this is called.
     """
     try:
         uvloop.run(_run(settings, listener, where, number, parent))
@@ -149,10 +149,18 @@ async def _run(
     )
     server = Server(config, app, limits, settings.drain_s, has_parent=parent is not None)
     app.predict.is_alone = lambda: len(server.server_state.tasks) == 1
-    for each in (signal.SIGTERM, signal.SIGINT):  # uvicorn's own begin only when all is loaded
+    terminal = Terminal()
+
+    def hang_up(_: int, frame: FrameType | None) -> None:
+        if terminal.is_gone():
+            server.handle_exit(signal.SIGTERM, frame)
+        else:
+            app.models.request_reload()
+
+    for each in STOPPING:  # uvicorn's own begin only when all is loaded
         signal.signal(each, server.handle_exit)
-    signal.signal(signal.SIGHUP, lambda *_: app.models.request_reload())
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    signal.signal(signal.SIGHUP, hang_up)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     try:
         async with app.lifespan():
             gc.collect()

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from service.settings import PREFIX
@@ -65,14 +65,18 @@ class Process:
 
 
 @contextmanager
-def running(**settings: object) -> Iterator[Process]:
+def running(
+    *, stdin: int | None = None, preexec_fn: Callable[[], object] | None = None, **settings: object
+) -> Iterator[Process]:
     process = Process(
         subprocess.Popen(
             [sys.executable, "-m", "service"],
             env=environment(**({"port": 0, "drain_s": 0.2} | settings)),
+            stdin=stdin,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=preexec_fn,
         )
     )
     try:

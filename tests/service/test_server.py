@@ -1,12 +1,15 @@
 """The real process, over real sockets."""
 
 import asyncio
+import fcntl
 import os
+import pty
 import re
 import signal
 import socket
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import httpx
@@ -306,6 +309,24 @@ def test_a_second_interrupt_ends_it_at_once(models_dir: Path, workers: int) -> N
         while draining not in httpx.get(f"{service.url}/health/ready").text:
             pass
         os.killpg(service.process.pid, signal.SIGINT)
+        assert service.process.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_stops_when_its_terminal_is_closed(models_dir: Path, workers: int) -> None:
+    ours, its = pty.openpty()
+
+    def take_terminal() -> None:
+        fcntl.ioctl(its, termios.TIOCSCTTY, 0)
+
+    with running(
+        stdin=its, preexec_fn=take_terminal, models_dir=models_dir, workers=workers
+    ) as service:
+        os.close(its)
+        service.process.send_signal(signal.SIGHUP)  # while it is open this is a wish to reload
+        ready = f"{service.url}/health/ready"
+        assert httpx.get(ready).json()["status"] == "ready"
+        os.close(ours)
         assert service.process.wait(timeout=20) == 0
 
 
