@@ -70,6 +70,7 @@ def test_clients_that_do_not_go_on_are_cut_off(models_dir: Path) -> None:
     assert counted(metrics, 'torchlit_unmatched_requests_total{outcome="cancelled"') == 0
 
 
+@pytest.mark.slow
 def test_a_client_that_sends_without_a_pause_for_its_time_is_cut_off_too(models_dir: Path) -> None:
     async def dribble(url: str) -> bytes:
         reader, writer = await asyncio.open_connection(*address(url))
@@ -108,6 +109,7 @@ def test_a_client_that_does_not_take_its_reply_is_cut_off(models_dir: Path) -> N
             pass
 
 
+@pytest.mark.slow
 def test_an_idle_connection_is_kept_for_its_time(models_dir: Path) -> None:
     async def ask_and_wait(url: str) -> bytes:
         reader, writer = await asyncio.open_connection(*address(url))

@@ -809,6 +809,7 @@ def test_sighup_reloads_in_every_worker(folder: Path, workers: int) -> None:
     assert "Traceback" not in "".join(service.log)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_sighup_at_any_time_is_no_harm(folder: Path, workers: int) -> None:
     with running(models_dir=folder, workers=workers) as service:
@@ -867,6 +868,7 @@ def put_heavy(folder: Path, scale: float) -> None:
     os.replace(new, path)
 
 
+@pytest.mark.slow
 def test_weights_beside_the_model_may_be_cut_short_while_they_are_served(folder: Path) -> None:
     """ONNX Runtime alone maps them, and the process ends with SIGBUS."""
     put_heavy(folder, 2)

@@ -300,7 +300,7 @@ def test_a_stop_under_load_loses_no_request(
     assert [lost for _, lost in outcomes] == [False] * 64
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_second_interrupt_ends_it_at_once(models_dir: Path, workers: int) -> None:
     with running(models_dir=models_dir, workers=workers, drain_s=60) as service:
         httpx.get(f"{service.url}/health/live")
@@ -312,7 +312,7 @@ def test_a_second_interrupt_ends_it_at_once(models_dir: Path, workers: int) -> N
         assert service.process.wait(timeout=20) == 0
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_it_stops_when_its_terminal_is_closed(models_dir: Path, workers: int) -> None:
     ours, its = pty.openpty()
 

@@ -69,6 +69,7 @@ def test_network_and_classical_models_are_measured_on_the_same_splits(
     assert measured == splits
 
 
+@pytest.mark.slow
 def test_seed_of_the_network_is_the_number_of_the_split() -> None:
     seeds: list[int] = []
     watching = msgspec.structs.replace(

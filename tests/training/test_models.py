@@ -112,6 +112,7 @@ def test_example_of_a_label_is_given_that_label(model: Committed) -> None:
     )
 
 
+@pytest.mark.slow
 def test_examples_are_no_rows_of_the_data_set(model: Committed) -> None:
     rows = torch.cat([model.train.inputs, model.held_out.inputs])
     for example in model.card.examples:
