@@ -5,6 +5,7 @@ compared by their digests, all of them and in constant time.
 """
 
 import hmac
+import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,6 +19,7 @@ ALLOWED = b"authorization, content-type, traceparent, x-api-key, x-request-id, x
 EXPOSED = b"x-request-id, retry-after"
 MAX_AGE_S = b"600"  # how long a browser may remember a preflight
 SHORTEST_KEY = 16
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[a-z0-9.\[\]:_-]+")
 
 
 class Access:
@@ -34,7 +36,7 @@ class Access:
             )
             if not is_protected
         )
-        self._origins = frozenset(settings.cors_origins.encode().split())
+        self._origins = frozenset(_origins(settings))
         self.is_everybody = not self._digests and not self._origins
 
     def check(self, path: str, headers: dict[bytes, bytes]) -> None:
@@ -42,7 +44,7 @@ class Access:
         if not self._digests or path.startswith(self._open):
             return
         scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() != b"bearer":
+        if scheme.lower() != b"bearer" or not key.strip():
             key = headers.get(b"x-api-key", b"")
         if not key:
             raise Unauthorized("expected an API key (Authorization: Bearer ...), got none")
@@ -53,11 +55,11 @@ class Access:
 
     def cors_headers(self, method: str, headers: dict[bytes, bytes]) -> Headers:
         """Return what lets the page at `Origin` read the reply; nothing if it may not."""
-        origin = headers.get(b"origin")
-        if origin is None or not self._origins:
+        if not self._origins:
             return []
+        origin = headers.get(b"origin")
         allowed: Headers = [(b"vary", b"origin")]
-        if origin not in self._origins and b"*" not in self._origins:
+        if origin is None or (origin not in self._origins and b"*" not in self._origins):
             return allowed
         allowed.append((b"access-control-allow-origin", origin))
         if self.is_preflight(method, headers):
@@ -72,6 +74,18 @@ class Access:
         """Whether a browser asks what it may send, before it sends it (Fetch, section 3.3.2)."""
         asks = b"origin" in headers and PREFLIGHT in headers
         return bool(self._origins) and method == "OPTIONS" and asks
+
+
+def _origins(settings: Settings) -> list[bytes]:
+    """Return the origins, as browsers send them."""
+    origins = settings.cors_origins.replace(",", " ").split()
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise InvalidSetting(
+                f"TORCHLIT_CORS_ORIGINS: expected `*` or origins such as https://a.example:8443, "
+                f"got {origin!r}"
+            )
+    return [origin.encode() for origin in origins]
 
 
 def _keys(settings: Settings) -> list[str]:

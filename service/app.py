@@ -21,7 +21,7 @@ from service.access import Access, Headers
 from service.errors import NotFound, RequestError, TooManyConnections, Unauthorized
 from service.metrics import CONTENT_TYPE, Blocks, Metrics
 from service.model import PROVIDER_DEVICE
-from service.predict import Incoming, Predict, is_predict, refuse, send_json
+from service.predict import Incoming, Predict, error_reply, is_predict, send_json
 from service.repository import ModelRepository
 from service.served import Version
 from service.settings import Settings
@@ -100,7 +100,7 @@ class Service:
         return True
 
     async def _refuse(self, request: Incoming, error: RequestError) -> None:
-        status, outcome, reply = refuse(error)
+        status, outcome, reply = error_reply(error)
         request.reply_headers += error.headers
         self.metrics.unmatched(outcome)
         await send_json(request, status, reply)
@@ -293,5 +293,5 @@ def on_http_exception(
 
 def on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, str]]:
     """Log what was never meant to be raised, and tell the caller nothing of it."""
-    logger.error("%s %s: this is a bug", request.method, request.scope["path"], exc_info=error)
+    logger.error("%s %r: this is a bug", request.method, request.scope["path"], exc_info=error)
     return Response({"error": "internal error"}, status_code=500)

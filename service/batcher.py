@@ -93,6 +93,9 @@ class Batcher:
         its rows wait takes them with it; its batch-mates are not touched.
         """
         late = self._loop.time() + timeout_s
+        if timeout_s <= 0:
+            self._metrics.rejected("deadline", len(rows))
+            raise DeadlineExceeded("the deadline passed before the request was complete")
         self._admit(len(rows))
         if alone and len(rows) <= self._max_rows_in_loop and self._may_run_at_once():
             return self._run_at_once(rows)

@@ -21,6 +21,7 @@ ERRORS = {
     "404": "No such model or version",
     "408": "The request did not arrive in time",
     "413": "The body or the number of rows is over the limit",
+    "431": "Request line and headers are over the limit",
     "500": "The model failed",
     "503": "Queue full, too many connections, starting or draining; see Retry-After",
     "504": "The deadline passed",

@@ -72,7 +72,7 @@ class Predict:
         served: ServedModel | None = None
         body: bytes | None = None
         fields: inputs.Fields | None = None
-        status, outcome, headers = 200, "ok", request.reply_headers
+        status, outcome = 200, "ok"
         try:
             name_in_path = _name_in_path(request.scope["path"])
             if request.scope["method"] != "POST":
@@ -100,11 +100,11 @@ class Predict:
                 self._count(served, "cancelled", start)
             raise
         except RequestError as error:
-            status, outcome, reply = refuse(error)
-            headers += error.headers
+            status, outcome, reply = error_reply(error)
+            request.reply_headers += error.headers
         except Exception:
             logger.exception("predict: this is a bug")
-            status, outcome, reply = refuse(InferenceFailed("internal error"))
+            status, outcome, reply = error_reply(InferenceFailed("internal error"))
         fields = None
         self._count(served, outcome, start)
         await send_json(request, status, reply)
@@ -182,7 +182,7 @@ def _valued(
     return dict(zip(names, answers if bounds else values, strict=True))
 
 
-def refuse(error: RequestError) -> tuple[int, str, bytes]:
+def error_reply(error: RequestError) -> tuple[int, str, bytes]:
     """Return status, outcome and body of the reply to a request that failed."""
     if error.__cause__ is not None and isinstance(error, InferenceFailed):
         logger.error("inference failed: %s", error.__cause__)

@@ -102,7 +102,7 @@ class Protocol(HttpToolsProtocol):
         self._waiting_since = inf  # since when a whole request, of which something is here
         self._idle_since = inf  # since when the next request
         self._is_begun = False  # a request; its end has not come
-        self._head_bytes = 0  # so far, of a head that is not complete
+        self._head_bytes = 0  # since the last request began, or the last part of its body came
         self._unsent = 0  # bytes of replies that the client did not take yet
         self._unsent_since = inf  # since when they did not become fewer
 
@@ -111,12 +111,14 @@ class Protocol(HttpToolsProtocol):
         self._writes = JoinedWrites(transport, self.loop)  # type: ignore[arg-type]
         super().connection_made(self._writes)  # type: ignore[arg-type]
         self._waiting_since = self._limits.now  # who connects is to say something
-        beyond = len(self.connections) - self._limits.max_connections
-        if beyond > 0:
-            self.app = self._limits.when_full
-        if beyond > FOR_PROBES:
+        self._is_extra = self._beyond() > 0
+        if self._beyond() > FOR_PROBES:
             self._limits.count("too_many_connections")
             self.transport.abort()
+
+    def _beyond(self) -> int:
+        """Return how many connections are open beyond the limit."""
+        return len(self.connections) - self._limits.max_connections
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the task that would answer: nobody waits for it."""
@@ -129,12 +131,11 @@ class Protocol(HttpToolsProtocol):
             task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sent; refuse a head that is too long."""
+        """Take what the client sent; refuse a head, or trailers, that are too long."""
+        self._head_bytes += len(data)
         super().data_received(data)
-        if self._is_begun and self._head_bytes >= 0:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-                self._refuse(HeadTooLarge(f"headers: expected at most {MAX_HEAD_BYTES} bytes"))
+        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(HeadTooLarge(f"headers: expected at most {MAX_HEAD_BYTES} bytes"))
 
     def on_message_begin(self) -> None:
         """Begin with a request: its first byte is here."""
@@ -144,16 +145,18 @@ class Protocol(HttpToolsProtocol):
         self._waiting_since = self._limits.now
         self._idle_since = inf
 
-    def on_headers_complete(self) -> None:
-        """Hand the request to the app."""
-        self._head_bytes = -1
-        super().on_headers_complete()
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._head_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that the whole request is here."""
         super().on_message_complete()
         self._is_begun = False
         self._waiting_since = inf
+        if self.flow.read_paused and not self.pipeline:
+            self.flow.resume_reading()  # else nobody would see that the client leaves
 
     def on_response_complete(self) -> None:
         """Go on to what the connection brings next; a reply that is the only one is sent at once.
@@ -181,7 +184,7 @@ class Protocol(HttpToolsProtocol):
         self._unsent = unsent
         if limits.is_over(self._unsent_since, limits.timeout_s):
             self.transport.abort()
-        elif self._is_answering_earlier():  # reading is paused
+        elif self._is_behind():  # reading is paused
             self._waiting_since = limits.now if self._is_begun else inf
         elif limits.is_over(self._waiting_since, limits.timeout_s):
             if self._is_arriving():
@@ -203,15 +206,21 @@ class Protocol(HttpToolsProtocol):
         if self.cycle is None:
             self.transport.close()
 
-    def _is_answering_earlier(self) -> bool:
-        """Whether a request is being answered before the one that comes in, if one does."""
-        is_answering = self.cycle is not None and not self.cycle.response_complete
-        return is_answering and not (self._is_begun and self.cycle.scope is self.scope)
+    def _is_behind(self) -> bool:
+        """Whether what comes in stands behind a request that is being answered."""
+        if self._running is None:
+            return False
+        cycle, _ = self._running
+        return not cycle.response_complete and not (self._is_begun and cycle.scope is self.scope)
 
     def _is_arriving(self) -> bool:
         """Whether a request has begun whose end has not come, nor its answer."""
+        return self._is_begun and not self._is_answered()
+
+    def _is_answered(self) -> bool:
+        """Whether the request that comes in has got a reply already."""
         is_own = self.cycle is not None and self.cycle.scope is self.scope
-        return self._is_begun and not (is_own and self.cycle.response_started)
+        return is_own and self.cycle.response_started
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP; uvicorn calls this."""
@@ -219,9 +228,14 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, error: RequestError) -> None:
         """Answer before any app is asked, and close."""
+        if self._is_begun and self._is_answered():
+            self.transport.close()
+            return
         self._limits.count(error.outcome)
-        if self._is_answering_earlier():
-            self.cycle.keep_alive = False  # that answer comes first, and is the last
+        if self._running is not None and self._is_behind():
+            self._running[0].keep_alive = False  # that answer comes first, and is the last
+            self.pipeline.clear()
+            self.flow.pause_reading()
             self._is_begun = False
             return
         self._is_begun = False
@@ -238,6 +252,8 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """As uvicorn's, but keep the task, to cancel it when the client leaves."""
+        if self._is_extra and self._beyond() > 0:
+            app = self._limits.when_full
         task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)

@@ -60,14 +60,16 @@ def serve(settings: Settings) -> None:
 
 def _allow_open_files(settings: Settings) -> None:
     """Let a worker open as many files as its connections may need; warn if it may not."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = settings.max_connections + OTHER_FILES
-    if most != resource.RLIM_INFINITY and most < needed:
+    if now == resource.RLIM_INFINITY or now >= needed:
+        return
+    allowed = needed if most == resource.RLIM_INFINITY else min(needed, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+    if allowed < needed:
         logger.warning(
-            "TORCHLIT_MAX_CONNECTIONS: %d connections need %d open files, %d are allowed "
-            "(ulimit -n); those beyond wait unheard",
-            *(settings.max_connections, needed, most),
+            "TORCHLIT_MAX_CONNECTIONS: %d need %d open files, %d are allowed (ulimit -n)",
+            *(settings.max_connections, needed, allowed),
         )
 
 
@@ -80,7 +82,8 @@ def bind(settings: Settings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((settings.host, settings.port))
-        listener.listen()
+        if not settings.reuse_port:  # who shares the port gets connections from now on
+            listener.listen()
     except OSError as error:
         listener.close()
         raise StartupError(

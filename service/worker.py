@@ -25,9 +25,7 @@ from service.signals import HANDLED, STOPPING, Terminal
 logger = logging.getLogger("torchlit.worker")
 
 BACKLOG = 2048  # connections the kernel holds until they are accepted
-TICKS_PER_LOOK = int(LOOK_EVERY_S / 0.1)  # uvicorn ticks every tenth of a second
 GRACE_S = 5  # beyond the request timeout, for requests that were accepted before the stop
-# Blocked until there is somebody to handle them.
 
 
 class Parent(Struct, frozen=True):
@@ -62,11 +60,14 @@ class Server(uvicorn.Server):
         self._has_parent = has_parent
         self._loop = asyncio.get_running_loop()
 
-    async def on_tick(self, counter: int) -> bool:
-        """Look after the connections; uvicorn calls this ten times a second."""
-        if counter % TICKS_PER_LOOK == 0:
-            self._limits.look(self.server_state.connections, self._loop.time())  # type: ignore[arg-type]
-        return await super().on_tick(counter)
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections, and to look after them."""
+        await super().startup(sockets)
+        self._look()
+
+    def _look(self) -> None:
+        self._limits.look(self.server_state.connections, self._loop.time())  # type: ignore[arg-type]
+        self._loop.call_later(LOOK_EVERY_S, self._look)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain, or stop; called for each signal."""
@@ -145,7 +146,8 @@ async def _run(
         server_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
-        timeout_graceful_shutdown=int(settings.request_timeout_s) + GRACE_S,
+        timeout_graceful_shutdown=GRACE_S
+        + int(max(settings.request_timeout_s, settings.receive_timeout_s)),
     )
     server = Server(config, app, limits, settings.drain_s, has_parent=parent is not None)
     app.predict.is_alone = lambda: len(server.server_state.tasks) == 1
@@ -166,6 +168,7 @@ async def _run(
             gc.collect()
             gc.freeze()  # what is loaded stays; collecting it again took p99 from 4 ms to 15
             gc.set_threshold(50_000, 20, 100)
+            listener.listen(BACKLOG)
             logger.info("worker %d (process %d) serves %s", number, os.getpid(), where)
             if parent is not None:
                 os.write(parent.serving, b".")

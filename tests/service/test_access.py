@@ -124,3 +124,15 @@ async def test_pages_of_the_origins_that_are_set_may_call(models_dir: Path, orig
             elsewhere = await client.get("/health/live", headers={"origin": "https://evil.example"})
             assert "access-control-allow-origin" not in elsewhere.headers
             assert elsewhere.headers["vary"] == "origin"
+
+
+@pytest.mark.parametrize("origins", ["page.example", "https://page.example/", "https://a b"])
+def test_what_is_no_origin_stops_the_start(origins: str) -> None:
+    with pytest.raises(InvalidSetting, match=r"^TORCHLIT_CORS_ORIGINS: expected "):
+        Access(Settings(cors_origins=origins))
+
+
+async def test_an_empty_bearer_does_not_hide_the_other_header(models_dir: Path) -> None:
+    async with serving(Settings(models_dir=models_dir, api_keys=KEY)) as client:
+        headers = {"authorization": "Bearer ", "x-api-key": f" {KEY} "}
+        assert await status(client, "/models", **headers) == 200

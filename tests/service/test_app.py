@@ -110,7 +110,7 @@ async def test_a_bug_is_logged_and_tells_the_caller_nothing(
         del versions["odd"]
     assert [reply.status_code for reply in replies] == [500, 500]
     assert [reply.json() for reply in replies] == [{"error": "internal error"}] * 2
-    assert "GET /models: this is a bug" in caplog.text
+    assert "GET '/models': this is a bug" in caplog.text
 
 
 async def test_a_model_that_takes_no_card_is_listed(tmp_path: Path) -> None:

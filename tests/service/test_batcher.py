@@ -408,6 +408,16 @@ async def test_times_are_measured_of_queue_and_computation(thread: Any) -> None:
     assert metrics.queue_seconds._cells[-1] >= 0.05  # the second waited as long
 
 
+@pytest.mark.parametrize("alone", [True, False])
+async def test_rows_that_come_after_their_deadline_are_not_run(alone: bool) -> None:
+    doubler = Doubler()
+    batcher, metrics = make(doubler)
+    with pytest.raises(DeadlineExceeded):
+        await batcher.submit(rows(1, 2, 3), -0.1, alone=alone)
+    assert metrics._rejected[REASONS.index("deadline")] == 3
+    assert sum(metrics.batch_rows._cells) == 0
+
+
 async def test_rows_that_do_not_fit_together_fail_alone() -> None:
     batcher, _ = make(Doubler())
     odd = np.zeros((1, 2), np.float32)

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import json
 import re
+import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +17,7 @@ from toys import body, save_dear
 
 CONTENT = body("toy", [[1, 2, 3, 4]])
 WHOLE = predict_request(CONTENT)
+MODELS = ["dear", "toy"]
 TOO_LATE = b"HTTP/1.1 408 Request Timeout"
 
 # What is sent, and what is read until the connection ends: the first line of a reply, or nothing.
@@ -155,6 +158,97 @@ def test_what_is_not_http_does_not_overtake_the_answer_before_it(models_dir: Pat
         reply = asyncio.run(all_until_closed(service.url, asked + b"GARBAGE\r\n\r\n"))
     assert reply.startswith(b"HTTP/1.1 200 OK")
     assert reply.count(b"HTTP/1.1") == 1
+
+
+def test_requests_behind_each_other_are_answered_in_their_order(models_dir: Path) -> None:
+    save_dear(models_dir)
+    asked = [predict_request(body(model, [[n, 0, 0, 0]])) for n in range(8) for model in MODELS]
+
+    async def ask_all(url: str) -> list[dict[str, Any]]:
+        reader, writer = await asyncio.open_connection(*address(url))
+        whole = b"".join(asked)
+        writer.write(whole[:-3])
+        await asyncio.sleep(0.05)  # the last one is not whole while the first is answered
+        writer.write(whole[-3:])
+        replies = [json.loads((await read_reply(reader))[1]) for _ in asked]
+        writer.close()
+        return replies
+
+    with running(models_dir=models_dir, receive_timeout_s=0.3) as service:
+        replies = asyncio.run(ask_all(service.url))
+    assert [reply["model"] for reply in replies] == MODELS * 8
+    outputs = [reply["predictions"][0]["output"][0] for reply in replies[::2]]
+    assert outputs == [1500.0 + n for n in range(8)]
+
+
+def test_many_small_requests_in_one_piece_are_no_long_head(models_dir: Path) -> None:
+    async def ask_many(url: str) -> None:
+        reader, writer = await asyncio.open_connection(*address(url))
+        writer.write(WHOLE * 700 + WHOLE[:40])
+        for _ in range(700):
+            head, _ = await read_reply(reader)
+            assert head.startswith(b"HTTP/1.1 200 ")
+        writer.write(WHOLE[40:])
+        assert (await read_reply(reader))[0].startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+    assert len(WHOLE) * 700 > 65_536
+    with running(models_dir=models_dir) as service:
+        asyncio.run(ask_many(service.url))
+
+
+def test_trailers_without_an_end_are_cut_off(models_dir: Path) -> None:
+    chunked = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with (
+        running(models_dir=models_dir) as service,
+        socket.create_connection(address(service.url)) as connection,
+    ):
+        connection.sendall(chunked + b"2\r\n{}\r\n0\r\n")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 20_000_000:
+                connection.sendall(b"a: b\r\n" * 1000)
+                sent += 6000
+        assert sent < 20_000_000
+
+
+def test_rows_of_a_client_that_left_after_a_large_body_are_dropped(models_dir: Path) -> None:
+    """uvicorn stops reading at 64 kB, and a connection that is not read does not end."""
+    save_dear(models_dir)
+    asked = predict_request(body("dear", [[1 / 3, 1 / 7, 1 / 9, 1 / 11]] * 4000))
+    half = len(asked) // 2
+    assert half > 65_536
+    dropped = 'torchlit_rejected_rows_total{model="dear",reason="cancelled"'
+    with (
+        running(models_dir=models_dir, max_batch_size=16) as service,
+        httpx.Client(base_url=service.url) as client,
+    ):
+        with socket.create_connection(address(service.url)) as connection:
+            connection.sendall(asked[:half])
+            for _ in range(3):  # turns of the loop, in which it is read
+                client.get("/health/live")
+            connection.sendall(asked[half:])
+            while counted(client.get("/metrics").text, "torchlit_queue_rows") == 0:
+                pass
+        while counted(client.get("/metrics").text, dropped) == 0:
+            assert counted(client.get("/metrics").text, 'torchlit_rows_total{model="dear"') < 2000
+
+
+def test_a_body_that_does_not_come_does_not_hold_up_a_stop(models_dir: Path) -> None:
+    async def stop_meanwhile(service: Process) -> bytes:
+        reader, writer = await asyncio.open_connection(*address(service.url))
+        writer.write(WHOLE[:-3])
+        _, other = await connect(service.url)  # by now the service has read the first
+        other.close()
+        service.process.send_signal(signal.SIGTERM)
+        reply = await reader.read()
+        writer.close()
+        return reply
+
+    with running(models_dir=models_dir, receive_timeout_s=1, drain_s=0) as service:
+        assert asyncio.run(stop_meanwhile(service)).startswith(TOO_LATE)
+        assert service.stop() == 0
+    assert "ERROR" not in "".join(service.log)
 
 
 async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
