@@ -14,6 +14,7 @@ from service.settings import Settings
 
 Headers = list[tuple[bytes, bytes]]
 
+PROBES, METRICS = "/health/", "/metrics"  # where the paths of each begin
 PREFLIGHT = b"access-control-request-method"
 ALLOWED = b"authorization, content-type, traceparent, x-api-key, x-request-id, x-request-timeout-ms"
 EXPOSED = b"x-request-id, retry-after"
@@ -31,8 +32,8 @@ class Access:
         self._open = tuple(
             path
             for path, is_protected in (
-                ("/health/", settings.protect_health),
-                ("/metrics", settings.protect_metrics),
+                (PROBES, settings.protect_health),
+                (METRICS, settings.protect_metrics),
             )
             if not is_protected
         )

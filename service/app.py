@@ -17,7 +17,7 @@ from litestar.params import FromPath
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from service import logs, openapi
-from service.access import Access, Headers
+from service.access import METRICS, PROBES, Access, Headers
 from service.errors import NotFound, RequestError, TooManyConnections, Unauthorized
 from service.metrics import CONTENT_TYPE, Blocks, Metrics
 from service.model import PROVIDER_DEVICE
@@ -67,7 +67,7 @@ class Service:
 
     async def answer_when_full(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer on a connection beyond the limit: only probes and Prometheus get through."""
-        if scope["type"] != ScopeType.HTTP or scope["path"].startswith(("/health/", "/metrics")):
+        if scope["type"] != ScopeType.HTTP or scope["path"].startswith((PROBES, METRICS)):
             await self(scope, receive, send)
             return
         error = TooManyConnections("too many connections are open; try again later")

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from service.card import Card, Target
+from service.predict import TIMEOUT
 from service.repository import ModelRepository
 from service.served import ServedModel
 from service.settings import Settings
@@ -32,7 +33,7 @@ API_KEYS = {
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
 TIMEOUT_PARAMETER = {
-    "name": "X-Request-Timeout-Ms",
+    "name": TIMEOUT,
     "in": "header",
     "description": "A deadline shorter than the service's own",
     "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from service.settings import PREFIX
 
@@ -17,6 +18,13 @@ def environment(**settings: object) -> dict[str, str]:
     """The environment of this process, with these TORCHLIT_ settings and no others."""
     clean = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
     return clean | {PREFIX + name.upper(): str(value) for name, value in settings.items()}
+
+
+def resident_mb(pid: int) -> float:
+    """Return the resident memory of a process, in 10^6 bytes."""
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.M)
+    assert found is not None
+    return int(found[1]) * 1024 / 1e6
 
 
 class Process:

@@ -23,7 +23,7 @@ import pytest
 import watchfiles
 from clients import address, ask, counted
 from onnx import TensorProto, helper, numpy_helper
-from processes import Process, environment, running
+from processes import Process, environment, resident_mb, running
 from toys import (
     WEIGHTS,
     body,
@@ -889,11 +889,6 @@ def test_weights_beside_the_model_may_be_cut_short_while_they_are_served(folder:
         assert service.stop() == 0
 
 
-def resident_mb(process: Process) -> float:
-    status = Path(f"/proc/{process.process.pid}/status").read_text()
-    return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1024
-
-
 async def ask_until(stop: asyncio.Event, url: str, seed: int, scales: list[float]) -> int:
     """Ask until told to stop; each answer must be wholly that of one of the scales."""
     random = np.random.default_rng(seed)
@@ -939,7 +934,7 @@ def test_reloads_under_load_lose_no_request_and_no_memory(tmp_path: Path, reload
                 while counted(await metrics(), "torchlit_reloads_total") < number:
                     pass
                 if number in (5, reloads):  # when what was replaced is closed, not before
-                    seen = [(resident_mb(service), await metrics()) for _ in range(50)]
+                    seen = [(resident_mb(service.process.pid), await metrics()) for _ in range(50)]
                     memory[number] = min(resident for resident, _ in seen)
             text = await metrics()
         assert counted(text, "torchlit_reloads_total", 'outcome="failed"') == reloads // 5

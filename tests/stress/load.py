@@ -150,13 +150,6 @@ def percentile_ms(seconds: Sequence[float] | NDArray[Any], percent: float) -> fl
     return 1000 * float(np.percentile(seconds, percent))
 
 
-def resident_mb(pid: int) -> float:
-    """Return the resident memory of a process, in 10^6 bytes."""
-    found = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.M)
-    assert found is not None
-    return int(found[1]) * 1024 / 1e6
-
-
 def descriptors_of(pid: int) -> int:
     """Return how many files and sockets a process holds open."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))

@@ -18,7 +18,7 @@ import uvloop
 from clients import predict_request
 from msgspec import Struct
 from numpy.typing import NDArray
-from processes import running
+from processes import resident_mb, running
 from stress.load import (
     COMMITTED_MODELS,
     LOST,
@@ -28,7 +28,6 @@ from stress.load import (
     descriptors_of,
     get,
     percentile_ms,
-    resident_mb,
     wait_until_closed,
 )
 

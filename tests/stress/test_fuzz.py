@@ -12,7 +12,7 @@ from collections import Counter
 
 import pytest
 import uvloop
-from processes import running
+from processes import resident_mb, running
 from stress.fuzzing import Fuzzed, Fuzzer
 from stress.load import (
     COMMITTED_MODELS,
@@ -21,7 +21,6 @@ from stress.load import (
     Connection,
     Reply,
     assert_log_is_clean,
-    resident_mb,
     wait_until_queue_is_empty,
 )
 
