@@ -21,7 +21,14 @@ from service.access import METRICS, PROBES, Access, Headers
 from service.errors import NotFound, RequestError, TooManyConnections, Unauthorized
 from service.metrics import CONTENT_TYPE, Blocks, Metrics
 from service.model import PROVIDER_DEVICE
-from service.predict import Incoming, Predict, error_reply, is_predict, send_json
+from service.predict import (
+    WHOLE_REPLY,
+    Incoming,
+    Predict,
+    error_reply,
+    is_predict,
+    send_json,
+)
 from service.repository import ModelRepository
 from service.served import Version
 from service.settings import Settings
@@ -81,9 +88,11 @@ class Service:
         reply_headers = [(b"x-request-id", begin(headers, self._make_id))]
         if self.models.draining:
             reply_headers.append((b"connection", b"close"))  # the next one finds another process
+        extensions: Any = scope.get("extensions") or {}
+        send_whole = extensions.get(WHOLE_REPLY)
         if self._is_logged:
-            send = _logging(scope, send)
-        return Incoming(scope, headers, receive, send, reply_headers)
+            send, send_whole = _logging(scope, send), None
+        return Incoming(scope, headers, receive, send, send_whole, reply_headers)
 
     async def _may_pass(self, request: Incoming) -> bool:
         """Whether the request may go on; if not it is answered."""

@@ -8,9 +8,9 @@ This is an ASGI function of its own, beside the Litestar app: the framework's wa
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from litestar.types import HTTPScope, Receive, Send
@@ -38,6 +38,11 @@ JSON = (b"content-type", b"application/json")
 TIMEOUT = "X-Request-Timeout-Ms"
 TIMEOUT_HEADER = TIMEOUT.lower().encode()
 
+# An extension of ASGI that our server offers (asgi.readthedocs.io, "Extensions"): a function that
+# sends status, headers and body at once. It takes them as they are: no line break may be in them.
+WHOLE_REPLY = "torchlit.whole_reply"
+SendWhole: TypeAlias = Callable[[int, list[tuple[bytes, bytes]], bytes], Awaitable[None]]
+
 
 class Incoming(Struct):
     """A request, and the headers that its reply will have whatever it says."""
@@ -46,6 +51,7 @@ class Incoming(Struct):
     headers: dict[bytes, bytes]  # names in lower case; of those that came twice, the last
     receive: Receive
     send: Send
+    send_whole: SendWhole | None  # where the server can, and nothing has to see the parts
     reply_headers: list[tuple[bytes, bytes]]
 
 
@@ -194,6 +200,9 @@ def error_reply(error: RequestError) -> tuple[int, str, bytes]:
 async def send_json(request: Incoming, status: int, reply: bytes) -> None:
     """Send a reply whose body is `reply`, with the headers that the request has gathered."""
     headers = [*request.reply_headers, JSON, (b"content-length", b"%d" % len(reply))]
+    if request.send_whole is not None:
+        await request.send_whole(status, headers, reply)
+        return
     await request.send({"type": "http.response.start", "status": status, "headers": headers})
     await request.send({"type": "http.response.body", "body": reply, "more_body": False})
 

@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from service.errors import HeadTooLarge, InvalidInput, RequestError, RequestTimeout
+from service.predict import WHOLE_REPLY
 from service.settings import Settings
 
 LOOK_EVERY_S = 0.5
@@ -103,6 +104,7 @@ class Protocol(HttpToolsProtocol):
         self._idle_since = inf  # since when the next request
         self._is_begun = False  # a request; its end has not come
         self._head_bytes = 0  # since the last request began, or the last part of its body came
+        self._extensions: dict[str, Any] = {WHOLE_REPLY: self._send_whole}
         self._unsent = 0  # bytes of replies that the client did not take yet
         self._unsent_since = inf  # since when they did not become fewer
 
@@ -123,6 +125,7 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the task that would answer: nobody waits for it."""
         super().connection_lost(exc)
+        self._extensions.clear()  # it holds this connection, and is held by its last request
         if self._is_arriving():
             self._limits.count("cancelled")
         if self._running is not None and not self._running[1].done():
@@ -254,7 +257,36 @@ class Protocol(HttpToolsProtocol):
         """As uvicorn's, but keep the task, to cancel it when the client leaves."""
         if self._is_extra and self._beyond() > 0:
             app = self._limits.when_full
+        cycle.scope["extensions"] = self._extensions
         task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
         self._running = cycle, task
+
+    async def _send_whole(
+        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> None:
+        """Send the whole reply of the request that is answered, as two calls of its `send` do.
+
+        Those look at each header of each reply with regular expressions, for 2 microseconds.
+        """
+        assert self._running is not None
+        cycle, _ = self._running
+        if cycle.flow.write_paused and not cycle.disconnected:
+            await cycle.flow.drain()
+        if cycle.disconnected:
+            return
+        if (b"connection", b"close") in headers:
+            cycle.keep_alive = False
+        elif not cycle.keep_alive:
+            headers.append((b"connection", b"close"))
+        parts = [STATUS_LINE[status]]
+        for name, value in (*cycle.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+        parts += (b"\r\n", b"" if cycle.scope["method"] == "HEAD" else body)
+        self.transport.write(b"".join(parts))
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()

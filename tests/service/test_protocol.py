@@ -366,3 +366,38 @@ def test_a_client_that_leaves_in_its_request_is_counted(models_dir: Path) -> Non
             pass
         assert service.stop() == 0
     assert not re.search("Traceback|ERROR", "".join(service.log))
+
+
+# Each is the last of its connection, or asks to be.
+LAST = {
+    "asks to be the last": predict_request(CONTENT, b"Connection: close\r\n"),
+    "HTTP/1.0": WHOLE.replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "refused": predict_request(b"{}", b"Connection: close\r\n"),
+    "HEAD": b"HEAD /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "waits to be told to go on": predict_request(
+        CONTENT, b"Expect: 100-continue\r\nConnection: close\r\n"
+    ),
+    "in chunks": b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(CONTENT), CONTENT),
+    "two": WHOLE + predict_request(CONTENT, b"Connection: close\r\n"),
+}
+
+
+def test_replies_are_those_of_uvicorn(models_dir: Path) -> None:
+    """With the access log on, replies go through uvicorn's own code."""
+
+    async def all_of_them(url: str) -> list[bytes]:
+        return await asyncio.gather(*(all_until_closed(url, sent) for sent in LAST.values()))
+
+    def without_what_differs(reply: bytes) -> bytes:
+        return re.sub(rb"(date|x-request-id): [^\r]+", rb"\1", reply)
+
+    replies = []
+    for access_log in (False, True):
+        with running(models_dir=models_dir, access_log=access_log) as service:
+            replies.append(map(without_what_differs, asyncio.run(all_of_them(service.url))))
+    ours, uvicorns = (dict(zip(LAST, each, strict=True)) for each in replies)
+    assert ours == uvicorns
+    assert ours["HEAD"].endswith(b"\r\n\r\n")
+    assert ours["two"].count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert all(reply.count(b"connection: close\r\n") == 1 for reply in ours.values())
