@@ -6,7 +6,7 @@ PYTEST := .venv/bin/python -m pytest
 IN_PARALLEL := -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-stress soak test-promtool test-gpu train bench check format lock clean
+.PHONY: help serve test test-slow test-stress soak test-promtool test-kserve test-gpu train bench check format lock clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,13 +29,16 @@ soak: .venv/dev ## serve a mixed load for ten minutes: memory, descriptors, late
 test-promtool: .venv/dev $(PROMTOOL) ## check /metrics with Prometheus's own tool
 	PROMTOOL=$(PROMTOOL) $(PYTEST) -m promtool
 
+test-kserve: .venv/dev .venv/kserve/installed ## ask the service with KServe's client
+	$(PYTEST) -m kserve
+
 test-gpu: .venv/dev ## run the tests that need a CUDA device
 	$(PYTEST) -m gpu
 
 train: .venv/dev ## train, prove and export all models into models/
 	.venv/bin/python -m training all
 
-bench: .venv/bench ## measure speed and memory beside rivals, write benchmarks/RESULTS.md (needs wrk)
+bench: .venv/bench ## measure speed and memory beside rivals, write benchmarks/RESULTS.md (needs wrk; Triton: .venv/triton)
 	.venv/bin/python -m benchmarks --output benchmarks/RESULTS.md
 
 check: .venv/dev ## lint, format and types
@@ -68,9 +71,22 @@ clean: ## remove what the targets made
 	$(PIP_INSTALL) -e '.[cpu,bench]'
 	@touch $@ .venv/serve
 
+# The rival of the benchmark's part `binary`. Its Triton holds a Python of its own: 3.11.2 works
+# (PYTHON=/usr/bin/python3 on Debian 12), 3.11.7 does not.
+.venv/triton: .venv/bin/python
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check nvidia-pytriton==0.7.0 onnxruntime==1.31.1
+
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
 	$(PIP_INSTALL) -e '.[cpu,train,dev]'
 	@touch $@ .venv/serve
+
+# An environment of its own: what the client brings would hold back what is here.
+.venv/kserve/installed: .venv/bin/python tests/kserve/requirements.txt
+	$(PYTHON) -m venv --clear .venv/kserve
+	.venv/kserve/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		-r tests/kserve/requirements.txt
+	@touch $@
 
 # Debian's package, unpacked rather than installed: its daemon is not wanted.
 $(CURDIR)/.cache/usr/bin/promtool:

@@ -12,12 +12,23 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import burst, compute, dear, metrics, report, requests, scaling, start, workers
+from benchmarks import (
+    binary,
+    burst,
+    compute,
+    dear,
+    metrics,
+    report,
+    requests,
+    scaling,
+    start,
+    workers,
+)
 from benchmarks.processes import ALL_CORES, BenchmarkError
 
 PARTS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (requests, burst, compute, dear, metrics, start, workers, scaling)
+    for module in (requests, binary, burst, compute, dear, metrics, start, workers, scaling)
 }
 NOTES = Path(__file__).parent / "NOTES.md"
 OPEN_FILES = 8192  # of a server, and of wrk, with 1,024 connections

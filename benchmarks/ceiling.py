@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 REPLIES = {  # by query string
-    query.encode(): reply.encode()
+    query.encode(): reply.encode("latin-1")
     for query, reply in json.loads(Path(os.environ["BENCH_REPLIES"]).read_text()).items()
 }
 

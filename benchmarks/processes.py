@@ -9,14 +9,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from msgspec import Struct
 
 ROOT = Path(__file__).parent.parent
 ALL_CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE, TWO_CORES = ALL_CORES[:1], ALL_CORES[1:2], ALL_CORES[:2]
+JSON: Mapping[str, str] = MappingProxyType({"content-type": "application/json"})
 START_TIMEOUT_S, STOP_TIMEOUT_S, REPLY_TIMEOUT_S = 60, 20, 20
 
 
@@ -35,10 +37,10 @@ class Server(Struct, frozen=True):
         """Return a connection that is opened with its first request."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=REPLY_TIMEOUT_S)
 
-    def ask(self, path: str, body: bytes | None = None) -> bytes:
+    def ask(self, path: str, body: bytes | None = None, headers: Mapping[str, str] = JSON) -> bytes:
         """Return the reply, asked for on a connection of its own."""
         with contextlib.closing(self.connect()) as connection:
-            return ask(connection, path, body)
+            return ask(connection, path, body, headers)
 
     def counted(self, metric: str, label: str = "") -> float:
         """Return the sum of a metric's samples, of those that have `label`, as `name="value"`."""
@@ -74,10 +76,15 @@ class Server(Struct, frozen=True):
         return [Path(f"/proc/{pid}/{file}").read_text() for pid in (self.pid, *children)]
 
 
-def ask(connection: http.client.HTTPConnection, path: str, body: bytes | None = None) -> bytes:
+def ask(
+    connection: http.client.HTTPConnection,
+    path: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] = JSON,
+) -> bytes:
     """GET `path`, or POST `body` to it. Raises BenchmarkError unless the reply is a 200."""
     method = "GET" if body is None else "POST"
-    connection.request(method, path, body, {"content-type": "application/json"})
+    connection.request(method, path, body, headers)
     reply = connection.getresponse()
     content = reply.read()
     if reply.status != 200:
@@ -98,7 +105,12 @@ def pinned(cores: Sequence[int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def serving(
-    arguments: str, *, cores: Sequence[int], ready: str, environment: dict[str, str]
+    arguments: str,
+    *,
+    cores: Sequence[int],
+    ready: str,
+    environment: dict[str, str],
+    python: str = sys.executable,
 ) -> Iterator[Server]:
     """Run Python with `arguments`, from when GET `ready` answers 200 until the block ends.
 
@@ -111,7 +123,7 @@ def serving(
         start = time.perf_counter()
         with pinned(cores):
             process = subprocess.Popen(
-                [sys.executable, *arguments.split()],
+                [python, *arguments.split()],
                 cwd=ROOT,
                 env=inherited | ports | environment,
                 stdin=subprocess.DEVNULL,

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from benchmarks.processes import SERVER_CORE, BenchmarkError, Server, serving
+from benchmarks.processes import ROOT, SERVER_CORE, BenchmarkError, Server, serving
 from benchmarks.workloads import Workload
 
 UVICORN = "--http httptools --loop uvloop --lifespan off --no-access-log --log-level error"
+TRITON_PYTHON = ROOT / ".venv/triton/bin/python"  # made by `make .venv/triton`
 TOLERANCE = 1e-4  # of two numbers, absolute or relative
 
 
@@ -26,6 +27,17 @@ def uvicorn(app: str, ready: str, **environment: str) -> AbstractContextManager[
     return serving(arguments, cores=SERVER_CORE, ready=ready, environment=environment)
 
 
+def triton() -> AbstractContextManager[Server]:
+    """Run Triton with the perceptron; of a virtual environment of its own."""
+    return serving(
+        "-m benchmarks.triton_app",
+        cores=SERVER_CORE,
+        ready="/v2/models/mnist/versions/1/ready",
+        environment={},
+        python=str(TRITON_PYTHON),
+    )
+
+
 @contextmanager
 def all_rivals(works: list[Workload]) -> Iterator[dict[str, Server]]:
     """Run all three on the same core, to be driven in turn.
@@ -35,14 +47,22 @@ def all_rivals(works: list[Workload]) -> Iterator[dict[str, Server]]:
     with (
         torchlit(SERVER_CORE) as ours,
         uvicorn("fastapi_app", "/health") as fastapi,
-        tempfile.NamedTemporaryFile("w", suffix=".json") as replies,
+        ceiling_of(ours, works) as ceiling,
     ):
-        json.dump({work.query: ours.ask(work.path, work.body).decode() for work in works}, replies)
+        for work in works:
+            ask_all(work, {"torchlit": ours, "FastAPI": fastapi, "ceiling": ceiling})
+        yield {"ceiling": ceiling, "torchlit": ours, "FastAPI": fastapi}
+
+
+@contextmanager
+def ceiling_of(server: Server, works: list[Workload]) -> Iterator[Server]:
+    """Run what answers each workload with the bytes that `server` has answered it with."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as replies:
+        asked = {work.query: server.ask(work.path, work.body, work.headers) for work in works}
+        json.dump({query: reply.decode("latin-1") for query, reply in asked.items()}, replies)
         replies.flush()
         with uvicorn("ceiling", f"/?{works[0].query}", BENCH_REPLIES=replies.name) as ceiling:
-            for work in works:
-                ask_all(work, {"torchlit": ours, "FastAPI": fastapi, "ceiling": ceiling})
-            yield {"ceiling": ceiling, "torchlit": ours, "FastAPI": fastapi}
+            yield ceiling
 
 
 def ask_all(work: Workload, servers: dict[str, Server]) -> None:

@@ -15,6 +15,7 @@ def do_nothing(*_: Any) -> None:
 COUNTING = (
     (Histogram, "observe"),
     (ModelMetrics, "request"),
+    (ModelMetrics, "batch"),
     (ModelMetrics, "rejected"),
     (ModelMetrics, "queue_rows"),
     (CountingRun, "_count_outside"),

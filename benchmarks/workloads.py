@@ -1,11 +1,13 @@
 """The requests that are sent again and again, made from the committed models' examples."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from msgspec import Struct
 
-from benchmarks.processes import ROOT
+from benchmarks.processes import JSON, ROOT
 
 
 class Workload(Struct, frozen=True):
@@ -15,6 +17,7 @@ class Workload(Struct, frozen=True):
     path: str
     body: bytes
     rows: int
+    headers: Mapping[str, str] = JSON
 
     @property
     def query(self) -> str:
@@ -38,6 +41,27 @@ def mnist(version: int, rows: int = 1) -> Workload:
     image = [grey for line in _example(f"mnist/{version}") for grey in line]  # (28, 28) -> (784,)
     name = f"MNIST {'MLP' if version == 1 else 'CNN'}, {_rows(rows)} of 784"
     return _workload(name, "mnist", [image] * rows, version=version)
+
+
+def mnist_tensor(rows: int, datatype: str) -> Workload:
+    """Return `rows` images for the perceptron as binary data of the Open Inference Protocol."""
+    image = [grey for line in _example("mnist/1") for grey in line]  # (28, 28) -> (784,)
+    numbers = np.tile(np.array(image, {"FP32": "<f4", "UINT8": "u1"}[datatype]), (rows, 1))
+    sent = {
+        "name": "input",
+        "shape": numbers.shape,  # (rows, 784)
+        "datatype": datatype,
+        "parameters": {"binary_data_size": numbers.nbytes},
+    }
+    wanted = {"name": "probabilities", "parameters": {"binary_data": True}}
+    head = json.dumps({"inputs": [sent], "outputs": [wanted]}).encode()
+    headers = {
+        "content-type": "application/octet-stream",
+        "inference-header-content-length": str(len(head)),
+    }
+    path = f"/v2/models/mnist/versions/1/infer?{datatype}{rows}"
+    name = f"MNIST MLP, {_rows(rows)} of 784, {datatype}"
+    return Workload(name, path, head + numbers.tobytes(), rows, headers)
 
 
 def all_workloads() -> list[Workload]:

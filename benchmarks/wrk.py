@@ -38,11 +38,16 @@ def send(
     server: Server, work: Workload, connections: int, seconds: int, cores: Sequence[int]
 ) -> Measured:
     """Send `work` for `seconds`. Raises BenchmarkError when any reply is not as it should be."""
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script, pinned(cores):
-        script.write(
-            'wrk.method = "POST"\nwrk.headers["content-type"] = "application/json"\n'
-            f"wrk.body = [=[{work.body.decode()}]=]\n"
-        )
+    with (
+        tempfile.NamedTemporaryFile("w", suffix=".lua") as script,
+        tempfile.NamedTemporaryFile() as body,
+        pinned(cores),
+    ):
+        body.write(work.body)
+        body.flush()
+        headers = [f'wrk.headers["{name}"] = "{value}"' for name, value in work.headers.items()]
+        read = f'wrk.body = io.open("{body.name}", "rb"):read("*a")'
+        script.write("\n".join(['wrk.method = "POST"', *headers, read]))
         script.flush()
         command = f"wrk -t1 -c{connections} -d{seconds}s --timeout 20s --latency -s {script.name}"
         done = subprocess.run(

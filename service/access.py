@@ -14,10 +14,15 @@ from service.settings import Settings
 
 Headers = list[tuple[bytes, bytes]]
 
-PROBES, METRICS = "/health/", "/metrics"  # where the paths of each begin
+# Where the paths of each begin.
+PROBES = ("/health/", "/v2/health/")
+METRICS = ("/metrics",)
 PREFLIGHT = b"access-control-request-method"
-ALLOWED = b"authorization, content-type, traceparent, x-api-key, x-request-id, x-request-timeout-ms"
-EXPOSED = b"x-request-id, retry-after"
+ALLOWED = (
+    b"authorization, content-encoding, content-type, inference-header-content-length, traceparent, "
+    b"x-api-key, x-request-id, x-request-timeout-ms"
+)
+EXPOSED = b"inference-header-content-length, retry-after, x-request-id"
 MAX_AGE_S = b"600"  # how long a browser may remember a preflight
 SHORTEST_KEY = 16
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[a-z0-9.\[\]:_-]+")
@@ -29,13 +34,9 @@ class Access:
     def __init__(self, settings: Settings) -> None:
         """Read the keys. Raises InvalidSetting for a file that cannot be read, or a bad key."""
         self._digests = [sha256(key.encode()).digest() for key in _keys(settings)]
-        self._open = tuple(
-            path
-            for path, is_protected in (
-                (PROBES, settings.protect_health),
-                (METRICS, settings.protect_metrics),
-            )
-            if not is_protected
+        self._open = (
+            *(() if settings.protect_health else PROBES),
+            *(() if settings.protect_metrics else METRICS),
         )
         self._origins = frozenset(_origins(settings))
         self.is_everybody = not self._digests and not self._origins

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import sha256
 from time import perf_counter
@@ -16,19 +16,14 @@ from litestar.exceptions import HTTPException
 from litestar.params import FromPath
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
-from service import logs, openapi
+from service import logs, oip, openapi
 from service.access import METRICS, PROBES, Access, Headers
 from service.errors import NotFound, RequestError, TooManyConnections, Unauthorized
+from service.incoming import WHOLE_REPLY, Incoming, answer, error_reply
+from service.infer import Infer, is_infer
 from service.metrics import CONTENT_TYPE, Blocks, Metrics
 from service.model import PROVIDER_DEVICE
-from service.predict import (
-    WHOLE_REPLY,
-    Incoming,
-    Predict,
-    error_reply,
-    is_predict,
-    send_json,
-)
+from service.predict import Predict, is_predict
 from service.repository import ModelRepository
 from service.served import Version
 from service.settings import Settings
@@ -38,18 +33,20 @@ logger = logging.getLogger("torchlit.app")
 
 
 class Service:
-    """The ASGI application: Predict answers /predict, Litestar everything else."""
+    """The ASGI application: it answers what infers itself, and Litestar everything else."""
 
     def __init__(
         self,
         settings: Settings,
-        predict: Predict,
         others: Litestar,
         models: ModelRepository,
         metrics: Metrics,
     ) -> None:
-        self.predict = predict
+        self._predict = Predict(models, settings).respond
+        self._infer = Infer(models, settings).respond
         self._others = others
+        # Whether the request that asks is the only one that is being answered; the server knows.
+        self.is_alone: Callable[[], bool] = lambda: False
         self.models = models
         self.metrics = metrics
         self._access = Access(settings)
@@ -65,8 +62,10 @@ class Service:
         try:
             if not self._access.is_everybody and not await self._may_pass(request):
                 return
-            if is_predict(scope):
-                await self.predict.answer(request)
+            if is_predict(scope["path"]):
+                await answer(request, self._predict, self.metrics)
+            elif is_infer(scope["path"]):
+                await answer(request, self._infer, self.metrics)
             else:
                 await self._others(scope, receive, _adding(request.reply_headers, request.send))
         except asyncio.CancelledError:
@@ -74,7 +73,7 @@ class Service:
 
     async def answer_when_full(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer on a connection beyond the limit: only probes and Prometheus get through."""
-        if scope["type"] != ScopeType.HTTP or scope["path"].startswith((PROBES, METRICS)):
+        if scope["type"] != ScopeType.HTTP or scope["path"].startswith((*PROBES, *METRICS)):
             await self(scope, receive, send)
             return
         error = TooManyConnections("too many connections are open; try again later")
@@ -92,14 +91,14 @@ class Service:
         send_whole = extensions.get(WHOLE_REPLY)
         if self._is_logged:
             send, send_whole = _logging(scope, send), None
-        return Incoming(scope, headers, receive, send, send_whole, reply_headers)
+        return Incoming(scope, headers, receive, send, send_whole, self.is_alone, reply_headers)
 
     async def _may_pass(self, request: Incoming) -> bool:
         """Whether the request may go on; if not it is answered."""
         method, path = request.scope["method"], request.scope["path"]
         request.reply_headers += self._access.cors_headers(method, request.headers)
         if self._access.is_preflight(method, request.headers):
-            await send_json(request, 200, b"{}")
+            await request.reply(200, [b"{}"])
             return False
         try:
             self._access.check(path, request.headers)
@@ -112,7 +111,7 @@ class Service:
         status, outcome, reply = error_reply(error)
         request.reply_headers += error.headers
         self.metrics.unmatched(outcome)
-        await send_json(request, status, reply)
+        await request.reply(status, [reply])
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """Open the models on entry, close them on exit; for servers that do not send messages."""
@@ -180,6 +179,7 @@ def create_app(settings: Settings | None = None, *, worker: int = 0) -> Service:
             ready,
             show_metrics,
             show_openapi,
+            *oip.route_handlers(models, settings),
         ],
         lifespan=[lifespan],
         exception_handlers={
@@ -190,7 +190,7 @@ def create_app(settings: Settings | None = None, *, worker: int = 0) -> Service:
         openapi_config=None,  # written from the cards, in openapi.py
         logging_config=None,  # the process decides, in server.py
     )
-    return Service(settings, Predict(models, metrics, settings), others, models, metrics)
+    return Service(settings, others, models, metrics)
 
 
 def _adding(headers: Headers, send: Send) -> Send:

@@ -12,7 +12,7 @@ neither: its rows are run where it stands, if they are few enough for the loop.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from time import perf_counter
 from typing import Any
@@ -20,21 +20,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import DeadlineExceeded, QueueFull, Unavailable
+from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, Unavailable
 from service.metrics import ModelMetrics
 
-Rows = NDArray[Any]
+Inputs = list[NDArray[Any]]  # one array for each input of a model; the first dimension is the rows
 Outputs = list[NDArray[Any]]
 
 
 class _Entry:
     """Rows that wait, and the future of their outputs."""
 
-    __slots__ = ("future", "late", "rows", "since", "size", "timer")
+    __slots__ = ("future", "inputs", "kind", "late", "since", "size", "timer")
 
-    def __init__(self, rows: Rows, future: asyncio.Future[Outputs], late: float) -> None:
-        self.rows = rows
-        self.size = len(rows)
+    def __init__(
+        self,
+        inputs: Inputs,
+        size: int,
+        kind: Hashable,
+        future: asyncio.Future[Outputs],
+        late: float,
+    ) -> None:
+        self.inputs = inputs
+        self.size = size
+        self.kind = kind
         self.future = future
         self.late = late  # by the event loop's clock
         self.since = perf_counter()
@@ -44,13 +52,14 @@ class _Entry:
 class Batcher:
     """Runs rows in batches of at most `max_batch_size`, in the order they came.
 
-    `run` takes rows (n, ...) and returns arrays whose first dimension is n. If it raises, the
-    entries of the batch are run one by one, so that only the culprit fails.
+    `run` takes arrays (n, ...) and returns arrays whose first dimension is n. If it raises, the
+    entries of the batch are run one by one, so that only the culprit fails. With a batch size of 1
+    the arrays of an entry are handed to `run` as they are, and so is what it returns.
     """
 
     def __init__(
         self,
-        run: Callable[[Rows], Outputs],
+        run: Callable[[Inputs], Outputs],
         metrics: ModelMetrics,
         *,
         max_batch_size: int,
@@ -84,30 +93,45 @@ class Batcher:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def submit(self, rows: Rows, timeout_s: float, *, alone: bool = False) -> Outputs:
-        """Return the outputs for `rows` (n, ...), n >= 1, as arrays whose first dimension is n.
+    async def submit(
+        self,
+        inputs: Inputs,
+        rows: int,
+        timeout_s: float,
+        *,
+        alone: bool = False,
+        kind: Hashable = None,
+    ) -> Outputs:
+        """Return the outputs for `inputs`, `rows` of them, as arrays whose first dimension is that.
 
-        `alone` says that no other caller is about to come in this turn of the loop. Raises
-        QueueFull at once when too many rows wait, DeadlineExceeded after `timeout_s`, Unavailable
-        once closed, and whatever `run` raises for these rows. A caller that is cancelled while
-        its rows wait takes them with it; its batch-mates are not touched.
+        Only entries of one `kind` share a batch. `alone` says that no other caller is about to
+        come in this turn of the loop. Raises QueueFull at once when too many rows wait,
+        DeadlineExceeded after `timeout_s`, Unavailable once closed, and whatever `run` raises for
+        these rows. A caller that is cancelled while its rows wait takes them with it; its
+        batch-mates are not touched.
         """
         late = self._loop.time() + timeout_s
         if timeout_s <= 0:
-            self._metrics.rejected("deadline", len(rows))
+            self._metrics.rejected("deadline", rows)
             raise DeadlineExceeded("the deadline passed before the request was complete")
-        self._admit(len(rows))
-        if alone and len(rows) <= self._max_rows_in_loop and self._may_run_at_once():
-            return self._run_at_once(rows)
-        if len(rows) <= self._max_batch_size:
+        self._admit(rows)
+        if alone and rows <= self._max_rows_in_loop and self._may_run_at_once():
+            return self._run_at_once(inputs, rows)
+        step = self._max_batch_size
+        if rows <= step:
             try:
-                return await self._enqueue(rows, late)
+                return await self._enqueue(inputs, rows, kind, late)
             except asyncio.CancelledError:
                 self._someone_left = True
                 raise
-        step = self._max_batch_size
         parts = [
-            self._enqueue(rows[start : start + step], late) for start in range(0, len(rows), step)
+            self._enqueue(
+                [array[start : start + step] for array in inputs],
+                min(step, rows - start),
+                kind,
+                late,
+            )
+            for start in range(0, rows, step)
         ]
         try:
             outputs = await asyncio.gather(*parts)
@@ -116,7 +140,12 @@ class Batcher:
                 part.cancel()
             self._someone_left = True
             raise
-        return [np.concatenate(arrays) for arrays in zip(*outputs, strict=True)]
+        try:
+            return [np.concatenate(arrays) for arrays in zip(*outputs, strict=True)]
+        except ValueError as error:
+            raise InferenceFailed(
+                f"the answers to {step} rows each differ in shape; send at most {step} rows"
+            ) from error
 
     async def close(self) -> None:
         """Refuse new rows, and return when every row that waited has its answer."""
@@ -141,18 +170,19 @@ class Batcher:
     def _may_run_at_once(self) -> bool:
         return self._idle.is_set() and not self._max_queue_delay_s
 
-    def _run_at_once(self, rows: Rows) -> Outputs:
+    def _run_at_once(self, inputs: Inputs, rows: int) -> Outputs:
         start = perf_counter()
         try:
-            return self._run(rows)
+            return self._run(inputs)
         finally:
             self._metrics.queue_seconds.observe(0.0)
-            self._metrics.batch_rows.observe(len(rows))
-            self._metrics.compute_seconds.observe(perf_counter() - start)
+            self._metrics.batch(rows, perf_counter() - start)
 
-    def _enqueue(self, rows: Rows, late: float) -> asyncio.Future[Outputs]:
+    def _enqueue(
+        self, inputs: Inputs, rows: int, kind: Hashable, late: float
+    ) -> asyncio.Future[Outputs]:
         future: asyncio.Future[Outputs] = self._loop.create_future()
-        entry = _Entry(rows, future, late)
+        entry = _Entry(inputs, rows, kind, future, late)
         if self._executor is not None or self._max_queue_delay_s:
             entry.timer = self._loop.call_at(late, self._expire, entry)
         self._queue.append(entry)
@@ -207,7 +237,7 @@ class Batcher:
         batch: list[_Entry] = []
         room = self._max_batch_size
         queue = self._queue
-        while queue and queue[0].size <= room:
+        while queue and queue[0].size <= room and (not batch or queue[0].kind == batch[0].kind):
             entry = queue.popleft()
             self._queued_rows -= entry.size
             if entry.future.done():
@@ -225,18 +255,20 @@ class Batcher:
         start = perf_counter()
         results: list[Outputs | Exception]
         if len(batch) == 1:
-            results = [self._try(batch[0].rows)]
+            results = [self._try(batch[0].inputs)]
         else:
-            outputs = self._try(*(entry.rows for entry in batch))
+            outputs = self._try(*(entry.inputs for entry in batch))
             if isinstance(outputs, Exception):
-                results = [self._try(entry.rows) for entry in batch]
+                results = [self._try(entry.inputs) for entry in batch]
             else:
                 results = _split(outputs, batch)
         return start, perf_counter() - start, results
 
-    def _try(self, *parts: Rows) -> Outputs | Exception:
+    def _try(self, *parts: Inputs) -> Outputs | Exception:
         try:
-            return self._run(parts[0] if len(parts) == 1 else np.concatenate(parts))
+            if len(parts) == 1:
+                return self._run(parts[0])
+            return self._run([np.concatenate(arrays) for arrays in zip(*parts, strict=True)])
         except Exception as error:
             return error
 
@@ -257,8 +289,7 @@ class Batcher:
                 entry.future.set_exception(result)
             else:
                 entry.future.set_result(result)
-        self._metrics.batch_rows.observe(rows)
-        self._metrics.compute_seconds.observe(seconds)
+        self._metrics.batch(rows, seconds)
 
     def _expire(self, entry: _Entry) -> None:
         if not entry.future.done():

@@ -14,6 +14,8 @@
         RequestTimeout     408  the request did not arrive in time
         TooLarge           413  body or number of rows over the limit
           HeadTooLarge     431  request line and headers over the limit
+        NotSupported       501  part of a protocol that is not served here
+          UnsupportedEncoding 501  the body is packed in a way that is not known
         InferenceFailed    500  the model raised, or answered NaN or infinity
         Unavailable        503  starting, draining or failed; try again later
           QueueFull        503  more rows wait than the limit allows
@@ -112,6 +114,19 @@ class HeadTooLarge(TooLarge):
     """The request line and the headers are over the limit; the connection is closed."""
 
     status = 431
+
+
+class NotSupported(RequestError):
+    """The protocol knows it; this service, or its settings, do not serve it."""
+
+    status = 501
+    outcome = "invalid"
+
+
+class UnsupportedEncoding(NotSupported):
+    """The body is packed in a way that is not known. The status is Triton's; HTTP would say 415."""
+
+    headers = ((b"accept-encoding", b"gzip, deflate"),)
 
 
 class InferenceFailed(RequestError):

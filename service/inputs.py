@@ -9,8 +9,9 @@ same rows (tests/service/test_inputs.py compares them).
 import difflib
 import json
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
+import msgspec
 import numpy as np
 import simdjson
 from numpy.typing import NDArray
@@ -24,9 +25,11 @@ EXAMPLE = '{"model": ..., "instances": [...]}'
 # If the sum of squares is at most this, so is each square: no number is near float32's largest.
 _SURELY_FLOAT32 = 1e38
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+_TOO_DEEP = "expected JSON, got lists or objects nested too deeply"
 _NUMBERS = frozenset({int, float})
 
 
+T = TypeVar("T")
 Fields: TypeAlias = dict[str, Any]  # of a body; its lists are simdjson's where that fitted
 
 
@@ -53,7 +56,7 @@ class BodyParser:
 
 
 def to_rows(fields: Fields, body: bytes, model: Model, max_rows: int) -> NDArray[Any]:
-    """Return the instances of a body as rows (n, row_size) of the model's dtype, n >= 1.
+    """Return the instances of a body as rows (n, ...) of the model's dtype and row shape, n >= 1.
 
     Raises InvalidInput with the place of the first thing that does not fit, and TooLarge.
     """
@@ -69,7 +72,7 @@ def to_rows(fields: Fields, body: bytes, model: Model, max_rows: int) -> NDArray
 
 
 def fast_rows(instances: Any, body: bytes, model: Model, max_rows: int) -> NDArray[np.float32]:
-    """Return `instances`, a simdjson array of `body`, as rows: float32 (n, row_size).
+    """Return `instances`, a simdjson array of `body`, as rows: float32 (n, ...).
 
     Raises TooLarge; anything else means that the slow way is needed.
     """
@@ -87,7 +90,7 @@ def fast_rows(instances: Any, body: bytes, model: Model, max_rows: int) -> NDArr
         values = np.frombuffer(instances.as_buffer(of_type="d"))  # float64 (n * row_size,)
     if not values.dot(values) <= _SURELY_FLOAT32 and np.abs(values).max() > _LARGEST_FLOAT32:
         raise Unfit
-    return values.astype(np.float32).reshape(count, model.row_size)
+    return values.astype(np.float32).reshape(count, *model.input.shape[1:])
 
 
 def _check_nesting(instances: Any, first: Any, body: bytes, model: Model) -> None:
@@ -102,18 +105,19 @@ def _check_nesting(instances: Any, first: Any, body: bytes, model: Model) -> Non
         lists = 1 + len(instances)
         fits = len(instances) == 1 or {size}.issuperset(map(len, instances))
     else:
-        lists, fits = _nested(instances, (len(instances), *model.row_shape))
-    if not fits or _opening_brackets(body) != lists:
+        lists, fits = nested(instances, (len(instances), *model.row_shape))
+    if not fits or opening_brackets(body) != lists:
         raise Unfit
 
 
-def _opening_brackets(body: bytes) -> int:
+def opening_brackets(body: bytes) -> int:
+    """Return how many lists a JSON text begins, if no string in it holds a bracket."""
     if len(body) < 10_000:
         return body.count(b"[")
     return int(np.count_nonzero(np.frombuffer(body, np.uint8) == ord("[")))  # 5 times faster then
 
 
-def _nested(array: Any, shape: tuple[int, ...]) -> tuple[int, bool]:
+def nested(array: Any, shape: tuple[int, ...]) -> tuple[int, bool]:
     """Return how many lists `array` is made of, and whether they are nested as `shape`."""
     if len(array) != shape[0]:
         return 0, False
@@ -121,7 +125,7 @@ def _nested(array: Any, shape: tuple[int, ...]) -> tuple[int, bool]:
         return 1, True
     total = 1
     for inner in array:
-        lists, fits = _nested(inner, shape[1:])
+        lists, fits = nested(inner, shape[1:])
         if not fits:
             return 0, False
         total += lists
@@ -148,18 +152,7 @@ def _parse_slowly(body: bytes) -> Fields:
     """Return the body as a JSON object with known fields. Raises InvalidInput."""
     if not body.strip():
         raise InvalidInput(f"body: expected a JSON object {EXAMPLE}, got nothing")
-    try:
-        document = json.loads(body.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InvalidInput(
-            f"body: expected JSON in UTF-8, got byte {error.start} that is not"
-        ) from error
-    except RecursionError as error:
-        raise InvalidInput("body: expected JSON, got lists or objects nested too deeply") from error
-    except json.JSONDecodeError as error:
-        raise InvalidInput(f"body: expected JSON, got: {error}") from error
-    except ValueError as error:
-        raise InvalidInput("body: expected JSON, got a number of too many digits") from error
+    document = parsed(body, "body")
     if not isinstance(document, dict):
         raise InvalidInput(f"body: expected a JSON object {EXAMPLE}, got {shown(document)}")
     for field in document:
@@ -168,8 +161,24 @@ def _parse_slowly(body: bytes) -> Fields:
     return document
 
 
+def parsed(text: bytes, where: str) -> Any:
+    """Return what JSON says, as Python objects. Raises InvalidInput."""
+    try:
+        return json.loads(text.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"{where}: expected JSON in UTF-8, got byte {error.start} that is not"
+        ) from error
+    except RecursionError as error:
+        raise InvalidInput(f"{where}: {_TOO_DEEP}") from error
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"{where}: expected JSON, got: {error}") from error
+    except ValueError as error:
+        raise InvalidInput(f"{where}: expected JSON, got a number of too many digits") from error
+
+
 def slow_rows(fields: Fields, model: Model, max_rows: int) -> NDArray[Any]:
-    """Return the instances of a body as rows (n, row_size) of the model's dtype.
+    """Return the instances of a body as rows (n, ...) of the model's dtype and row shape.
 
     Raises InvalidInput with the place of the first thing that does not fit, and TooLarge.
     """
@@ -182,7 +191,23 @@ def slow_rows(fields: Fields, model: Model, max_rows: int) -> NDArray[Any]:
         raise InvalidInput("instances: expected at least one instance, got an empty list")
     _check_count(len(instances), max_rows)
     rows = [_row(each, f"instances[{index}]", model) for index, each in enumerate(instances)]
-    return np.array(rows, dtype=model.input.dtype)
+    return np.array(rows, dtype=model.input.dtype).reshape(len(rows), *model.input.shape[1:])
+
+
+def decoded(text: bytes | memoryview, decoder: msgspec.json.Decoder[T]) -> T:
+    """Return what a decoder makes of JSON. Raises InvalidInput with the place that does not fit."""
+    try:
+        return decoder.decode(text)
+    except msgspec.ValidationError as error:
+        sentence, _, place = str(error).partition(" - at `$")
+        where = place.rstrip("`").lstrip(".") or "body"
+        raise InvalidInput(f"{where}: {sentence[0].lower()}{sentence[1:]}") from error
+    except RecursionError as error:
+        raise InvalidInput(f"body: {_TOO_DEEP}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput("body: expected JSON in UTF-8, got something else") from error
+    except msgspec.DecodeError as error:
+        raise InvalidInput(f"body: expected JSON, got: {error}") from error
 
 
 def shown(value: Any) -> str:
@@ -203,6 +228,7 @@ def _check_count(count: int, max_rows: int) -> None:
 def _row(instance: Any, where: str, model: Model) -> list[float]:
     """Return one instance as its numbers in order."""
     names, size, shape = model.feature_names, model.row_size, model.row_shape
+    dtype = model.input.dtype
     if isinstance(instance, dict) and names:
         return _named_row(instance, where, names, model)
     if not isinstance(instance, list):
@@ -211,7 +237,7 @@ def _row(instance: Any, where: str, model: Model) -> list[float]:
         if _all_fit(instance, model):
             return instance
         return [
-            _number(value, f"{where}.{names[index]}" if names else f"{where}[{index}]", model)
+            number(value, f"{where}.{names[index]}" if names else f"{where}[{index}]", dtype)
             for index, value in enumerate(instance)
         ]
     if len(shape) > 1 and instance and isinstance(instance[0], list):
@@ -229,12 +255,12 @@ def _named_row(
     for name in names:
         if name not in instance:
             raise InvalidInput(f"{where}.{name}: expected a number, got no such field")
-    return [_number(instance[name], f"{where}.{name}", model) for name in names]
+    return [number(instance[name], f"{where}.{name}", model.input.dtype) for name in names]
 
 
 def _nested_row(array: Any, where: str, shape: tuple[int, ...], model: Model) -> list[float]:
     if not shape:
-        return [_number(array, where, model)]
+        return [number(array, where, model.input.dtype)]
     if not isinstance(array, list) or len(array) != shape[0]:
         raise InvalidInput(f"{where}: expected a list of {shape[0]}, got {shown(array)}")
     if len(shape) == 1 and _all_fit(array, model):
@@ -246,7 +272,7 @@ def _nested_row(array: Any, where: str, shape: tuple[int, ...], model: Model) ->
 
 
 def _all_fit(values: list[Any], model: Model) -> bool:
-    """Whether `_number` would surely take all of them; says it 20 times faster."""
+    """Whether `number` would surely take all of them; says it 20 times faster."""
     dtype = np.dtype(model.input.dtype)
     if dtype.kind != "f" or not _NUMBERS.issuperset(map(type, values)):
         return False
@@ -257,8 +283,9 @@ def _all_fit(values: list[Any], model: Model) -> bool:
     return bool(largest_of_them <= np.finfo(dtype).max)  # false for NaN
 
 
-def _number(value: Any, where: str, model: Model) -> float:
-    dtype = np.dtype(model.input.dtype)
+def number(value: Any, where: str, scalar: type[np.generic]) -> float:
+    """Return a JSON value as a number that fits a type. Raises InvalidInput with its place."""
+    dtype = np.dtype(scalar)
     if type(value) not in _NUMBERS:
         raise InvalidInput(f"{where}: expected a number, got {shown(value)}")
     if dtype.kind == "f":

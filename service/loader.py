@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from functools import partial
+from math import inf
 from typing import TypeAlias
 
 from service.errors import ModelError, ServiceError, StartupError
@@ -67,6 +68,7 @@ class Loader:
         self._pause = pause
         self._threads = max(1, available_cpus() // settings.workers)  # of a dear model
         self._tried: Look = {}  # the files of each version when last opened
+        self.unloaded: dict[str, list[int]] = {}  # models that are not to be opened, and versions
         self._strange: set[str] = set()  # what the log has told of folders that are no version
         self._trouble = {"folder": "", "watching": ""}  # that the log has told of
         self.closing: set[asyncio.Task[None]] = set()  # what was replaced
@@ -114,6 +116,26 @@ class Loader:
                 self._is_wanted = False
                 await self._reload()
 
+    async def load(self, name: str) -> None:
+        """Open a model that was unloaded, and try again what could not be opened of it."""
+        self.unloaded.pop(name, None)
+        for key in [key for key in self._tried if key[0] == name]:
+            version = self._find(key)
+            if version is None or version.reason:
+                del self._tried[key]
+        await self.reload()
+
+    async def unload(self, name: str) -> None:
+        """Close a model when it has answered what waits; its folder is ignored until `load`."""
+        async with self._reloading:
+            keys = [key for key in self._tried if key[0] == name]
+            shown = sorted(key[1] for key in keys if key[1] and self._find(key))
+            self.unloaded.setdefault(name, shown)
+            for key in keys:
+                del self._tried[key]
+                self._retire(key)
+            await self._close_replaced()
+
     async def _follow(self) -> None:
         """Reload whenever told to, or when the folder changes, until cancelled."""
         watch = partial(watching, self._models_dir, self._told.set, self._cannot_watch)
@@ -146,6 +168,10 @@ class Loader:
                 await self._follow_folder(before, look)
         else:
             self._tell_of_unsettled(look or {})
+        await self._close_replaced()
+
+    async def _close_replaced(self) -> None:
+        """Wait until what was replaced has answered all, and its memory is given back."""
         if self.closing:
             await asyncio.wait(self.closing)
             await asyncio.to_thread(_give_back_memory)
@@ -178,7 +204,7 @@ class Loader:
             self._tell_once("folder", f"{error}; what serves goes on")
             return None
         self._tell_once("folder", "")
-        return look
+        return {key: files for key, files in look.items() if key[0] not in self.unloaded}
 
     async def _follow_folder(self, before: Look, look: Look) -> None:
         """Do what the folder says, where two looks agree: first open, then retire."""
@@ -269,13 +295,29 @@ class Loader:
         self._metrics.set_stale(name, str(number), False)
         in_thread = f"in a thread of its own, {self._threads} cores"
         logger.info(
-            "model %s version %d: ready on %s, %d rows in %.2f ms, %s",
+            "model %s version %d: ready on %s, %s, %s",
             *(name, number, PROVIDER_DEVICE.get(model.provider, model.provider)),
-            *(self._settings.max_batch_size, model.batch_seconds * 1000),
+            self._cost(model),
             "in the event loop" if model.is_cheap else in_thread,
         )
+        if not model.takes_zeros:
+            logger.warning(
+                "model %s version %d: a row of zeros fails, and it has no examples to be tested by",
+                *(name, number),
+            )
+        for output, kind in model.left_out.items():
+            logger.warning(
+                "model %s version %d: output %s is left out: no protocol carries %s",
+                *(name, number, output, kind),
+            )
         served = ServedModel(name, number, model, metrics, self._settings)
         self._put((name, number), Version(version=number, state="ready", served=served))
+
+    def _cost(self, model: Model) -> str:
+        what = f"{self._settings.max_batch_size} rows" if model.is_batched else "a request"
+        if model.batch_seconds == inf:
+            return f"{what} in a time that is not known"
+        return f"{what} in {model.batch_seconds * 1000:.2f} ms"
 
     def _fail(self, key: Key, reason: str, cause: str = "", old: Version | None = None) -> None:
         """Log and show why a version could not be opened; what serves of an old one stays."""

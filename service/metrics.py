@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from time import time
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -75,6 +76,9 @@ QUEUE_SECONDS = Instrument(
 )
 COMPUTE_SECONDS = Instrument("torchlit_compute_seconds", "Running one batch.", buckets=SECONDS)
 BATCH_ROWS = Instrument("torchlit_batch_rows", "Rows in one batch.", buckets=ROWS)
+# Not shown, but told by `statistics`.
+FAILED_SECONDS = Instrument("failed_seconds", "That part of request_seconds that failed took.")
+LAST = Instrument("last", "When the last batch was run, in seconds since 1970.")
 OF_A_MODEL = (
     *(REQUESTS, REJECTED, PREDICTIONS, OUTSIDE, QUEUE_ROWS),
     *(REQUEST_SECONDS, QUEUE_SECONDS, COMPUTE_SECONDS, BATCH_ROWS),
@@ -186,6 +190,25 @@ class Cells:
         return [block[self._slices[instrument].start] for block in blocks]
 
 
+class Total(Struct, frozen=True):
+    """How often something was done, and how long it took in all."""
+
+    count: int
+    seconds: float
+
+
+class Statistics(Struct, frozen=True, kw_only=True):
+    """What was counted of a model version. `last` is in seconds since 1970, 0 if never."""
+
+    last: float
+    rows: int
+    batches: int
+    succeeded: Total
+    failed: Total
+    queued: Total
+    computed: Total
+
+
 class ModelMetrics:
     """The counters of one model version. Label values come from the model, never a caller."""
 
@@ -201,14 +224,17 @@ class ModelMetrics:
         self.model = model
         self.version = version
         values = {REQUESTS: OUTCOMES, REJECTED: REASONS, PREDICTIONS: labels, OUTSIDE: features}
+        instruments = (*OF_A_MODEL, FAILED_SECONDS, LAST)
         self.cells = Cells(
-            blocks, f"{model}@{version}", [(each, values.get(each, ("",))) for each in OF_A_MODEL]
+            blocks, f"{model}@{version}", [(each, values.get(each, ("",))) for each in instruments]
         )
         self.labels, self.features = list(labels), list(features)
         own = self.cells.own
         self._outcomes = dict(zip(OUTCOMES, range(len(OUTCOMES)), strict=True))
         self._requests = own(REQUESTS)
         self._rejected = own(REJECTED)
+        self._failed_seconds = own(FAILED_SECONDS)
+        self._last = own(LAST)
         self._queue_rows = own(QUEUE_ROWS)
         self._queue_rows[0] = 0.0
         self.predictions = own(PREDICTIONS)
@@ -222,10 +248,37 @@ class ModelMetrics:
         """Count one request that was answered."""
         self._requests[self._outcomes[outcome]] += 1.0
         self.request_seconds.observe(seconds)
+        if outcome != "ok":
+            self._failed_seconds[0] += seconds
+
+    def batch(self, rows: int, seconds: float) -> None:
+        """Count one batch that was run."""
+        self.batch_rows.observe(rows)
+        self.compute_seconds.observe(seconds)
+        self._last[0] = time()
 
     def rejected(self, reason: str, rows: int) -> None:
         """Count rows that will never be computed."""
         self._rejected[REASONS.index(reason)] += rows
+
+    def statistics(self) -> Statistics:
+        """Return what was counted so far, added up over the workers."""
+        sums = self.cells.sums()
+        *_, request_seconds = sums[REQUEST_SECONDS]
+        *queued, queue_seconds = sums[QUEUE_SECONDS]
+        *batches, rows = sums[BATCH_ROWS]
+        *_, compute_seconds = sums[COMPUTE_SECONDS]
+        (failed_seconds,) = sums[FAILED_SECONDS]
+        succeeded, *failed = sums[REQUESTS]
+        return Statistics(
+            last=max(self.cells.each(LAST)),
+            rows=int(rows),
+            batches=int(sum(batches)),
+            succeeded=Total(int(succeeded), request_seconds - failed_seconds),
+            failed=Total(int(sum(failed)), failed_seconds),
+            queued=Total(int(sum(queued)), queue_seconds),
+            computed=Total(int(sum(batches)), compute_seconds),
+        )
 
     def queue_rows(self, rows: int) -> None:
         """Count `rows` more that wait now, or fewer; while a version is swapped, two queues do."""

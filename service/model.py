@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter, thread_time
 from typing import Any, Self
@@ -22,7 +23,7 @@ PROVIDER_DEVICE = {CPU: "cpu", CUDA: "cuda"}
 
 CHEAP_BATCH_S = 0.001  # a batch up to this long may run in the event loop: a thread hop costs more
 
-_NUMERIC: dict[str, type[np.generic]] = {
+_DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
     "tensor(float16)": np.float16,
@@ -34,11 +35,18 @@ _NUMERIC: dict[str, type[np.generic]] = {
     "tensor(uint16)": np.uint16,
     "tensor(uint32)": np.uint32,
     "tensor(uint64)": np.uint64,
+    "tensor(bool)": np.bool_,
+    "tensor(string)": np.object_,
 }
+
+_CARRIED = "numbers, booleans or strings"
 
 
 class Tensor(Struct, frozen=True):
-    """An input or output of the graph: `shape` without the batch dimension, -1 if unknown."""
+    """An input or output of the graph: `shape` as the graph says it, -1 where it is open.
+
+    Strings are arrays of objects, each a `str`.
+    """
 
     name: str
     dtype: type[np.generic]
@@ -46,22 +54,42 @@ class Tensor(Struct, frozen=True):
 
 
 class Model:
-    """An ONNX file, ready to run rows. Thread-safe: ONNX Runtime sessions are."""
+    """An ONNX file, ready to run. Thread-safe: ONNX Runtime sessions are.
+
+    It is batched if the first dimension of all inputs and outputs is open and is the number of
+    rows, as it is for Triton (its documentation, "Auto-Generated Model Configuration"). Otherwise
+    each request is run by itself.
+    """
 
     def __init__(
-        self, session: ort.InferenceSession, card: Card | None, input: Tensor, outputs: list[Tensor]
+        self,
+        session: ort.InferenceSession,
+        card: Card | None,
+        inputs: list[Tensor],
+        outputs: list[Tensor],
+        *,
+        is_batched: bool,
+        left_out: dict[str, str] | None = None,
     ) -> None:
         """Take the finished parts; use `Model.open`."""
         self._session = session
-        self._output_names = [output.name for output in outputs]
+        self._input_names = [each.name for each in inputs]
+        self._output_names = [each.name for each in outputs]
         self.card = card
-        self.input = input
+        self.inputs = inputs
         self.outputs = outputs
-        self.row_size = math.prod(input.shape)  # how many numbers one row has
+        self.left_out = left_out or {}  # outputs that no protocol can carry: name -> type
+        self.is_batched = is_batched
+        self.is_open_inside = any(-1 in each.shape[is_batched:] for each in inputs)
+        self.why_no_rows = self._why_no_rows()  # POST /predict cannot ask it; empty if it can
+        self.input = inputs[0]  # the only one of a model that takes rows
+        self.row_size = math.prod(self.input.shape[1:])  # how many numbers one row has
         # The nested form of one instance, e.g. (28, 28) where the graph takes (784,).
-        self.row_shape = card.image.shape if card and card.image else input.shape
+        self.row_shape = card.image.shape if card and card.image else self.input.shape[1:]
         self.feature_names = [feature.name for feature in card.features] if card else []
         self.provider: str = session.get_providers()[0]
+        self.takes_zeros = True  # as far as it was tried
+        self.saw_nonfinite = False  # whether an answer ever was NaN or infinite
         self.batch_seconds = 0.0  # one run of the largest batch, as measured by `measure`
         self.row_seconds = 0.0  # one run of a single row, as measured by `measure`
 
@@ -69,53 +97,84 @@ class Model:
     def open(cls, path: Path, *, device: str = "cpu", threads: int = 1) -> Self:
         """Open the file at `path` and check that it can be served.
 
-        Raises ModelError when the file is not a model, its inputs and outputs do not fit or
-        contradict its card; StartupError when `device` is "cuda" and ONNX Runtime runs it
-        elsewhere.
+        Raises ModelError when the file is not a model, has an input or only outputs that no
+        protocol can carry, or contradicts its card; StartupError when `device` is "cuda" and
+        ONNX Runtime runs it elsewhere.
         """
         session = _open_session(path, device, threads)
         text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         card = None if text is None else Card.from_json(text)
-        inputs, outputs = session.get_inputs(), session.get_outputs()
-        if len(inputs) != 1:
-            names = ", ".join(each.name for each in inputs)
-            raise ModelError(f"expected one input, got {len(inputs)}: {names}")
-        rows = _tensor(inputs[0])
-        if isinstance(inputs[0].shape[0], int) or -1 in rows.shape:
-            raise ModelError(
-                f"input {rows.name}: expected an open batch dimension and a fixed row shape, "
-                f"got {inputs[0].shape}"
-            )
-        model = cls(session, card, rows, [_tensor(each) for each in outputs])
+        nodes = session.get_inputs()
+        inputs = [_tensor(node) for node in nodes]
+        outputs = [_tensor(node) for node in session.get_outputs() if node.type in _DTYPES]
+        left_out = {node.name: node.type for node in session.get_outputs()}
+        for each in outputs:
+            del left_out[each.name]
+        if not inputs:
+            raise ModelError("expected an input, got a graph that has none")
+        if not outputs:
+            raise ModelError(f"expected an output that is a tensor of {_CARRIED}, got {left_out}")
+        firsts = {node.shape[0] if node.shape else 0 for node in nodes}  # a name, None or a size
+        is_batched = len(firsts) == 1 and all(
+            each.shape[:1] == (-1,) for each in inputs + [one for one in outputs if one.shape]
+        )
+        model = cls(session, card, inputs, outputs, is_batched=is_batched, left_out=left_out)
         model._check_card()
+        if card is None and is_batched and not model._answers_with_rows():
+            model = cls(session, card, inputs, outputs, is_batched=False, left_out=left_out)
         return model
 
-    def run(self, rows: NDArray[Any]) -> list[NDArray[Any]]:
-        """Answer `rows`: (n, row_size) of the input's dtype -> one array (n, ...) per output.
+    def _why_no_rows(self) -> str:
+        if len(self.inputs) > 1:
+            return f"it has {len(self.inputs)} inputs"
+        if not self.is_batched:
+            return "it takes no batch of rows"
+        if self.is_open_inside:
+            return "the shape of its rows is open"
+        if np.dtype(self.inputs[0].dtype).kind not in "fiu":
+            return "its input is not numbers"
+        return ""
 
-        Raises InferenceFailed when the session raises, when an answer is NaN or infinite, or
-        when it has not one row for each of `rows`.
+    def run(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Answer `inputs`, an array for each input of the graph -> an array for each output.
+
+        Raises InferenceFailed when the session raises or, of a batched model, when an output has
+        not one row for each row.
         """
-        feed = {self.input.name: rows.reshape(len(rows), *self.input.shape)}
+        feed = dict(zip(self._input_names, inputs, strict=True))
         try:
             outputs: list[NDArray[Any]] = self._session.run(self._output_names, feed)
         except Exception as error:  # ONNX Runtime raises its own, undocumented classes
             raise InferenceFailed("the model failed on this input") from error
         for output in outputs:
-            if output.shape[:1] != rows.shape[:1]:
+            if self.is_batched and output.shape[:1] != inputs[0].shape[:1]:
                 raise InferenceFailed("the model did not answer with one row for each row")
             if output.dtype.kind == "f" and not np.isfinite(output).all():
-                raise InferenceFailed("the model answered NaN or infinity for this input")
+                self.saw_nonfinite = True
         return outputs
+
+    def check_finite(self, outputs: Sequence[NDArray[Any]]) -> None:
+        """Raise InferenceFailed if an answer of `run` is NaN or infinite, which JSON has not."""
+        if self.saw_nonfinite and not all(
+            np.isfinite(output).all() for output in outputs if output.dtype.kind == "f"
+        ):
+            raise InferenceFailed("the model answered NaN or infinity for this input")
 
     def close(self) -> None:
         """Let the session and its memory go; it can run no more."""
         self._session = None
 
     def self_test(self) -> None:
-        """Run the card's examples; raises SelfTestFailed unless they answer as PyTorch did."""
+        """Run the card's examples; raises SelfTestFailed unless they answer as PyTorch did.
+
+        Without a card a row of zeros is run. If that fails nobody knows whether the model is
+        broken, or takes no zeros, as one that knows its categories.
+        """
         if self.card is None:
-            self._run_zeros(1)
+            try:
+                self._run_zeros(1)
+            except SelfTestFailed:
+                self.takes_zeros = False
             return
         relative, absolute = VALUE_TOLERANCE, VALUE_TOLERANCE  # absolute for values near zero
         if self.card.task == "classification":
@@ -123,9 +182,10 @@ class Model:
         for example in self.card.examples:
             rows = np.array([example.input], dtype=self.input.dtype)
             try:
-                answer = np.concatenate([output.ravel() for output in self.run(rows)])
+                outputs = self.run([rows.reshape(1, *self.input.shape[1:])])
             except InferenceFailed as error:
                 raise SelfTestFailed(f"example {example.name!r}: {error}") from error
+            answer = np.concatenate([output.ravel() for output in outputs])
             expected = example.output + example.interval
             if not np.allclose(answer, expected, rtol=relative, atol=absolute):
                 raise SelfTestFailed(
@@ -137,10 +197,15 @@ class Model:
         """Set `batch_seconds`, of `rows` rows, and `row_seconds`, after the self-test.
 
         Where the calling thread does all the work, its CPU time counts: a machine that is busy,
-        as it may be when a model is opened while others serve, makes no model dearer.
+        as it may be when a model is opened while others serve, makes no model dearer. Where it
+        takes no zeros, or the shape of a row is open, nobody knows: infinity.
         """
-        self.batch_seconds = self._best_of_two(rows)
-        self.row_seconds = self._best_of_two(1)
+        if self.is_open_inside or not self.takes_zeros:
+            self.batch_seconds = self.row_seconds = math.inf
+            return
+        self.row_seconds = self.batch_seconds = self._best_of_two(1)
+        if self.is_batched:
+            self.batch_seconds = self._best_of_two(rows)
 
     def _best_of_two(self, rows: int) -> float:
         threads = self._session.get_session_options().intra_op_num_threads
@@ -164,26 +229,52 @@ class Model:
 
     def _run_zeros(self, rows: int) -> None:
         try:
-            zeros = np.zeros((rows, *self.input.shape), self.input.dtype)
-            outputs = self._session.run(self._output_names, {self.input.name: zeros})
+            outputs = self._session.run(self._output_names, self._zeros(rows))
         except Exception as error:
             raise SelfTestFailed(f"{rows} rows of zeros: the model failed") from error
         for output in outputs:
-            if output.shape[:1] != (rows,):
+            if self.is_batched and output.shape[:1] != (rows,):
                 raise SelfTestFailed(
                     f"{rows} rows of zeros: expected {rows} rows, got shape {output.shape}"
                 )
+
+    def _zeros(self, rows: int) -> dict[str, NDArray[Any]]:
+        """Return inputs of zeros, or empty strings: `rows` of them if it is batched."""
+        feed = {}
+        for each in self.inputs:
+            shape = [1 if size == -1 else size for size in each.shape]
+            if self.is_batched:
+                shape[0] = rows
+            feed[each.name] = np.full(shape, "" if each.dtype is np.object_ else 0, each.dtype)
+        return feed
+
+    def _answers_with_rows(self) -> bool:
+        """Whether two rows have answers of two rows, and three of three, as far as it can tell."""
+        for rows in (2, 3):
+            try:
+                outputs = self._session.run(self._output_names, self._zeros(rows))
+            except Exception:  # ONNX Runtime raises its own, undocumented classes
+                return True  # the self-test will say what is wrong
+            if any(output.shape[:1] != (rows,) for output in outputs):
+                return False
+        return True
 
     def _check_card(self) -> None:
         card = self.card
         if card is None:
             return
+        if self.why_no_rows:
+            raise ModelError(
+                f"expected a batch of rows of numbers as the card says: {self.why_no_rows}"
+            )
         if self.row_size != card.input_size:
             raise ModelError(
                 f"input {self.input.name}: expected {card.input_size} numbers a row as the card "
                 f"says, got shape {self.input.shape}"
             )
-        expected = [(card.output_size,)] + ([(card.output_size, 2)] if card.interval else [])
+        expected: list[tuple[int, ...]] = [(-1, card.output_size)]
+        if card.interval:
+            expected.append((-1, card.output_size, 2))
         if [output.shape for output in self.outputs] != expected:
             got = ", ".join(f"{output.name} {output.shape}" for output in self.outputs)
             raise ModelError(f"expected outputs of shapes {expected} as the card says, got {got}")
@@ -251,13 +342,11 @@ def _external_data(path: Path) -> dict[str, bytes]:
 
 
 def _tensor(node: Any) -> Tensor:
-    """Read an input or output of the graph; its first dimension is the batch."""
-    if node.type not in _NUMERIC:
-        raise ModelError(f"{node.name}: expected a tensor of numbers, got {node.type}")
-    if not node.shape:
-        raise ModelError(f"{node.name}: expected a batch dimension, got a single number")
-    shape = tuple(size if isinstance(size, int) else -1 for size in node.shape[1:])
-    return Tensor(name=node.name, dtype=_NUMERIC[node.type], shape=shape)
+    """Read an input or output of the graph."""
+    if node.type not in _DTYPES:
+        raise ModelError(f"{node.name}: expected a tensor of {_CARRIED}, got {node.type}")
+    shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
+    return Tensor(name=node.name, dtype=_DTYPES[node.type], shape=shape)
 
 
 def _short(numbers: list[float]) -> str:

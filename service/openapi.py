@@ -5,66 +5,56 @@ differs from model to model. So the document is built for the models there are: 
 each feature's unit and training range, and examples that the service answers as shown.
 """
 
-from collections.abc import Iterable
-from typing import Any
+import numpy as np
 
+from service import openapi_v2
+from service.access import METRICS, PROBES
 from service.card import Card, Target
-from service.predict import TIMEOUT
+from service.openapi_parts import (
+    CONTENT_ENCODING_PARAMETER,
+    ERRORS,
+    OF_INFERENCE,
+    TIMEOUT_PARAMETER,
+    Json,
+    answer,
+    any_of,
+    error,
+    in_path,
+    json_object,
+    list_of,
+    operation,
+    ref,
+)
 from service.repository import ModelRepository
 from service.served import ServedModel
 from service.settings import Settings
 
-Json = dict[str, Any]
-
-ERRORS = {
-    "400": "The input does not fit",
-    "401": "No API key, or an unknown one, where keys are set",
-    "404": "No such model or version",
-    "408": "The request did not arrive in time",
-    "413": "The body or the number of rows is over the limit",
-    "431": "Request line and headers are over the limit",
-    "500": "The model failed",
-    "503": "Queue full, too many connections, starting or draining; see Retry-After",
-    "504": "The deadline passed",
-}
-
 API_KEYS = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-}
-TIMEOUT_PARAMETER = {
-    "name": TIMEOUT,
-    "in": "header",
-    "description": "A deadline shorter than the service's own",
-    "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
 }
 
 
 def document(models: ModelRepository, settings: Settings) -> Json:
     """Return the document for the models that answer now."""
     served = [each for name in models.names if (each := models.default(name))]
-    paths: Json = {"/predict": {"post": _predict_any(served, settings)}}
-    for each in served:
+    with_rows = [each for each in served if not each.model.why_no_rows]
+    paths: Json = {"/predict": {"post": _predict_any(with_rows, settings)}}
+    for each in with_rows:
         paths[f"/predict/{each.name}"] = {"post": _predict_one(each, settings)}
     paths |= {
         "/models": _get("models", "The models and their cards", "ModelList"),
-        "/models/{model}": _get("model", "One model and its cards", "Model", takes_model=True),
-        "/models/{model}/{version}/{picture}": _get_picture(),
+        "/models/{model}": _get("model", "One model and its cards", "Model"),
+        "/models/{model}/{version}/{picture}": {"get": _picture()},
         "/health/live": _get("live", "Whether the process runs", "Live"),
-        "/health/ready": _get("ready", "Whether every model answers", "Ready", unready=True),
-        "/metrics": {
-            "get": {
-                "operationId": "metrics",
-                "summary": "Prometheus metrics",
-                "responses": {
-                    "200": {
-                        "description": "Text exposition format",
-                        "content": {"text/plain": {"schema": {"type": "string"}}},
-                    }
-                },
-            }
-        },
+        "/health/ready": _get("ready", "Whether every model answers", "Ready"),
+        "/metrics": {"get": _metrics()},
     }
+    one = paths["/models/{model}"]["get"]
+    one["parameters"] = [in_path("model", {"type": "string"})]
+    one["responses"]["404"] = error(ERRORS["404"])
+    paths["/health/ready"]["get"]["responses"]["503"] = answer("Some do not", ref("Ready"))
+    paths |= openapi_v2.paths(served)
     described: Json = {
         "openapi": "3.1.0",
         "info": {
@@ -73,12 +63,28 @@ def document(models: ModelRepository, settings: Settings) -> Json:
             "description": "Small neural networks over HTTP.",
         },
         "paths": paths,
-        "components": {"schemas": _schemas(served)},
+        "components": {"schemas": _schemas(with_rows) | openapi_v2.schemas(served)},
     }
+    for path, operations in paths.items():
+        for each in operations.values():
+            _add_refusals(each, path, settings)
     if settings.has_api_keys:
         described["components"]["securitySchemes"] = API_KEYS
         described["security"] = [{name: []} for name in API_KEYS]
     return described
+
+
+def _add_refusals(described: Json, path: str, settings: Settings) -> None:
+    """Say of an operation who is refused whatever the request holds, as access.py does it."""
+    is_probe, is_metrics = path.startswith(PROBES), path.startswith(METRICS)
+    if not is_probe and not is_metrics:
+        described["responses"].setdefault("503", error("Too many connections; see Retry-After"))
+    if not settings.has_api_keys:
+        return
+    if settings.protect_health if is_probe else settings.protect_metrics or not is_metrics:
+        described["responses"]["401"] = error(ERRORS["401"])
+    else:
+        described["security"] = []
 
 
 def _predict_any(served: list[ServedModel], settings: Settings) -> Json:
@@ -94,7 +100,7 @@ def _predict_any(served: list[ServedModel], settings: Settings) -> Json:
                 "type": "array",
                 "minItems": 1,
                 "maxItems": settings.max_request_rows,
-                "items": _any_of(f"{each.name}_instance" for each in served),
+                "items": any_of(f"{each.name}_instance" for each in served),
             },
         },
     }
@@ -114,7 +120,7 @@ def _predict_one(served: ServedModel, settings: Settings) -> Json:
                 "type": "array",
                 "minItems": 1,
                 "maxItems": settings.max_request_rows,
-                "items": _ref(f"{served.name}_instance"),
+                "items": ref(f"{served.name}_instance"),
             },
         },
     }
@@ -128,98 +134,79 @@ def _operation(operation_id: str, summary: str, request: Json, reply: str, examp
     content: Json = {"schema": request}
     if examples:
         content["examples"] = examples
-    responses: Json = {
-        "200": {
-            "description": "One prediction for each instance",
-            "content": {"application/json": {"schema": _ref(reply)}},
-        }
-    }
-    for status, description in ERRORS.items():
-        responses[status] = _error(description)
-    return {
-        "operationId": operation_id,
-        "summary": summary,
-        "parameters": [TIMEOUT_PARAMETER],
-        "requestBody": {"required": True, "content": {"application/json": content}},
-        "responses": responses,
-    }
+    return operation(
+        operation_id,
+        summary,
+        answer("One prediction for each instance", ref(reply)),
+        OF_INFERENCE,
+        parameters=[TIMEOUT_PARAMETER, CONTENT_ENCODING_PARAMETER],
+        requestBody={"required": True, "content": {"application/json": content}},
+    )
 
 
-def _get(
-    operation_id: str, summary: str, reply: str, *, takes_model: bool = False, unready: bool = False
-) -> Json:
-    content = {"application/json": {"schema": _ref(reply)}}
-    operation: Json = {
-        "operationId": operation_id,
-        "summary": summary,
-        "responses": {"200": {"description": summary, "content": content}},
-    }
-    if takes_model:
-        operation["parameters"] = [_in_path("model", {"type": "string"})]
-        operation["responses"]["404"] = _error(ERRORS["404"])
-    if unready:
-        operation["responses"]["503"] = {"description": "Some do not", "content": content}
-    return {"get": operation}
+def _get(operation_id: str, summary: str, reply: str) -> Json:
+    return {"get": operation(operation_id, summary, answer(summary, ref(reply)))}
 
 
-def _get_picture() -> Json:
-    operation = {
-        "operationId": "picture",
-        "summary": "A picture of a model's training, one that its card lists",
-        "parameters": [
-            _in_path("model", {"type": "string"}),
-            _in_path("version", {"type": "integer", "minimum": 1}),
-            _in_path("picture", {"type": "string", "examples": ["loss.png"]}),
+def _metrics() -> Json:
+    text = {"content": {"text/plain": {"schema": {"type": "string"}}}}
+    return operation("metrics", "Prometheus metrics", text | {"description": "Exposition format"})
+
+
+def _picture() -> Json:
+    described = operation(
+        "picture",
+        "A picture of a model's training, one that its card lists",
+        {"description": "A PNG file", "content": {"image/png": {}}},
+        parameters=[
+            in_path("model", {"type": "string"}),
+            in_path("version", {"type": "integer", "minimum": 1}),
+            in_path("picture", {"type": "string", "examples": ["loss.png"]}),
         ],
-        "responses": {
-            "200": {"description": "A PNG file", "content": {"image/png": {}}},
-            "304": {"description": "It still has an ETag that If-None-Match names"},
-            "404": _error("No such model, version or picture"),
-            "503": _error("The version could not be opened; see Retry-After"),
-        },
+    )
+    described["responses"] |= {
+        "304": {"description": "It still has an ETag that If-None-Match names"},
+        "404": error("No such model, version or picture"),
+        "503": error("The version could not be opened; see Retry-After"),
     }
-    return {"get": operation}
-
-
-def _in_path(name: str, schema: Json) -> Json:
-    return {"name": name, "in": "path", "required": True, "schema": schema}
+    return described
 
 
 def _schemas(served: list[ServedModel]) -> Json:
     schemas: Json = {
-        "Error": _object({"error": {"type": "string"}}),
-        "PredictReply": _any_of(f"{each.name}_reply" for each in served),
-        "Model": _object(
+        "Error": json_object({"error": {"type": "string"}}),
+        "PredictReply": any_of(f"{each.name}_reply" for each in served),
+        "Model": json_object(
             {
                 "model": {"type": "string"},
                 "default_version": {"type": ["integer", "null"]},
-                "versions": {"type": "array", "items": _ref("Version")},
+                "versions": list_of(ref("Version")),
             }
         ),
-        "ModelList": _object({"models": {"type": "array", "items": _ref("Model")}}),
-        "Version": _object(
+        "ModelList": json_object({"models": list_of(ref("Model"))}),
+        "Version": json_object(
             {"version": {"type": ["integer", "null"]}, "state": {"enum": ["ready", "failed"]}},
             reason={"type": "string"},
             provider={"type": "string"},
             device={"type": "string"},
             card={"type": ["object", "null"]},
-            pictures={"type": "array", "items": _ref("Picture")},
+            pictures=list_of(ref("Picture")),
         ),
-        "Picture": _object(
+        "Picture": json_object(
             {"title": {"type": "string"}, "url": {"type": "string", "format": "uri-reference"}}
         ),
-        "Live": _object({"status": {"const": "live"}}),
-        "Ready": _object(
+        "Live": json_object({"status": {"const": "live"}}),
+        "Ready": json_object(
             {"status": {"enum": ["ready", "not ready", "draining"]}, "models": {"type": "object"}}
         ),
     }
     for each in served:
         schemas[f"{each.name}_instance"] = _instance(each)
-        schemas[f"{each.name}_reply"] = _object(
+        schemas[f"{each.name}_reply"] = json_object(
             {
                 "model": {"const": each.name},
                 "version": {"type": "integer"},
-                "predictions": {"type": "array", "items": _prediction(each)},
+                "predictions": list_of(_prediction(each)),
             }
         )
     return schemas
@@ -227,7 +214,7 @@ def _schemas(served: list[ServedModel]) -> Json:
 
 def _instance(served: ServedModel) -> Json:
     model, card = served.model, served.card
-    number = {"type": "number"}
+    number = _number(model.input.dtype)
     flat = {
         "type": "array",
         "items": number,
@@ -238,14 +225,14 @@ def _instance(served: ServedModel) -> Json:
     if card and card.features:
         flat["description"] = "in the order " + ", ".join(model.feature_names)
         named = {
-            each.name: {
-                "type": "number",
+            each.name: number
+            | {
                 "description": f"{each.description} ({each.unit}); "
                 f"{each.minimum:g} to {each.maximum:g} in training",
             }
             for each in card.features
         }
-        forms.append(_object(named) | {"additionalProperties": False})
+        forms.append(json_object(named) | {"additionalProperties": False})
     if len(model.row_shape) > 1:
         nested: Json = number
         for size in reversed(model.row_shape):
@@ -254,34 +241,42 @@ def _instance(served: ServedModel) -> Json:
     return {"anyOf": forms}
 
 
+def _number(dtype: type[np.generic]) -> Json:
+    if issubclass(dtype, np.floating):
+        largest = float(np.finfo(dtype).max)
+        return {"type": "number", "minimum": -largest, "maximum": largest}
+    limits = np.iinfo(dtype)  # type: ignore[type-var]  # why_no_rows: numbers only
+    return {"type": "integer", "minimum": limits.min, "maximum": limits.max}
+
+
 def _prediction(served: ServedModel) -> Json:
     card = served.card
     if card is None:
-        return _object({output.name: {} for output in served.model.outputs})
+        return json_object({output.name: {} for output in served.model.outputs})
     if card.labels:
         share = {"type": "number", "minimum": 0, "maximum": 1}
-        return _object(
+        return json_object(
             {
                 "label": {"enum": card.labels},
                 "probability": share,
-                "probabilities": _object(dict.fromkeys(card.labels, share)),
+                "probabilities": json_object(dict.fromkeys(card.labels, share)),
             }
         )
     answers = {each.name: _answer(card, each) for each in card.targets}
     if len(answers) == 1:
         return answers[card.targets[0].name]
     if card.interval:
-        return _object(answers)
-    return _object({name: answer["properties"]["value"] for name, answer in answers.items()})
+        return json_object(answers)
+    return json_object({name: answer["properties"]["value"] for name, answer in answers.items()})
 
 
 def _answer(card: Card, target: Target) -> Json:
     described = {"type": "number", "description": f"{target.description} ({target.unit})"}
     if card.interval is None:
-        return _object({"value": described})
+        return json_object({"value": described})
     share = f"{card.interval.coverage:.0%} of the true values lie between lower and upper"
     bound = {"type": "number", "description": share}
-    return _object({"value": described, "lower": bound, "upper": bound})
+    return json_object({"value": described, "lower": bound, "upper": bound})
 
 
 def _first(served: list[ServedModel]) -> list[tuple[ServedModel, Json]]:
@@ -305,24 +300,3 @@ def _examples(served: ServedModel) -> list[Json]:
         }
         for example in card.examples
     ]
-
-
-def _object(required: Json, **optional: Json) -> Json:
-    return {"type": "object", "required": list(required), "properties": required | optional}
-
-
-def _any_of(names: Iterable[str]) -> Json:
-    """Refer to any of these schemas; `anyOf` may not be empty."""
-    references = [_ref(name) for name in names]
-    return {"anyOf": references} if references else {}
-
-
-def _error(description: str) -> Json:
-    return {
-        "description": description,
-        "content": {"application/json": {"schema": _ref("Error")}},
-    }
-
-
-def _ref(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}

@@ -11,6 +11,7 @@ get through; and it answers a client that has left. What it lacks is here.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from math import inf
 from typing import Any
@@ -23,13 +24,15 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from service.errors import HeadTooLarge, InvalidInput, RequestError, RequestTimeout
-from service.predict import WHOLE_REPLY
+from service.incoming import WHOLE_REPLY, Parts
 from service.settings import Settings
 
 LOOK_EVERY_S = 0.5
 JUST_CONNECTED_S = 1.0  # what a new connection gets at a stop to say something
 MAX_HEAD_BYTES = 65_536  # of request line and headers
+H2C_WITHIN = 4096  # bytes from the start of a request
 FOR_PROBES = 64  # connections beyond the limit that are told so; those beyond are closed unheard
+_H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n|$)", re.IGNORECASE)
 
 
 class JoinedWrites:
@@ -78,6 +81,7 @@ class Limits:
         self.timeout_s = settings.receive_timeout_s
         self.keep_alive_s = settings.keep_alive_s
         self.max_connections = settings.max_connections
+        self.max_body_bytes = settings.max_body_bytes
         self.when_full = when_full
         self.count = count
         self.now = now  # the event loop's time at the last look: near enough, and free to read
@@ -104,6 +108,8 @@ class Protocol(HttpToolsProtocol):
         self._idle_since = inf  # since when the next request
         self._is_begun = False  # a request; its end has not come
         self._head_bytes = 0  # since the last request began, or the last part of its body came
+        self._body: list[bytes] = []  # parts of the request that comes in
+        self._body_bytes = 0
         self._extensions: dict[str, Any] = {WHOLE_REPLY: self._send_whole}
         self._unsent = 0  # bytes of replies that the client did not take yet
         self._unsent_since = inf  # since when they did not become fewer
@@ -136,6 +142,8 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take what the client sent; refuse a head, or trailers, that are too long."""
         self._head_bytes += len(data)
+        if not self._is_begun and data.find(b"h2c", 0, H2C_WITHIN) >= 0:
+            data = _without_h2c(data)
         super().data_received(data)
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._refuse(HeadTooLarge(f"headers: expected at most {MAX_HEAD_BYTES} bytes"))
@@ -144,17 +152,29 @@ class Protocol(HttpToolsProtocol):
         """Begin with a request: its first byte is here."""
         super().on_message_begin()
         self._is_begun = True
-        self._head_bytes = 0
+        self._head_bytes = self._body_bytes = 0
         self._waiting_since = self._limits.now
         self._idle_since = inf
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
+        """Take a part of the body; the app gets the whole at once, unless that is too long.
+
+        uvicorn copies each part thrice and stops reading after 64 kB, until the app took them.
+        """
         self._head_bytes = 0
-        super().on_body(body)
+        if self.cycle.response_complete:  # refused before it was whole
+            return
+        self._body.append(body)
+        self._body_bytes += len(body)
+        if self._body_bytes > self._limits.max_body_bytes:
+            super().on_body(b"".join(self._body))  # the app will refuse it
+            self._body.clear()
 
     def on_message_complete(self) -> None:
         """Note that the whole request is here."""
+        if self._body:
+            self.cycle.body = b"".join(self._body)  # type: ignore[assignment]  # it is only read
+            self._body.clear()
         super().on_message_complete()
         self._is_begun = False
         self._waiting_since = inf
@@ -264,7 +284,7 @@ class Protocol(HttpToolsProtocol):
         self._running = cycle, task
 
     async def _send_whole(
-        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+        self, status: int, headers: list[tuple[bytes, bytes]], body: Parts
     ) -> None:
         """Send the whole reply of the request that is answered, as two calls of its `send` do.
 
@@ -280,13 +300,25 @@ class Protocol(HttpToolsProtocol):
             cycle.keep_alive = False
         elif not cycle.keep_alive:
             headers.append((b"connection", b"close"))
-        parts = [STATUS_LINE[status]]
+        parts: Parts = [STATUS_LINE[status]]
         for name, value in (*cycle.default_headers, *headers):
             parts += (name, b": ", value, b"\r\n")
-        parts += (b"\r\n", b"" if cycle.scope["method"] == "HEAD" else body)
+        parts.append(b"\r\n")
+        if cycle.scope["method"] != "HEAD":
+            parts += body
         self.transport.write(b"".join(parts))
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+
+def _without_h2c(data: bytes) -> bytes:
+    """Take the offer to go on in HTTP/2 out of a request, as a server may that does not take it.
+
+    Java's HttpClient makes it with every request. The parser would end the request at its head,
+    and drop the body (Kludex/uvicorn#2722).
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _H2C.sub(b"", head) + end + rest

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Self
 
-from service.errors import NotFound, Unavailable
+from service.errors import InvalidInput, NotFound, Unavailable
 from service.folder import MODEL_FILE, VERSION
 from service.loader import Key, Loader, pause
 from service.metrics import Metrics
@@ -51,16 +51,22 @@ class ModelRepository:
         except KeyError:
             raise self._why_not(name, version) from None
 
+    def named(self, name: str, version: str | None) -> ServedModel:
+        """Return a model by the words of a path; as `get` else."""
+        if version is None:
+            return self.get(name)
+        if not VERSION.fullmatch(version):
+            got = _shown(version)
+            raise NotFound(f"version: expected a whole number from 1 to 999999999, got {got}")
+        return self.get(name, int(version))
+
     def picture(self, name: str, version: str, file: str) -> bytes:
         """Read a PNG file that the card of a served version lists; it may block on the disk.
 
         Raises NotFound for a version that is no number, a picture that the card does not list
         or that is not on the disk, and whatever `get` raises.
         """
-        if not VERSION.fullmatch(version):
-            got = _shown(version)
-            raise NotFound(f"version: expected a whole number from 1 to 999999999, got {got}")
-        card = self.get(name, int(version)).card
+        card = self.named(name, version).card
         where = f"model {name}: version {version}: picture"
         listed = [picture.file for picture in card.pictures] if card else []
         if file not in listed:
@@ -99,6 +105,28 @@ class ModelRepository:
             for name, versions in self.versions.items()
             if self.default(name) is None
         }
+
+    @property
+    def unloaded(self) -> dict[str, list[int]]:
+        """The models that were unloaded, and the versions that they had."""
+        return self._loader.unloaded
+
+    async def load(self, name: str) -> None:
+        """Open what the folder holds of a model, again what failed or was unloaded.
+
+        Raises NotFound if it holds none of that name, InvalidInput with the reason if a version
+        of it could not be opened.
+        """
+        await self._loader.load(name)
+        if reasons := [each.reason for each in self.versions.get(name, ()) if each.reason]:
+            raise InvalidInput(f"model {name}: could not be loaded: {'; '.join(reasons)}")
+        self.get(name)
+
+    async def unload(self, name: str) -> None:
+        """Close a model, and keep it closed until it is loaded. Raises NotFound."""
+        if name not in self.versions and name not in self.unloaded:
+            self.get(name)  # raises
+        await self._loader.unload(name)
 
     def request_reload(self) -> None:
         """Reload soon. A signal handler may call this, at any time."""
@@ -143,7 +171,7 @@ class ModelRepository:
 
     def _why_not(self, name: str, version: int | None) -> NotFound | Unavailable:
         entries = self.versions
-        known = ", ".join(entries)
+        known = ", ".join(entries) or "none"
         if name not in entries:
             return NotFound(f"model: expected one of {known}; got {_shown(name)}")
         if version is None:

@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from service.batcher import Batcher, Outputs
+from service.batcher import Batcher, Inputs, Outputs
 from service.errors import ModelError
 from service.metrics import ModelMetrics
 from service.model import Model
@@ -30,7 +30,7 @@ class ServedModel:
         self.batcher = Batcher(
             CountingRun(model, metrics),
             metrics,
-            max_batch_size=settings.max_batch_size,
+            max_batch_size=settings.max_batch_size if model.is_batched else 1,
             max_queue_rows=settings.max_queue_rows,
             max_queue_delay_s=settings.max_queue_delay_ms / 1000,
             executor=self._executor,
@@ -64,15 +64,16 @@ class CountingRun:
         self._model = model
         self._metrics = metrics
         features = model.card.features if model.card else []
-        self._minimum = np.array([feature.minimum for feature in features], model.input.dtype)
-        self._maximum = np.array([feature.maximum for feature in features], model.input.dtype)
+        dtype = model.inputs[0].dtype
+        self._minimum = np.array([feature.minimum for feature in features], dtype)
+        self._maximum = np.array([feature.maximum for feature in features], dtype)
         self._has_labels = bool(model.card and model.card.labels)
 
-    def __call__(self, rows: NDArray[Any]) -> Outputs:
-        """Return the outputs for `rows`, as Model.run."""
-        outputs = self._model.run(rows)
+    def __call__(self, inputs: Inputs) -> Outputs:
+        """Return the outputs for `inputs`, as Model.run."""
+        outputs = self._model.run(inputs)
         if len(self._minimum):
-            self._count_outside(rows)
+            self._count_outside(inputs[0].reshape(-1, len(self._minimum)))
         if self._has_labels:
             self._count_labels(outputs[0])
         return outputs
@@ -84,6 +85,8 @@ class CountingRun:
                 self._metrics.outside[feature] += count
 
     def _count_labels(self, probabilities: NDArray[Any]) -> None:
+        if self._model.saw_nonfinite:
+            probabilities = probabilities[np.isfinite(probabilities).all(axis=1)]
         for label in probabilities.argmax(axis=1).tolist():
             self._metrics.predictions[label] += 1.0
 
@@ -106,12 +109,13 @@ def _promises(model: Model) -> dict[str, object]:
     """Return what callers of a version rely on, by what it is."""
     card = model.card
     promises: dict[str, object] = {
-        "row shape": (model.input.shape, model.row_shape),
-        "type of numbers": model.input.dtype,
+        "inputs": model.inputs,
+        "outputs": model.outputs,
+        "row shape": model.row_shape,
         "form of answer": card.task if card else None,
     }
     if card is None:
-        return promises | {"outputs": model.outputs}
+        return promises
     return promises | {
         "features": [(each.name, each.unit) for each in card.features],
         "labels": card.labels,

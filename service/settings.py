@@ -30,6 +30,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     watch: Annotated[
         bool, Meta(description="follow changes in the folder; else only at SIGHUP")
     ] = True
+    model_control: Annotated[
+        bool, Meta(description="whether callers may load and unload models (`/v2/repository`)")
+    ] = False
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
         Meta(description="`cuda` refuses to start without a GPU, `auto` falls back to the CPU"),
@@ -71,7 +74,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     api_keys_file: Annotated[
         Path | None, Meta(description="file of more such keys, one a line")
     ] = None
-    protect_health: Annotated[bool, Meta(description="whether `/health/` needs a key")] = False
+    protect_health: Annotated[
+        bool, Meta(description="whether `/health/` and `/v2/health/` need a key")
+    ] = False
     protect_metrics: Annotated[bool, Meta(description="whether `/metrics` needs a key")] = False
     cors_origins: Annotated[
         str, Meta(description="origins whose web pages may call, blank-separated, or `*`")

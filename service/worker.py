@@ -150,7 +150,7 @@ async def _run(
         + int(max(settings.request_timeout_s, settings.receive_timeout_s)),
     )
     server = Server(config, app, limits, settings.drain_s, has_parent=parent is not None)
-    app.predict.is_alone = lambda: len(server.server_state.tasks) == 1
+    app.is_alone = lambda: len(server.server_state.tasks) == 1
     terminal = Terminal()
 
     def hang_up(_: int, frame: FrameType | None) -> None:

@@ -62,6 +62,22 @@ def curls() -> list[tuple[str, str, str]]:
     return [(path, data, printed) for path, data, printed in re.findall(pattern, README, re.M)]
 
 
+def routes_below_v2() -> set[str]:
+    """Return the routes of the README's table of them, as GET /v2/models.
+
+    In a row, a path that follows another may be whole or only another end of that.
+    """
+    table = README.split("| below `/v2` | what |\n")[1].split("\n\n")[0]
+    routes = set()
+    for row in table.splitlines():
+        paths = re.findall(r"`(?:POST )?(/[^`]*)`", row)
+        method = "POST" if "`POST " in row else "GET"
+        for path in paths:
+            beside = paths[0].rpartition("/")[0] + path
+            routes |= {f"{method} /v2{path}".rstrip("/"), f"{method} /v2{beside}"}
+    return routes
+
+
 def guide() -> list[str]:
     """Return the code blocks of the guide to a model of one's own, in their order."""
     section = README.split("## Your own model in 30 lines")[1].split("\n## ")[0]
@@ -164,8 +180,11 @@ async def test_every_route_is_in_the_readme(client: httpx.AsyncClient) -> None:
     document = (await client.get("/schema/openapi.json")).json()
     for path, item in document["paths"].items():
         general = re.sub(r"^/predict/.*", "/predict/{model}", path)
+        general = re.sub(r"^/v2/models/[^/]+/infer$", "/v2/models/{model}/infer", general)
+        general = general.replace("/versions/{version}", "")  # a sentence says so of all
         for method in item:
-            assert f"`{method.upper()} {general}`" in README
+            route = f"{method.upper()} {general}"
+            assert f"`{route}`" in README or route in routes_below_v2()
 
 
 def test_every_model_is_in_the_readme_with_its_held_out_result() -> None:
@@ -176,3 +195,16 @@ def test_every_model_is_in_the_readme_with_its_held_out_result() -> None:
         assert f"| {name} {version} | {card.task} | {metrics} | {card.dataset.name} |" in README
         for picture in card.pictures:
             assert f"(models/{name}/{version}/{picture.file})" in README
+
+
+def test_the_example_with_tritons_client_prints_what_it_says() -> None:
+    found = re.search(
+        r"^```python\n(import.*?tritonclient.*?)\n```\n```\n(.+?)\n```$", README, re.M | re.S
+    )
+    assert found is not None
+    with running(models_dir=ROOT / "models") as service:
+        code = found[1].replace("localhost:8000", service.url.removeprefix("http://"))
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        )
+    assert done.stdout == f"{found[2]}\n"

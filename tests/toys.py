@@ -85,7 +85,8 @@ def save_graph(
 ) -> None:
     """Write an ONNX file, with its card if it has one."""
     graph = helper.make_graph(nodes, "toy", inputs, outputs, initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("ai.onnx.ml", 3)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     if card is not None:
         helper.set_model_props(model, {METADATA_KEY: card.to_json()})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -209,6 +210,101 @@ def save_mean(folder: Path) -> Path:
         [tensor("input", ["batch", 6])],
         [tensor("value", ["batch", 1])],
         [numpy_helper.from_array(np.array([1], np.int64), "axes")],
+        card,
+    )
+    return path
+
+
+def save_sum(folder: Path, card: Card | None = None) -> Path:
+    """Write `folder`/sum: a model of two inputs, left + right, each a row of 2 numbers."""
+    path = folder / "sum" / "1" / "model.onnx"
+    save_graph(
+        path,
+        [helper.make_node("Add", ["left", "right"], ["sum"])],
+        [tensor("left", ["batch", 2]), tensor("right", ["batch", 2])],
+        [tensor("sum", ["batch", 2])],
+        [],
+        card,
+    )
+    return path
+
+
+def save_same(
+    folder: Path, shape: list[Any], dtype: int = TensorProto.FLOAT, *, name: str = "same"
+) -> Path:
+    """Write `folder`/same: it answers what it is asked, a tensor of this shape and type."""
+    path = folder / name / "1" / "model.onnx"
+    nodes = [helper.make_node("Identity", ["input"], ["output"])]
+    inputs, outputs = [tensor("input", shape, dtype)], [tensor("output", shape, dtype)]
+    save_graph(path, nodes, inputs, outputs, [], None)
+    return path
+
+
+def save_fussy(folder: Path) -> Path:
+    """Write `folder`/fussy: 1 / (x - 7). Zeros pass, 7 gives infinity."""
+    path = folder / "fussy" / "1" / "model.onnx"
+    save_graph(
+        path,
+        [
+            helper.make_node("Sub", ["input", "seven"], ["shifted"]),
+            helper.make_node("Reciprocal", ["shifted"], ["output"]),
+        ],
+        [tensor("input", ["batch", 1])],
+        [tensor("output", ["batch", 1])],
+        [numpy_helper.from_array(np.array([7], np.float32), "seven")],
+        None,
+    )
+    return path
+
+
+def save_zipped(folder: Path, *, only_maps: bool = False) -> Path:
+    """Write `folder`/zipped: outputs as skl2onnx makes them, probabilities as a list of maps.
+
+    The other output is the place of the highest of two numbers; there is none with `only_maps`.
+    """
+    path = folder / "zipped" / "1" / "model.onnx"
+    maps = helper.make_map_type_proto(
+        TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    )
+    zipped = helper.make_value_info("zipped", helper.make_sequence_type_proto(maps))
+    labels = ["no", "yes"]
+    save_graph(
+        path,
+        [
+            helper.make_node("ArgMax", ["input"], ["highest"], axis=1, keepdims=0),
+            helper.make_node(
+                "ZipMap", ["input"], ["zipped"], domain="ai.onnx.ml", classlabels_strings=labels
+            ),
+        ],
+        [tensor("input", ["batch", 2])],
+        [zipped] if only_maps else [tensor("highest", ["batch"], TensorProto.INT64), zipped],
+        [],
+        None,
+    )
+    return path
+
+
+def save_picky(folder: Path, card: Card | None = None, *, least: float) -> Path:
+    """Write `folder`/picky: it answers the rows whose 4 numbers are all `least` or more, only.
+
+    Its graph says that it answers each: only a run can tell that it does not.
+    """
+    path = folder / "picky" / "1" / "model.onnx"
+    save_graph(
+        path,
+        [
+            helper.make_node("ReduceMin", ["input", "axes"], ["lowest"], keepdims=0),
+            helper.make_node("GreaterOrEqual", ["lowest", "least"], ["is_taken"]),
+            helper.make_node("Compress", ["input", "is_taken"], ["taken"], axis=0),
+            helper.make_node("Gemm", ["taken", "weights"], ["output"]),
+        ],
+        [tensor("input", ["batch", 4])],
+        [tensor("output", ["batch", 3])],
+        [
+            numpy_helper.from_array(np.array([1], np.int64), "axes"),
+            numpy_helper.from_array(np.float32(least), "least"),
+            numpy_helper.from_array(WEIGHTS, "weights"),
+        ],
         card,
     )
     return path

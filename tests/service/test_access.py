@@ -15,6 +15,7 @@ pytestmark = pytest.mark.anyio
 KEY, OTHER = "a-key-of-24-characters-01", "another-key-of-24-chars-2"
 CONTENT = body("toy", [[1, 2, 3, 4]])
 PAGE = "https://page.example"
+BINARY = "inference-header-content-length"  # without it a page cannot tell JSON from binary data
 
 
 async def status(client: httpx.AsyncClient, path: str, **headers: str) -> int:
@@ -30,7 +31,7 @@ async def test_without_keys_everybody_may_call(client: httpx.AsyncClient) -> Non
 
 async def test_with_keys_every_path_needs_one_but_probes_and_metrics(models_dir: Path) -> None:
     async with serving(Settings(models_dir=models_dir, api_keys=f"{KEY}, {OTHER}")) as client:
-        for path in ("/predict", "/models", "/schema/openapi.json"):
+        for path in ("/predict", "/models", "/schema/openapi.json", "/v2/models/toy"):
             assert await status(client, path) == 401
             assert await status(client, path, authorization=f"Bearer {KEY[:-1]}") == 401
             assert await status(client, path, authorization=f"Basic {KEY}") == 401
@@ -38,8 +39,9 @@ async def test_with_keys_every_path_needs_one_but_probes_and_metrics(models_dir:
             assert await status(client, path, authorization=f"bearer {OTHER}") == 200
             assert await status(client, path, **{"x-api-key": OTHER}) == 200
         assert await status(client, "/no/such/path") == 401
-        assert await status(client, "/health/live") == 200
-        assert await status(client, "/metrics") == 200
+        assert (await client.post("/v2/models/toy/infer", content=b"{}")).status_code == 401
+        for path in ("/health/live", "/v2/health/live", "/v2/health/ready", "/metrics"):
+            assert await status(client, path) == 200
         reply = await client.post("/predict", content=CONTENT)
         assert reply.headers["www-authenticate"] == "Bearer"
         assert reply.json() == {
@@ -48,14 +50,16 @@ async def test_with_keys_every_path_needs_one_but_probes_and_metrics(models_dir:
         reply = await client.get("/models", headers={"x-api-key": b"\xe9" * 20})
         assert reply.json() == {"error": "expected a valid API key, got another"}
         metrics = (await client.get("/metrics")).text
-        assert 'torchlit_unmatched_requests_total{outcome="unauthorized"} 12.0' in metrics
+        assert 'torchlit_unmatched_requests_total{outcome="unauthorized"} 16.0' in metrics
         assert KEY not in metrics
 
 
 async def test_probes_and_metrics_are_protected_each_by_its_setting(models_dir: Path) -> None:
     for field, closed, still_open in (
         ("protect_health", "/health/live", "/metrics"),
+        ("protect_health", "/v2/health/ready", "/metrics"),
         ("protect_metrics", "/metrics", "/health/live"),
+        ("protect_metrics", "/metrics", "/v2/health/ready"),
     ):
         settings = Settings(models_dir=models_dir, api_keys=KEY, **{field: True})
         async with serving(settings) as client:
@@ -113,13 +117,15 @@ async def test_pages_of_the_origins_that_are_set_may_call(models_dir: Path, orig
         assert preflight.status_code == 200
         assert preflight.headers["access-control-allow-origin"] == PAGE
         assert "POST" in preflight.headers["access-control-allow-methods"]
-        assert "authorization" in preflight.headers["access-control-allow-headers"]
+        allowed = preflight.headers["access-control-allow-headers"].split(", ")
+        assert {"authorization", "content-encoding", BINARY} <= set(allowed)
         assert preflight.headers["vary"] == "origin"
         for headers in ({}, {"authorization": f"Bearer {KEY}"}):
             reply = await client.post("/predict", content=CONTENT, headers=headers | asked)
             assert reply.headers["access-control-allow-origin"] == PAGE
             assert reply.status_code == (200 if headers else 401)
-            assert "x-request-id" in reply.headers["access-control-expose-headers"]
+            exposed = reply.headers["access-control-expose-headers"].split(", ")
+            assert {"x-request-id", "retry-after", BINARY} == set(exposed)
         if origins != "*":
             elsewhere = await client.get("/health/live", headers={"origin": "https://evil.example"})
             assert "access-control-allow-origin" not in elsewhere.headers

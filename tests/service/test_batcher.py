@@ -1,6 +1,6 @@
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.batcher import Batcher, Outputs
-from service.errors import DeadlineExceeded, QueueFull, RequestError, Unavailable
+from service.batcher import Batcher, Inputs, Outputs
+from service.errors import (
+    DeadlineExceeded,
+    InferenceFailed,
+    QueueFull,
+    RequestError,
+    Unavailable,
+)
 from service.metrics import OUTCOMES, REASONS, UNMATCHED_OUTCOMES, Blocks, ModelMetrics
 
 pytestmark = pytest.mark.anyio
 
-Run = Callable[[NDArray[Any]], Outputs]
+Run = Callable[[Inputs], Outputs]
 
 
 class Doubler:
@@ -23,7 +29,8 @@ class Doubler:
     def __init__(self) -> None:
         self.batches: list[list[float]] = []
 
-    def __call__(self, rows: NDArray[Any]) -> Outputs:
+    def __call__(self, inputs: Inputs) -> Outputs:
+        (rows,) = inputs
         self.batches.append(rows[:, 0].tolist())
         if (rows < 0).any():
             raise ValueError("negative")
@@ -38,10 +45,10 @@ class Gate(Doubler):
         self.entered = threading.Semaphore(0)
         self.leave = threading.Semaphore(0)
 
-    def __call__(self, rows: NDArray[Any]) -> Outputs:
+    def __call__(self, inputs: Inputs) -> Outputs:
         self.entered.release()
         assert self.leave.acquire(timeout=10)
-        return super().__call__(rows)
+        return super().__call__(inputs)
 
 
 def make(run: Run, **options: Any) -> tuple[Batcher, ModelMetrics]:
@@ -52,6 +59,13 @@ def make(run: Run, **options: Any) -> tuple[Batcher, ModelMetrics]:
 
 def rows(*numbers: float) -> NDArray[np.float32]:
     return np.array([[number] for number in numbers], np.float32)
+
+
+def submit(
+    batcher: Batcher, rows: NDArray[Any], timeout_s: float, **options: Any
+) -> Coroutine[Any, Any, Outputs]:
+    """Submit the rows of the only input."""
+    return batcher.submit([rows], len(rows), timeout_s, **options)
 
 
 def rejected(metrics: ModelMetrics, reason: str) -> float:
@@ -71,7 +85,7 @@ def thread() -> Any:
 async def test_each_of_many_callers_gets_its_own_answer() -> None:
     run = Doubler()
     batcher, _ = make(run)
-    outputs = await asyncio.gather(*(batcher.submit(rows(n), 10) for n in range(8)))
+    outputs = await asyncio.gather(*(submit(batcher, rows(n), 10) for n in range(8)))
     for number, (doubled, same) in enumerate(outputs):
         assert doubled.tolist() == [[2 * number]]
         assert same.tolist() == [number]
@@ -81,7 +95,7 @@ async def test_each_of_many_callers_gets_its_own_answer() -> None:
 async def test_a_lone_caller_is_not_kept_waiting() -> None:
     run = Doubler()
     batcher, metrics = make(run)
-    await batcher.submit(rows(1), 10)
+    await submit(batcher, rows(1), 10)
     assert run.batches == [[1]]
     assert sum(metrics.batch_rows._cells[:-1]) == 1
 
@@ -89,7 +103,7 @@ async def test_a_lone_caller_is_not_kept_waiting() -> None:
 async def test_a_caller_who_is_alone_is_answered_where_it_stands() -> None:
     run = Doubler()
     batcher, metrics = make(run)
-    asked = batcher.submit(rows(1, 2), 10, alone=True)
+    asked = submit(batcher, rows(1, 2), 10, alone=True)
     with pytest.raises(StopIteration) as answered:  # at the first step, without the event loop
         asked.send(None)
     doubled, _ = answered.value.value
@@ -97,7 +111,7 @@ async def test_a_caller_who_is_alone_is_answered_where_it_stands() -> None:
     assert sum(metrics.batch_rows._cells[:-1]) == sum(metrics.compute_seconds._cells[:-1]) == 1
     assert metrics.queue_seconds._cells[-1] == 0
     with pytest.raises(ValueError, match="negative"):
-        await batcher.submit(rows(-1), 10, alone=True)
+        await submit(batcher, rows(-1), 10, alone=True)
     assert sum(metrics.batch_rows._cells[:-1]) == 2
 
 
@@ -116,7 +130,7 @@ async def test_too_many_rows_wait_for_their_batch_even_alone(
 ) -> None:
     run = Doubler()
     batcher, metrics = make(run, **options)
-    await batcher.submit(rows(*range(count)), 10, alone=True)
+    await submit(batcher, rows(*range(count)), 10, alone=True)
     assert run.batches == batches
     assert metrics.queue_seconds._cells[-1] > 0
 
@@ -126,14 +140,14 @@ async def test_a_dear_model_runs_few_rows_in_the_loop_for_a_caller_who_is_alone(
 ) -> None:
     threads: list[threading.Thread] = []
 
-    def run(rows: NDArray[Any]) -> Outputs:
+    def run(inputs: Inputs) -> Outputs:
         threads.append(threading.current_thread())
-        return [rows]
+        return inputs
 
     batcher, _ = make(run, executor=thread, max_rows_in_loop=1)
-    await batcher.submit(rows(1), 10, alone=True)
-    await batcher.submit(rows(1, 2), 10, alone=True)
-    await batcher.submit(rows(1), 10)
+    await submit(batcher, rows(1), 10, alone=True)
+    await submit(batcher, rows(1, 2), 10, alone=True)
+    await submit(batcher, rows(1), 10)
     here = [each is threading.main_thread() for each in threads]
     assert here == [True, False, False]
 
@@ -141,9 +155,9 @@ async def test_a_dear_model_runs_few_rows_in_the_loop_for_a_caller_who_is_alone(
 async def test_while_a_batch_runs_nobody_is_alone(thread: Any) -> None:
     gate = Gate()
     batcher, _ = make(gate, executor=thread)
-    first = asyncio.create_task(batcher.submit(rows(1), 10))
+    first = asyncio.create_task(submit(batcher, rows(1), 10))
     await until_entered(gate)
-    second = asyncio.create_task(batcher.submit(rows(2), 10, alone=True))
+    second = asyncio.create_task(submit(batcher, rows(2), 10, alone=True))
     await asyncio.sleep(0)
     assert not second.done()
     gate.leave.release(2)
@@ -155,9 +169,9 @@ async def test_a_batch_is_counted_in_rows_and_keeps_the_order() -> None:
     run = Doubler()
     batcher, _ = make(run)
     await asyncio.gather(
-        batcher.submit(rows(1, 2, 3), 10),
-        batcher.submit(rows(4, 5), 10),
-        batcher.submit(rows(6), 10),
+        submit(batcher, rows(1, 2, 3), 10),
+        submit(batcher, rows(4, 5), 10),
+        submit(batcher, rows(6), 10),
     )
     assert run.batches == [[1, 2, 3], [4, 5, 6]]
 
@@ -165,7 +179,7 @@ async def test_a_batch_is_counted_in_rows_and_keeps_the_order() -> None:
 async def test_a_request_larger_than_a_batch_is_split_and_put_together() -> None:
     run = Doubler()
     batcher, _ = make(run)
-    doubled, same = await batcher.submit(rows(*range(10)), 10)
+    doubled, same = await submit(batcher, rows(*range(10)), 10)
     assert doubled.tolist() == [[2 * number] for number in range(10)]
     assert same.tolist() == list(range(10))
     assert run.batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
@@ -174,7 +188,7 @@ async def test_a_request_larger_than_a_batch_is_split_and_put_together() -> None
 async def test_other_work_gets_its_turn_between_the_batches_of_a_long_queue() -> None:
     run = Doubler()
     batcher, _ = make(run)
-    task = asyncio.create_task(batcher.submit(rows(*range(12)), 10))
+    task = asyncio.create_task(submit(batcher, rows(*range(12)), 10))
     await asyncio.sleep(0)
     seen = []
     while not task.done():
@@ -186,9 +200,9 @@ async def test_other_work_gets_its_turn_between_the_batches_of_a_long_queue() ->
 async def test_while_a_batch_runs_what_arrives_forms_the_next(thread: Any) -> None:
     gate = Gate()
     batcher, _ = make(gate, executor=thread)
-    first = asyncio.create_task(batcher.submit(rows(1), 10))
+    first = asyncio.create_task(submit(batcher, rows(1), 10))
     await until_entered(gate)
-    rest = [asyncio.create_task(batcher.submit(rows(n), 10)) for n in (2, 3, 4)]
+    rest = [asyncio.create_task(submit(batcher, rows(n), 10)) for n in (2, 3, 4)]
     await asyncio.sleep(0)
     gate.leave.release(2)
     await asyncio.gather(first, *rest)
@@ -198,9 +212,9 @@ async def test_while_a_batch_runs_what_arrives_forms_the_next(thread: Any) -> No
 async def test_a_cancelled_caller_takes_its_rows_along_and_harms_nobody(thread: Any) -> None:
     gate = Gate()
     batcher, metrics = make(gate, executor=thread)
-    first = asyncio.create_task(batcher.submit(rows(1), 10))
+    first = asyncio.create_task(submit(batcher, rows(1), 10))
     await until_entered(gate)
-    tasks = [asyncio.create_task(batcher.submit(rows(n), 10)) for n in (2, 3, 4)]
+    tasks = [asyncio.create_task(submit(batcher, rows(n), 10)) for n in (2, 3, 4)]
     await asyncio.sleep(0)
     tasks[1].cancel()
     gate.leave.release(2)
@@ -213,7 +227,7 @@ async def test_a_cancelled_caller_takes_its_rows_along_and_harms_nobody(thread: 
 async def test_a_caller_cancelled_while_its_batch_runs_does_not_hurt_it(thread: Any) -> None:
     gate = Gate()
     batcher, _ = make(gate, executor=thread)
-    tasks = [asyncio.create_task(batcher.submit(rows(n), 10)) for n in (1, 2)]
+    tasks = [asyncio.create_task(submit(batcher, rows(n), 10)) for n in (1, 2)]
     await until_entered(gate)
     tasks[0].cancel()
     await asyncio.sleep(0)
@@ -227,7 +241,7 @@ async def test_a_caller_cancelled_while_its_batch_runs_does_not_hurt_it(thread: 
 async def test_a_cancelled_large_request_cancels_all_its_parts(thread: Any) -> None:
     gate = Gate()
     batcher, metrics = make(gate, executor=thread)
-    task = asyncio.create_task(batcher.submit(rows(*range(12)), 10))
+    task = asyncio.create_task(submit(batcher, rows(*range(12)), 10))
     await until_entered(gate)
     task.cancel()
     await asyncio.sleep(0)
@@ -241,7 +255,7 @@ async def test_in_a_batch_that_raises_only_the_culprit_fails() -> None:
     run = Doubler()
     batcher, _ = make(run)
     answers = await asyncio.gather(
-        *(batcher.submit(rows(n), 10) for n in (1, -2, 3)), return_exceptions=True
+        *(submit(batcher, rows(n), 10) for n in (1, -2, 3)), return_exceptions=True
     )
     assert answers[0][0].tolist() == [[2]]
     assert isinstance(answers[1], ValueError)
@@ -252,19 +266,19 @@ async def test_in_a_batch_that_raises_only_the_culprit_fails() -> None:
 async def test_the_batcher_lives_on_after_a_failure() -> None:
     batcher, _ = make(Doubler())
     with pytest.raises(ValueError, match="negative"):
-        await batcher.submit(rows(-1), 10)
-    assert (await batcher.submit(rows(1), 10))[0].tolist() == [[2]]
+        await submit(batcher, rows(-1), 10)
+    assert (await submit(batcher, rows(1), 10))[0].tolist() == [[2]]
 
 
 async def test_a_full_queue_refuses_at_once_and_says_so(thread: Any) -> None:
     gate = Gate()
     batcher, metrics = make(gate, executor=thread, max_queue_rows=2)
-    first = asyncio.create_task(batcher.submit(rows(1), 10))
+    first = asyncio.create_task(submit(batcher, rows(1), 10))
     await until_entered(gate)
-    waiting = asyncio.create_task(batcher.submit(rows(2, 3), 10))
+    waiting = asyncio.create_task(submit(batcher, rows(2, 3), 10))
     await asyncio.sleep(0)
     with pytest.raises(QueueFull, match="at most 2 rows may wait, 2 do"):
-        await batcher.submit(rows(4), 10)
+        await submit(batcher, rows(4), 10)
     assert rejected(metrics, "queue_full") == 1
     gate.leave.release(2)
     await asyncio.gather(first, waiting)
@@ -273,13 +287,13 @@ async def test_a_full_queue_refuses_at_once_and_says_so(thread: Any) -> None:
 async def test_rows_of_callers_who_left_do_not_fill_the_queue(thread: Any) -> None:
     gate = Gate()
     batcher, _ = make(gate, executor=thread, max_queue_rows=2)
-    first = asyncio.create_task(batcher.submit(rows(1), 10))
+    first = asyncio.create_task(submit(batcher, rows(1), 10))
     await until_entered(gate)
-    left = asyncio.create_task(batcher.submit(rows(2, 3), 10))
+    left = asyncio.create_task(submit(batcher, rows(2, 3), 10))
     await asyncio.sleep(0)
     left.cancel()
     await asyncio.sleep(0)
-    late = asyncio.create_task(batcher.submit(rows(4, 5), 10))
+    late = asyncio.create_task(submit(batcher, rows(4, 5), 10))
     await asyncio.sleep(0)
     gate.leave.release(2)
     await asyncio.gather(first, late)
@@ -288,17 +302,17 @@ async def test_rows_of_callers_who_left_do_not_fill_the_queue(thread: Any) -> No
 
 async def test_an_empty_queue_takes_a_request_larger_than_its_bound() -> None:
     batcher, _ = make(Doubler(), max_queue_rows=2)
-    doubled, _ = await batcher.submit(rows(*range(6)), 10)
+    doubled, _ = await submit(batcher, rows(*range(6)), 10)
     assert len(doubled) == 6
 
 
 async def test_a_passed_deadline_is_told_while_the_batch_before_still_runs(thread: Any) -> None:
     gate = Gate()
     batcher, metrics = make(gate, executor=thread)
-    first = asyncio.create_task(batcher.submit(rows(1), 10))
+    first = asyncio.create_task(submit(batcher, rows(1), 10))
     await until_entered(gate)
     with pytest.raises(DeadlineExceeded, match="deadline passed after"):
-        await batcher.submit(rows(2), 0.01)
+        await submit(batcher, rows(2), 0.01)
     gate.leave.release()
     await first
     await batcher.close()
@@ -310,7 +324,7 @@ async def test_a_deadline_that_passed_before_the_batch_forms_drops_the_entry() -
     run = Doubler()
     batcher, metrics = make(run)
     with pytest.raises(DeadlineExceeded):
-        await batcher.submit(rows(1), -1)
+        await submit(batcher, rows(1), -1)
     assert run.batches == []
     assert rejected(metrics, "deadline") == 1
 
@@ -318,12 +332,12 @@ async def test_a_deadline_that_passed_before_the_batch_forms_drops_the_entry() -
 async def test_closing_answers_what_waits_and_refuses_what_comes(thread: Any) -> None:
     gate = Gate()
     batcher, _ = make(gate, executor=thread)
-    tasks = [asyncio.create_task(batcher.submit(rows(n), 10)) for n in range(6)]
+    tasks = [asyncio.create_task(submit(batcher, rows(n), 10)) for n in range(6)]
     await until_entered(gate)
     closing = asyncio.create_task(batcher.close())
     await asyncio.sleep(0)
     with pytest.raises(Unavailable):
-        await batcher.submit(rows(9), 10)
+        await submit(batcher, rows(9), 10)
     assert not closing.done()
     gate.leave.release(2)
     await closing
@@ -334,24 +348,24 @@ async def test_closing_answers_what_waits_and_refuses_what_comes(thread: Any) ->
 async def test_with_a_queue_delay_a_batch_waits_for_more_but_not_when_full() -> None:
     run = Doubler()
     batcher, _ = make(run, max_queue_delay_s=0.05)
-    one = asyncio.create_task(batcher.submit(rows(1), 10))
+    one = asyncio.create_task(submit(batcher, rows(1), 10))
     for _ in range(5):
         await asyncio.sleep(0)
     assert run.batches == []
-    two = asyncio.create_task(batcher.submit(rows(2), 10))
+    two = asyncio.create_task(submit(batcher, rows(2), 10))
     await asyncio.gather(one, two)
     assert run.batches == [[1, 2]]
     batcher, _ = make(run, max_queue_delay_s=3600)
-    await asyncio.gather(*(batcher.submit(rows(n), 10) for n in range(4)))
+    await asyncio.gather(*(submit(batcher, rows(n), 10) for n in range(4)))
     assert run.batches[1:] == [[0, 1, 2, 3]]
 
 
 async def test_the_queue_gauge_counts_the_rows_that_wait(thread: Any) -> None:
     gate = Gate()
     batcher, metrics = make(gate, executor=thread)
-    first = asyncio.create_task(batcher.submit(rows(1), 10))
+    first = asyncio.create_task(submit(batcher, rows(1), 10))
     await until_entered(gate)
-    waiting = asyncio.create_task(batcher.submit(rows(2, 3), 10))
+    waiting = asyncio.create_task(submit(batcher, rows(2, 3), 10))
     await asyncio.sleep(0)
     assert metrics._queue_rows[0] == 2
     gate.leave.release(2)
@@ -362,15 +376,15 @@ async def test_the_queue_gauge_counts_the_rows_that_wait(thread: Any) -> None:
 async def test_a_refusal_looks_through_the_queue_only_after_somebody_left(thread: Any) -> None:
     gate = Gate()
     batcher, metrics = make(gate, executor=thread, max_queue_rows=4)
-    first = asyncio.create_task(batcher.submit(rows(1), 10))
+    first = asyncio.create_task(submit(batcher, rows(1), 10))
     await until_entered(gate)
-    left = asyncio.create_task(batcher.submit(rows(2, 3), 10))
-    stays = asyncio.create_task(batcher.submit(rows(4, 5), 10))
+    left = asyncio.create_task(submit(batcher, rows(2, 3), 10))
+    stays = asyncio.create_task(submit(batcher, rows(4, 5), 10))
     await asyncio.sleep(0)
     left.cancel()
     await asyncio.sleep(0)
     with pytest.raises(QueueFull, match="at most 4 rows may wait, 2 do"):
-        await batcher.submit(rows(6, 7, 8), 10)
+        await submit(batcher, rows(6, 7, 8), 10)
     assert metrics._queue_rows[0] == 2
     gate.leave.release(2)
     await asyncio.gather(first, stays)
@@ -379,14 +393,14 @@ async def test_a_refusal_looks_through_the_queue_only_after_somebody_left(thread
 async def test_the_parts_of_a_large_request_that_left_do_not_fill_the_queue(thread: Any) -> None:
     gate = Gate()
     batcher, _ = make(gate, executor=thread, max_queue_rows=8)
-    first = asyncio.create_task(batcher.submit(rows(1), 10))
+    first = asyncio.create_task(submit(batcher, rows(1), 10))
     await until_entered(gate)
-    left = asyncio.create_task(batcher.submit(rows(*range(8)), 10))
+    left = asyncio.create_task(submit(batcher, rows(*range(8)), 10))
     await asyncio.sleep(0)
     left.cancel()
     for _ in range(3):
         await asyncio.sleep(0)
-    last = asyncio.create_task(batcher.submit(rows(9), 10))
+    last = asyncio.create_task(submit(batcher, rows(9), 10))
     await asyncio.sleep(0)
     gate.leave.release(2)
     await asyncio.gather(first, last)
@@ -396,9 +410,9 @@ async def test_the_parts_of_a_large_request_that_left_do_not_fill_the_queue(thre
 async def test_times_are_measured_of_queue_and_computation(thread: Any) -> None:
     gate = Gate()
     batcher, metrics = make(gate, executor=thread)
-    first = asyncio.create_task(batcher.submit(rows(1), 10))
+    first = asyncio.create_task(submit(batcher, rows(1), 10))
     await until_entered(gate)
-    second = asyncio.create_task(batcher.submit(rows(2), 10))
+    second = asyncio.create_task(submit(batcher, rows(2), 10))
     await asyncio.sleep(0.05)
     gate.leave.release(2)
     await asyncio.gather(first, second)
@@ -413,16 +427,141 @@ async def test_rows_that_come_after_their_deadline_are_not_run(alone: bool) -> N
     doubler = Doubler()
     batcher, metrics = make(doubler)
     with pytest.raises(DeadlineExceeded):
-        await batcher.submit(rows(1, 2, 3), -0.1, alone=alone)
+        await submit(batcher, rows(1, 2, 3), -0.1, alone=alone)
     assert metrics._rejected[REASONS.index("deadline")] == 3
     assert sum(metrics.batch_rows._cells) == 0
 
 
-async def test_rows_that_do_not_fit_together_fail_alone() -> None:
+async def test_rows_that_do_not_fit_together_are_run_one_by_one() -> None:
     batcher, _ = make(Doubler())
-    odd = np.zeros((1, 2), np.float32)
-    answers = await asyncio.gather(batcher.submit(rows(1), 10), batcher.submit(odd, 10))
-    assert answers[0][0].tolist() == [[2]]
+    odd = np.array([[3, 4]], np.float32)
+    answers = await asyncio.gather(submit(batcher, rows(1), 10), submit(batcher, odd, 10))
+    assert [doubled.tolist() for doubled, _ in answers] == [[[2]], [[6, 8]]]
+
+
+async def test_the_inputs_of_a_batch_are_joined_each_with_its_like_and_split_again() -> None:
+    batches: list[tuple[Any, Any]] = []
+
+    def run(inputs: Inputs) -> Outputs:
+        left, right = inputs
+        batches.append((left.tolist(), right.tolist()))
+        return [left * 10, right.sum(axis=1), left[:, 0] + right[:, 1]]
+
+    batcher, metrics = make(run)
+    answers = await asyncio.gather(
+        batcher.submit([rows(1), np.array([[1, 2]])], 1, 10),
+        batcher.submit([rows(2, 3), np.array([[3, 4], [5, 6]])], 2, 10),
+    )
+    assert batches == [([[1], [2], [3]], [[1, 2], [3, 4], [5, 6]])]
+    assert [[each.tolist() for each in answer] for answer in answers] == [
+        [[[10]], [3], [3]],
+        [[[20], [30]], [7, 11], [6, 9]],
+    ]
+    assert metrics.batch_rows._cells[-1] == 3
+
+
+async def test_the_inputs_of_a_large_request_are_split_at_the_same_rows() -> None:
+    batches: list[tuple[Any, Any]] = []
+
+    def run(inputs: Inputs) -> Outputs:
+        left, right = inputs
+        batches.append((left[:, 0].tolist(), right.tolist()))
+        return [left[:, 0] - right]
+
+    batcher, _ = make(run)
+    outputs = await batcher.submit([rows(*range(6)), np.arange(100, 106)], 6, 10)
+    assert batches == [([0, 1, 2, 3], [100, 101, 102, 103]), ([4, 5], [104, 105])]
+    assert outputs[0].tolist() == [-100] * 6
+
+
+async def test_one_that_raises_among_several_inputs_fails_alone() -> None:
+    def run(inputs: Inputs) -> Outputs:
+        if (inputs[1] < 0).any():
+            raise ValueError("negative")
+        return [inputs[0] + inputs[1]]
+
+    batcher, _ = make(run)
+    answers = await asyncio.gather(
+        *(batcher.submit([rows(1), rows(n)], 1, 10) for n in (1, -2, 3)), return_exceptions=True
+    )
+    assert [type(each) for each in answers] == [list, ValueError, list]
+    assert (answers[0][0].tolist(), answers[2][0].tolist()) == ([[2]], [[4]])
+
+
+async def test_only_entries_of_one_kind_share_a_batch_and_all_keep_their_order() -> None:
+    run = Doubler()
+    batcher, _ = make(run)
+    finished: list[int] = []
+
+    async def ask(number: int, kind: str) -> None:
+        doubled, _ = await submit(batcher, rows(number), 10, kind=kind)
+        assert doubled.tolist() == [[2 * number]]
+        finished.append(number)
+
+    await asyncio.gather(*(ask(number, kind) for number, kind in enumerate("aabaabbbbb")))
+    assert run.batches == [[0, 1], [2], [3, 4], [5, 6, 7, 8], [9]]
+    assert finished == list(range(10))
+
+
+async def test_the_parts_of_a_large_request_share_batches_with_their_kind_only() -> None:
+    run = Doubler()
+    batcher, _ = make(run)
+    await asyncio.gather(
+        submit(batcher, rows(*range(6)), 10, kind="a"),
+        submit(batcher, rows(6), 10, kind="a"),
+        submit(batcher, rows(7), 10, kind="b"),
+    )
+    assert run.batches == [[0, 1, 2, 3], [4, 5, 6], [7]]
+
+
+async def test_one_of_another_kind_who_left_parts_nobody(thread: Any) -> None:
+    gate = Gate()
+    batcher, _ = make(gate, executor=thread)
+    first = asyncio.create_task(submit(batcher, rows(1), 10))
+    await until_entered(gate)
+    tasks = [
+        asyncio.create_task(submit(batcher, rows(number), 10, kind=kind))
+        for number, kind in ((2, "b"), (3, "a"), (4, "a"))
+    ]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    gate.leave.release(2)
+    await asyncio.gather(first, *tasks[1:])
+    await batcher.close()
+    assert gate.batches == [[1], [3, 4]]
+
+
+async def test_answers_that_cannot_be_put_together_say_how_many_rows_may_be_sent() -> None:
+    def run(inputs: Inputs) -> Outputs:
+        (numbers,) = inputs
+        return [np.zeros((len(numbers), int(numbers.max())))]  # as wide as its largest number
+
+    batcher, _ = make(run)
+    sentence = "^the answers to 4 rows each differ in shape; send at most 4 rows$"
+    with pytest.raises(InferenceFailed, match=sentence) as error:
+        await submit(batcher, rows(*range(6)), 10)
+    assert isinstance(error.value.__cause__, ValueError)
+    (fits,) = await submit(batcher, rows(1, 2, 3, 3, 2, 3), 10)
+    assert fits.shape == (6, 3)
+
+
+async def test_with_a_batch_size_of_1_arrays_come_and_go_as_they_are() -> None:
+    """Of a model that takes no batch the first dimension is not the rows, or there is none."""
+    seen: list[Inputs] = []
+
+    def run(inputs: Inputs) -> Outputs:
+        seen.append(inputs)
+        return inputs
+
+    batcher, metrics = make(run, max_batch_size=1)
+    for alone in (False, True):
+        entries = [[np.float32(7), np.zeros((3, 2))], [np.float32(8), np.ones((5, 2))]]
+        asked = [batcher.submit(each, 1, 10, alone=alone) for each in entries]
+        answers = await asyncio.gather(*asked)
+        assert all(got is given for got, given in zip(answers, entries, strict=True))
+        assert all(got is given for got, given in zip(seen, entries, strict=True))
+        seen.clear()
+    assert sum(metrics.batch_rows._cells[:-1]) == metrics.batch_rows._cells[-1] == 4
 
 
 def leaves(kind: type[Exception]) -> list[Any]:

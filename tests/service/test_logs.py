@@ -124,7 +124,7 @@ async def test_a_failure_is_logged_with_the_id_of_its_request(
 ) -> None:
     caplog.handler.setFormatter(TextFormatter())
     async with serving(Settings(models_dir=models_dir)) as client:
-        client._transport.app.predict._parser = None  # type: ignore[attr-defined]
+        client._transport.app._predict = None  # type: ignore[attr-defined]
         headers = {"x-request-id": "r7", "traceparent": f"00-{TRACE}-{SPAN}-01"}
         reply = await client.post("/predict", content=CONTENT, headers=headers)
     assert (reply.status_code, reply.json()) == (500, {"error": "internal error"})

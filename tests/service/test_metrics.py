@@ -1,10 +1,13 @@
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.metrics import Blocks, Histogram, Metrics, ModelMetrics
+from service.metrics import Blocks, Histogram, Metrics, ModelMetrics, Statistics, Total
+
+NEVER = Total(0, 0.0)
 
 
 def samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -41,7 +44,7 @@ def test_what_is_counted_is_shown() -> None:
     toy.request("invalid", 0.0001)
     toy.rejected("deadline", 5)
     toy.queue_rows(7)
-    toy.batch_rows.observe(3)
+    toy.batch(3, 0.5)
     toy.predictions[1] += 2
     toy.outside[0] += 4
     where = {"model": "toy", "version": "1"}
@@ -61,6 +64,44 @@ def test_what_is_counted_is_shown() -> None:
     assert value(metrics, "torchlit_request_seconds_sum", **where) == pytest.approx(0.0031)
     assert value(metrics, "torchlit_model_info", **where, provider="CPU") == 1
     assert value(metrics, "torchlit_model_ready", **where) == 1
+
+
+def test_statistics_tell_how_often_and_how_long_in_all() -> None:
+    before = time.time()
+    toy = add(Metrics(Blocks()))
+    assert toy.statistics() == Statistics(
+        last=0, rows=0, batches=0, succeeded=NEVER, failed=NEVER, queued=NEVER, computed=NEVER
+    )
+    toy.request("ok", 0.25)
+    toy.request("invalid", 0.5)
+    toy.request("ok", 2.0)
+    toy.request("cancelled", 4.0)
+    assert toy.statistics().last == 0  # nothing was run
+    for seconds in (0.125, 0.5, 1.0):
+        toy.queue_seconds.observe(seconds)
+    for rows, seconds in ((3, 1.0), (64, 8.0)):
+        toy.batch(rows, seconds)
+    statistics = toy.statistics()
+    assert before <= statistics.last <= time.time()
+    assert (statistics.rows, statistics.batches) == (67, 2)
+    assert statistics.succeeded == Total(2, 2.25)
+    assert statistics.failed == Total(2, 4.5)
+    assert statistics.queued == Total(3, 1.625)
+    assert statistics.computed == Total(2, 9.0)
+
+
+def test_statistics_are_those_of_all_workers(tmp_path: Path) -> None:
+    first, second, idle = (add(Metrics(Blocks(tmp_path, number))) for number in range(3))
+    first.request("ok", 1.0)
+    second.request("failed", 2.0)
+    for each, seconds in ((first, 0.5), (second, 0.25)):
+        each.batch(3, seconds)
+    second._last[0] = first._last[0] + 100
+    for each in (first, second, idle):
+        statistics = each.statistics()
+        assert (statistics.succeeded, statistics.failed) == (Total(1, 1.0), Total(1, 2.0))
+        assert (statistics.rows, statistics.computed) == (6, Total(2, 0.75))
+        assert statistics.last == second._last[0]  # the latest, no sum
 
 
 def test_a_failed_model_is_shown_as_not_ready() -> None:

@@ -6,7 +6,21 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from toys import save_bounded, save_graph, save_mean, save_toy, tensor, toy_answer, toy_card
+from toys import (
+    WEIGHTS,
+    save_bounded,
+    save_fussy,
+    save_graph,
+    save_mean,
+    save_picky,
+    save_same,
+    save_sum,
+    save_toy,
+    save_zipped,
+    tensor,
+    toy_answer,
+    toy_card,
+)
 
 from service.card import Example
 from service.errors import InferenceFailed, InvalidCard, ModelError, SelfTestFailed, StartupError
@@ -16,7 +30,7 @@ from service.model import Model, _quota, available_cpus
 def test_rows_are_answered_as_the_formula_says(tmp_path: Path) -> None:
     model = Model.open(save_toy(tmp_path, card=toy_card()))
     rows = np.random.default_rng(0).uniform(0, 10, (33, 4)).astype(np.float32)
-    (probabilities,) = model.run(rows)
+    (probabilities,) = model.run([rows])
     np.testing.assert_allclose(probabilities, toy_answer(rows), atol=1e-6)
 
 
@@ -59,16 +73,23 @@ def test_a_card_that_contradicts_the_graph_is_refused(tmp_path: Path) -> None:
         features=toy_card().features[:3],
         examples=[Example(name="e", input=[1.0] * 3, output=[1.0, 0.0, 0.0])],
     )
-    with pytest.raises(ModelError, match=r"input input: expected 3 numbers .* got shape \(4,\)"):
+    with pytest.raises(ModelError, match=r"input input: expected 3 numbers .* got shape \(-1, 4\)"):
         Model.open(save_toy(tmp_path, card=fewer))
     more = toy_card(
         labels=["1", "2", "3", "4"],
         examples=[Example(name="e", input=[1.0] * 4, output=[1.0, 0.0, 0.0, 0.0])],
     )
     with pytest.raises(
-        ModelError, match=r"expected outputs of shapes \[\(4,\)\] .* got probabilities \(3,\)"
+        ModelError,
+        match=r"expected outputs of shapes \[\(-1, 4\)\] .* got probabilities \(-1, 3\)",
     ):
         Model.open(save_toy(tmp_path, card=more))
+
+
+def test_a_card_of_rows_needs_a_graph_that_takes_them(tmp_path: Path) -> None:
+    sentence = "^expected a batch of rows of numbers as the card says: it has 2 inputs$"
+    with pytest.raises(ModelError, match=sentence):
+        Model.open(save_sum(tmp_path, toy_card()))
 
 
 def test_a_card_that_is_not_json_is_refused(tmp_path: Path) -> None:
@@ -87,49 +108,187 @@ def test_a_file_that_is_cut_off_is_refused_in_one_sentence(tmp_path: Path) -> No
         Model.open(path)
 
 
+def test_several_inputs_are_taken_in_the_order_of_the_graph(tmp_path: Path) -> None:
+    model = Model.open(save_sum(tmp_path))
+    model.self_test()
+    model.measure(8)
+    assert [(each.name, each.dtype, each.shape) for each in model.inputs] == [
+        ("left", np.float32, (-1, 2)),
+        ("right", np.float32, (-1, 2)),
+    ]
+    assert (model.is_batched, model.is_cheap, model.why_no_rows) == (True, True, "it has 2 inputs")
+    left, right = np.random.default_rng(0).uniform(0, 9, (2, 5, 2)).astype(np.float32)
+    np.testing.assert_array_equal(model.run([left, right])[0], left + right)
+
+
 @pytest.mark.parametrize(
-    ("shape", "dtype", "sentence"),
+    ("shape", "dtype", "example", "is_batched", "why_no_rows"),
     [
-        ([1, 4], TensorProto.FLOAT, r"expected an open batch dimension .* got \[1, 4\]"),
-        (["batch", "wide"], TensorProto.FLOAT, "a fixed row shape"),
-        (["batch", 4], TensorProto.STRING, r"expected a tensor of numbers, got tensor\(string\)"),
-        ([], TensorProto.FLOAT, "expected a batch dimension, got a single number"),
+        (["batch", 4], TensorProto.FLOAT, [[1, 2, 3, 4]], True, ""),
+        ([None, 4], TensorProto.INT16, [[1, 2, 3, 4]], True, ""),
+        (["batch"], TensorProto.DOUBLE, [1, 2], True, ""),
+        ([3, 1], TensorProto.FLOAT, [[1], [2], [3]], False, "it takes no batch of rows"),
+        ([], TensorProto.FLOAT, 5, False, "it takes no batch of rows"),
+        (["batch", "wide"], TensorProto.FLOAT, [[1, 2]], True, "the shape of its rows is open"),
+        ([1, "wide"], TensorProto.FLOAT, [[1, 2, 3]], False, "it takes no batch of rows"),
+        (["batch", 2], TensorProto.STRING, [["a", "\u00e9"]], True, "its input is not numbers"),
+        (["batch", 2], TensorProto.BOOL, [[True, False]], True, "its input is not numbers"),
     ],
 )
-def test_an_input_that_cannot_be_batched_is_refused(
-    tmp_path: Path, shape: list[Any], dtype: int, sentence: str
+def test_what_is_no_batch_of_rows_is_served_all_the_same(
+    tmp_path: Path, shape: list[Any], dtype: int, example: Any, is_batched: bool, why_no_rows: str
 ) -> None:
+    model = Model.open(save_same(tmp_path, shape, dtype))
+    model.self_test()
+    model.measure(8)
+    assert model.takes_zeros
+    assert (model.is_batched, model.why_no_rows) == (is_batched, why_no_rows)
+    given = np.array(example, model.input.dtype)
+    (answer,) = model.run([given])
+    assert answer.shape == given.shape
+    assert answer.tolist() == example
+
+
+def test_inputs_whose_first_dimensions_differ_are_no_batch(tmp_path: Path) -> None:
+    """As many answers as queries look like rows; but each depends on all keys."""
     path = tmp_path / "model.onnx"
-    nodes = [helper.make_node("Identity", ["input"], ["output"])]
-    save_graph(
-        path, nodes, [tensor("input", shape, dtype)], [tensor("output", shape, dtype)], [], None
-    )
+    inputs = [tensor("queries", ["queries", 2]), tensor("keys", ["keys", 2])]
+    nodes = [helper.make_node("Gemm", ["queries", "keys"], ["scores"], transB=1)]
+    save_graph(path, nodes, inputs, [tensor("scores", ["queries", "keys"])], [], None)
+    model = Model.open(path)
+    model.self_test()
+    assert model.takes_zeros
+    assert not model.is_batched
+    queries, keys = np.ones((1, 2), np.float32), np.ones((3, 2), np.float32)
+    assert model.run([queries, keys])[0].tolist() == [[2, 2, 2]]
+
+
+def test_a_graph_with_one_answer_for_all_rows_is_no_batch(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    nodes = [helper.make_node("ReduceSum", ["input"], ["output"], keepdims=1)]
+    save_graph(path, nodes, [tensor("input", ["batch", 2])], [tensor("output", [1, 1])], [], None)
+    model = Model.open(path)
+    model.self_test()
+    model.measure(8)
+    assert not model.is_batched
+    assert model.run([np.ones((3, 2), np.float32)])[0].tolist() == [[6]]
+
+
+def test_a_graph_that_only_says_that_it_answers_each_row_is_no_batch(tmp_path: Path) -> None:
+    model = Model.open(save_picky(tmp_path, least=1))  # zeros have no answer
+    assert model.inputs[0].shape[0] == model.outputs[0].shape[0] == -1
+    assert not model.is_batched
+    assert len(model.run([np.array([[2, 2, 2, 2], [0, 0, 0, 0]], np.float32)])[0]) == 1
+
+
+def test_rows_that_get_no_answer_are_an_error(tmp_path: Path) -> None:
+    model = Model.open(save_picky(tmp_path, least=0))  # zeros have one
+    assert model.is_batched
+    assert len(model.run([np.ones((2, 4), np.float32)])[0]) == 2
+    with pytest.raises(InferenceFailed, match="one row for each row"):
+        model.run([np.array([[1, 1, 1, 1], [-1, 1, 1, 1]], np.float32)])
+
+
+def test_a_card_of_rows_needs_an_answer_for_each(tmp_path: Path) -> None:
+    model = Model.open(save_picky(tmp_path, toy_card(), least=1))
+    assert model.is_batched  # as the card says
+    with pytest.raises(SelfTestFailed, match=r"^1 rows of zeros: expected 1 rows, got shape \(0,"):
+        model.measure(2)
+
+
+def test_outputs_that_are_no_tensors_are_left_out(tmp_path: Path) -> None:
+    model = Model.open(save_zipped(tmp_path))
+    model.self_test()
+    assert [each.name for each in model.outputs] == ["highest"]
+    assert model.left_out == {"zipped": "seq(map(string,tensor(float)))"}
+    (highest,) = model.run([np.array([[0, 1], [1, 0]], np.float32)])
+    assert highest.tolist() == [1, 0]
+
+
+def test_a_model_whose_outputs_are_all_left_out_is_refused_by_name(tmp_path: Path) -> None:
+    sentence = "expected an output that is a tensor of numbers, .* got .*zipped.*seq"
+    with pytest.raises(ModelError, match=sentence):
+        Model.open(save_zipped(tmp_path, only_maps=True))
+
+
+def test_an_input_that_is_no_tensor_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    several = helper.make_tensor_sequence_value_info("several", TensorProto.FLOAT, [2])
+    nodes = [helper.make_node("SequenceLength", ["several"], ["count"])]
+    save_graph(path, nodes, [several], [tensor("count", [], TensorProto.INT64)], [], None)
+    sentence = r"^several: expected a tensor of numbers, booleans or strings, got seq\(tensor\(flo"
     with pytest.raises(ModelError, match=sentence):
         Model.open(path)
 
 
-def test_two_inputs_are_refused_by_name(tmp_path: Path) -> None:
+def test_a_graph_without_inputs_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    inputs = [tensor("left", ["batch", 2]), tensor("right", ["batch", 2])]
-    nodes = [helper.make_node("Add", ["left", "right"], ["sum"])]
-    save_graph(path, nodes, inputs, [tensor("sum", ["batch", 2])], [], None)
-    with pytest.raises(ModelError, match="expected one input, got 2: left, right"):
+    nodes = [helper.make_node("Identity", ["one"], ["output"])]
+    one = numpy_helper.from_array(np.ones(1, np.float32), "one")
+    save_graph(path, nodes, [], [tensor("output", [1])], [one], None)
+    with pytest.raises(ModelError, match="expected an input, got a graph that has none"):
         Model.open(path)
 
 
-def save_reciprocal(path: Path) -> Path:
-    """1 / x: answers infinity for 0."""
-    nodes = [helper.make_node("Reciprocal", ["input"], ["output"])]
-    shape = ["batch", 1]
-    save_graph(path, nodes, [tensor("input", shape)], [tensor("output", shape)], [], None)
+def save_product(path: Path, shape: list[Any]) -> Path:
+    """Write a product with a matrix of 4 x 3 whose input has this shape."""
+    weights = numpy_helper.from_array(WEIGHTS, "weights")
+    nodes = [
+        helper.make_node("Reshape", ["input", "four"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "weights"], ["output"]),
+    ]
+    four = numpy_helper.from_array(np.array([-1, 4], np.int64), "four")
+    output = tensor("output", ["batch", 3])
+    save_graph(path, nodes, [tensor("input", shape)], [output], [weights, four], None)
     return path
 
 
-def test_an_answer_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
-    model = Model.open(save_reciprocal(tmp_path / "model.onnx"))
-    assert model.run(np.array([[4.0]], np.float32))[0].tolist() == [[0.25]]
+@pytest.mark.parametrize(
+    ("shape", "takes_zeros", "is_open_inside"),
+    [
+        (["batch", "wide"], False, True),  # one zero makes no row of 4
+        (["batch", 3], False, False),  # nor do three
+        (["batch", 4, "deep"], True, True),
+    ],
+)
+def test_what_a_request_costs_that_zeros_do_not_tell_is_not_known(
+    tmp_path: Path, shape: list[Any], takes_zeros: bool, is_open_inside: bool
+) -> None:
+    model = Model.open(save_product(tmp_path / "model.onnx", shape))
+    model.self_test()
+    model.measure(8)
+    assert (model.takes_zeros, model.is_open_inside) == (takes_zeros, is_open_inside)
+    assert (model.batch_seconds, model.row_seconds) == (np.inf, np.inf)
+    assert (model.is_cheap, model.max_rows_in_loop) == (False, 0)
+
+
+def test_a_model_whose_zeros_fail_answers_what_fits(tmp_path: Path) -> None:
+    model = Model.open(save_product(tmp_path / "model.onnx", ["batch", "wide"]))
+    model.self_test()
+    rows = np.ones((2, 4), np.float32)
+    np.testing.assert_allclose(model.run([rows])[0], rows @ WEIGHTS)
+
+
+def test_an_answer_that_is_not_finite_is_for_the_caller_to_check(tmp_path: Path) -> None:
+    model = Model.open(save_fussy(tmp_path))
+    finite = model.run([np.array([[11.0]], np.float32)])
+    assert finite[0].tolist() == [[0.25]]
+    assert not model.saw_nonfinite
+    both = model.run([np.array([[11.0], [7.0]], np.float32)])
+    assert both[0].tolist() == [[0.25], [np.inf]]
+    assert model.saw_nonfinite
+    model.check_finite(finite)
     with pytest.raises(InferenceFailed, match="NaN or infinity"):
-        model.run(np.array([[4.0], [0.0]], np.float32))
+        model.check_finite(both)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [(TensorProto.STRING, "nan"), (TensorProto.INT64, 2**60)]
+)
+def test_only_floats_can_be_not_finite(tmp_path: Path, dtype: int, value: Any) -> None:
+    model = Model.open(save_same(tmp_path, ["batch"], dtype))
+    model.saw_nonfinite = True
+    model.check_finite(model.run([np.array([value], model.input.dtype)]))
 
 
 def test_an_error_of_onnx_runtime_is_not_shown_to_the_caller(tmp_path: Path) -> None:
@@ -143,21 +302,10 @@ def test_an_error_of_onnx_runtime_is_not_shown_to_the_caller(tmp_path: Path) -> 
         None,
     )
     model = Model.open(path)
-    assert model.run(np.array([2], np.int64))[0].tolist() == [2.0]
+    assert model.run([np.array([2], np.int64)])[0].tolist() == [2.0]
     with pytest.raises(InferenceFailed, match=r"^the model failed on this input$") as error:
-        model.run(np.array([9], np.int64))
+        model.run([np.array([9], np.int64)])
     assert error.value.__cause__ is not None
-
-
-def test_a_model_that_ignores_its_batch_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    nodes = [helper.make_node("ReduceSum", ["input"], ["output"], keepdims=1)]
-    save_graph(path, nodes, [tensor("input", ["batch", 2])], [tensor("output", [1, 1])], [], None)
-    model = Model.open(path)
-    with pytest.raises(SelfTestFailed, match="2 rows of zeros: expected 2 rows, got shape"):
-        model.measure(2)
-    with pytest.raises(InferenceFailed, match="one row for each row"):
-        model.run(np.zeros((2, 2), np.float32))
 
 
 class Waiting:

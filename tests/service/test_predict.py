@@ -2,6 +2,8 @@ import asyncio
 import json
 import logging
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 from toys import (
     body,
     save_bounded,
+    save_fussy,
     save_graph,
     save_mean,
+    save_same,
+    save_sum,
     save_toy,
+    save_zipped,
     serving,
     tensor,
     toy_answer,
@@ -321,26 +327,58 @@ async def test_many_callers_at_once_share_batches_and_get_their_own_answers(
 
 
 async def test_an_answer_that_is_not_finite_fails_alone(tmp_path: Path) -> None:
-    path = tmp_path / "fussy/1/model.onnx"
-    shape = ["batch", 1]
-    save_graph(  # 1 / (x - 7): the start-up test with zeros passes, 7 gives infinity
-        path,
-        [
-            helper.make_node("Sub", ["input", "seven"], ["shifted"]),
-            helper.make_node("Reciprocal", ["shifted"], ["output"]),
-        ],
-        [tensor("input", shape)],
-        [tensor("output", shape)],
-        [numpy_helper.from_array(np.array([7], np.float32), "seven")],
-        None,
-    )
+    save_fussy(tmp_path)
     async with serving(Settings(models_dir=tmp_path)) as client:
-        replies = await asyncio.gather(
-            *(post(client, body("fussy", [[number]])) for number in (8, 7, 9))
-        )
-    assert [reply.status_code for reply in replies] == [200, 500, 200]
-    assert replies[1].json() == {"error": "the model answered NaN or infinity for this input"}
-    assert replies[2].json()["predictions"] == [{"output": [0.5]}]
+        for _ in range(2):  # also when it is known that there may be such answers
+            replies = await asyncio.gather(
+                *(post(client, body("fussy", [[number]])) for number in (8, 7, 9))
+            )
+            assert [reply.status_code for reply in replies] == [200, 500, 200]
+            assert replies[1].json() == {
+                "error": "the model answered NaN or infinity for this input"
+            }
+            assert replies[2].json()["predictions"] == [{"output": [0.5]}]
+        mixed = await post(client, body("fussy", [[8], [7]]))
+        assert mixed.status_code == 500
+        assert await counted(client, 'torchlit_batches_total{model="fussy"') == 3  # they shared
+
+
+NO_ROWS: list[tuple[Callable[[Path], Path], str]] = [
+    (save_sum, "it has 2 inputs"),
+    (partial(save_same, shape=[1, 2], name="sum"), "it takes no batch of rows"),
+    (partial(save_same, shape=["batch", "wide"], name="sum"), "the shape of its rows is open"),
+    (
+        partial(save_same, shape=["batch", 2], dtype=TensorProto.STRING, name="sum"),
+        "its input is not numbers",
+    ),
+]
+
+
+@pytest.mark.parametrize(("save", "why"), NO_ROWS)
+async def test_a_model_that_takes_no_rows_of_numbers_names_the_path_that_it_has(
+    tmp_path: Path, save: Callable[[Path], Path], why: str
+) -> None:
+    save(tmp_path)
+    async with serving(Settings(models_dir=tmp_path)) as client:
+        assert (await client.get("/health/ready")).status_code == 200
+        reply = await post(client, body("sum", [[1, 2]]))
+        inputs = (await client.get("/v2/models/sum")).json()["inputs"]
+        for each in inputs:
+            each |= {"shape": [1, 2], "data": ["1", "2"] if each["datatype"] == "BYTES" else [1, 2]}
+        inferred = await client.post("/v2/models/sum/infer", json={"inputs": inputs})
+    assert reply.status_code == 400
+    assert reply.json() == {
+        "error": f"model sum: expected one that takes rows of numbers, but {why}: "
+        "ask /v2/models/sum/infer"
+    }
+    assert inferred.status_code == 200
+
+
+async def test_what_is_left_out_of_the_outputs_is_left_out_of_a_prediction(tmp_path: Path) -> None:
+    save_zipped(tmp_path)
+    async with serving(Settings(models_dir=tmp_path)) as client:
+        reply = await post(client, body("zipped", [[0, 1], [1, 0]]))
+    assert reply.json()["predictions"] == [{"highest": 1}, {"highest": 0}]
 
 
 async def test_a_model_that_raises_is_logged_and_tells_the_caller_nothing(

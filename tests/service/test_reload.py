@@ -110,7 +110,8 @@ def make(
 
 async def scale_of(models: ModelRepository, version: int | None = None) -> float:
     """Return the scale of the toy that answers."""
-    (answer,) = await models.get("toy", version).batcher.submit(np.array([ROW], np.float32), 10)
+    rows = [np.array([ROW], np.float32)]
+    (answer,) = await models.get("toy", version).batcher.submit(rows, 1, 10)
     logits = np.log(answer[0])
     return round(float((logits[0] - logits[1]) / (toy_logits()[0] - toy_logits()[1])), 3)
 
@@ -249,13 +250,15 @@ OTHER_PROMISES: list[tuple[str, Callable[[Path], object]]] = [
             folder, card=scaled_card(1, features=list(reversed(toy_card().features)))
         ),
     ),
+    ("inputs", lambda folder: rename_input(put(folder))),
+    ("outputs", lambda folder: rename_output(put(folder))),
     ("form of answer", lambda folder: os.replace(bare(folder), old(folder))),
     (
-        "row shape, form of answer, features, labels, targets",
+        "inputs, outputs, row shape, form of answer, features, labels, targets",
         lambda folder: os.replace(mean(folder), old(folder)),
     ),
     (
-        "row shape, form of answer, features, labels, targets, interval",
+        "inputs, outputs, row shape, form of answer, features, labels, targets, interval",
         lambda folder: os.replace(save_bounded(folder.parent), old(folder)),
     ),
 ]
@@ -263,6 +266,24 @@ OTHER_PROMISES: list[tuple[str, Callable[[Path], object]]] = [
 
 def old(folder: Path) -> Path:
     return folder / "toy/1/model.onnx"
+
+
+def rename_output(path: Path) -> None:
+    """Give the output of a toy another name, by which callers of /v2 would not find it."""
+    model = onnx.load(path)
+    model.graph.output[0].name = model.graph.node[-1].output[0] = "probs"
+    new = path.with_name("new")
+    onnx.save(model, new)
+    os.replace(new, path)
+
+
+def rename_input(path: Path) -> None:
+    """Give the input of a toy another name, by which callers of /v2 would not find it."""
+    model = onnx.load(path)
+    model.graph.input[0].name = model.graph.node[0].input[0] = "flowers"
+    new = path.with_name("new")
+    onnx.save(model, new)
+    os.replace(new, path)
 
 
 def bare(folder: Path) -> Path:
@@ -532,16 +553,16 @@ async def test_rows_that_wait_at_the_swap_are_answered_by_the_old_one(folder: Pa
     rows = np.array([ROW], np.float32)
     async with make(folder, max_queue_delay_ms=60_000, max_batch_size=2) as models:
         served = models.get("toy")
-        before = asyncio.create_task(served.batcher.submit(rows, 30))
+        before = asyncio.create_task(served.batcher.submit([rows], 1, 30))
         await asyncio.sleep(0)
         put(folder, scale=2)
         reload = asyncio.create_task(models.reload())
         await until(lambda: models.get("toy") is not served)
-        after = asyncio.create_task(models.get("toy").batcher.submit(rows, 30))
+        after = asyncio.create_task(models.get("toy").batcher.submit([rows], 1, 30))
         await asyncio.sleep(0)
         assert shown(models, "queue_rows") == {'version="1"': 2}  # of two queues
         with pytest.raises(Unavailable):
-            await served.batcher.submit(rows, 30)
+            await served.batcher.submit([rows], 1, 30)
         served.batcher._run_next()  # its time has come
         np.testing.assert_allclose((await before)[0], toy_answer(rows), atol=1e-6)
         await reload
@@ -567,8 +588,8 @@ async def test_what_was_replaced_or_failed_is_gone_without_garbage_collection(
     opened: list[weakref.ref[object]] = []
     open_session = Model.__init__
 
-    def remember(model: Model, *arguments: Any) -> None:
-        open_session(model, *arguments)
+    def remember(model: Model, *arguments: Any, **options: Any) -> None:
+        open_session(model, *arguments, **options)
         opened.extend((weakref.ref(model), weakref.ref(model._session)))
 
     monkeypatch.setattr(Model, "__init__", remember)
@@ -778,6 +799,7 @@ def scale_behind(probabilities: list[float]) -> float:
     return round(float((logits[0] - logits[1]) / (toy_logits()[0] - toy_logits()[1])), 3)
 
 
+@pytest.mark.slow
 def test_a_running_service_follows_its_folder(folder: Path) -> None:
     with running(models_dir=folder) as service, httpx.Client(base_url=service.url) as client:
         put(folder, scale=2)
@@ -823,6 +845,7 @@ def test_sighup_at_any_time_is_no_harm(folder: Path, workers: int) -> None:
     assert "this is a bug" not in "".join(service.log)
 
 
+@pytest.mark.slow
 def test_sighup_while_the_models_load_is_done_when_they_are(folder: Path) -> None:
     command = [sys.executable, "-m", "service"]
     env = environment(port=0, models_dir=folder, watch=False, drain_s=0)

@@ -1,15 +1,26 @@
 import asyncio
 import logging
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx import helper, numpy_helper
-from toys import save_graph, save_toy, serving, tensor, toy_answer, toy_card
+from onnx import TensorProto, helper, numpy_helper
+from toys import (
+    save_graph,
+    save_same,
+    save_sum,
+    save_toy,
+    save_zipped,
+    serving,
+    tensor,
+    toy_answer,
+    toy_card,
+)
 
-from service.errors import NotFound, StartupError, Unavailable
+from service.errors import InvalidInput, NotFound, StartupError, Unavailable
 from service.metrics import Blocks, Metrics
 from service.model import Model
 from service.repository import ModelRepository
@@ -156,7 +167,7 @@ async def test_labels_and_values_outside_the_training_range_are_counted(models_d
     async with repository(models_dir) as models:
         toy = models.get("toy")
         rows = np.array([[1, 2, 3, 4], [11, 2, 3, 4], [-1, 2, 3, 12]], np.float32)
-        (probabilities,) = await toy.batcher.submit(rows, 10)
+        (probabilities,) = await toy.batcher.submit([rows], len(rows), 10)
         labels = np.bincount(probabilities.argmax(axis=1), minlength=3)
         assert list(toy.metrics.predictions) == labels.tolist()
         assert list(toy.metrics.outside) == [2, 0, 0, 1]
@@ -185,7 +196,7 @@ async def test_a_dear_model_runs_in_a_thread_and_a_cheap_one_in_the_loop(models_
         assert models.get("toy")._executor is None
         wide = models.get("wide")
         answers = await asyncio.gather(
-            *(wide.batcher.submit(np.zeros((1, 2000), np.float32), 10) for _ in range(5))
+            *(wide.batcher.submit([np.zeros((1, 2000), np.float32)], 1, 10) for _ in range(5))
         )
         assert [answer[0].shape for answer in answers] == [(1, 2000)] * 5
 
@@ -194,8 +205,183 @@ async def test_the_answers_are_those_of_the_model(models_dir: Path) -> None:
     rows = np.random.default_rng(1).uniform(0, 10, (200, 4)).astype(np.float32)
     async with repository(models_dir, max_batch_size=16) as models:
         toy = models.get("toy")
-        answers = await asyncio.gather(*(toy.batcher.submit(row[None], 10) for row in rows))
+        answers = await asyncio.gather(*(toy.batcher.submit([row[None]], 1, 10) for row in rows))
     together = np.concatenate([answer[0] for answer in answers])
     np.testing.assert_allclose(together, toy_answer(rows), atol=1e-6)
     alone = Model.open(models_dir / "toy/1/model.onnx")
-    np.testing.assert_allclose(together, [alone.run(row[None])[0][0] for row in rows], atol=1e-6)
+    np.testing.assert_allclose(together, [alone.run([row[None]])[0][0] for row in rows], atol=1e-6)
+
+
+async def test_a_model_of_several_inputs_shares_batches(tmp_path: Path) -> None:
+    save_sum(tmp_path)
+    rows = np.arange(20, dtype=np.float32).reshape(10, 1, 2)
+    async with repository(tmp_path) as models:
+        served = models.get("sum")
+        answers = await asyncio.gather(
+            *(served.batcher.submit([row, row * 10], 1, 10) for row in rows)
+        )
+        assert served.metrics.statistics().batches == 1
+    np.testing.assert_array_equal([answer[0] for answer in answers], rows * 11)
+
+
+async def test_a_model_that_takes_no_batch_runs_its_requests_one_by_one(tmp_path: Path) -> None:
+    save_same(tmp_path, [3, 1])
+    async with repository(tmp_path) as models:
+        served = models.get("same")
+        inputs = [np.full((3, 1), number, np.float32) for number in range(4)]
+        answers = await asyncio.gather(*(served.batcher.submit([each], 1, 10) for each in inputs))
+        statistics = served.metrics.statistics()
+    np.testing.assert_array_equal([answer[0] for answer in answers], inputs)
+    assert (statistics.batches, statistics.rows) == (4, 4)
+
+
+async def test_labels_of_answers_that_are_not_finite_are_not_counted(models_dir: Path) -> None:
+    rows = np.array([[1, 2, 3, 4], [np.inf, 2, 3, 4], [0, 9, 0, 0]], np.float32)
+    async with repository(models_dir) as models:
+        toy = models.get("toy")
+        (probabilities,) = await toy.batcher.submit([rows], 3, 10)
+        assert np.isnan(probabilities[1]).all()
+        assert list(toy.metrics.predictions) == [1, 1, 0]
+        assert list(toy.metrics.outside) == [1, 0, 0, 0]
+
+
+async def test_outputs_that_are_left_out_are_told_in_the_log(
+    models_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_zipped(models_dir)
+    async with repository(models_dir) as models:
+        assert [each.name for each in models.get("zipped").model.outputs] == ["highest"]
+    (warning,) = (each for each in caplog.records if each.levelno == logging.WARNING)
+    assert warning.getMessage() == (
+        "model zipped version 1: output zipped is left out: "
+        "no protocol carries seq(map(string,tensor(float)))"
+    )
+
+
+async def test_a_model_with_only_such_outputs_is_reported_and_the_others_serve(
+    models_dir: Path,
+) -> None:
+    save_zipped(models_dir, only_maps=True)
+    async with repository(models_dir) as models:
+        (reason,) = models.not_ready().values()
+        assert models.get("toy").version == 1
+    assert reason.startswith("zipped/1: expected an output that is a tensor of numbers, booleans")
+    assert "'zipped': 'seq(map(" in reason
+
+
+async def test_a_model_whose_zeros_fail_is_told_in_the_log_and_serves(
+    models_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = models_dir / "known/1/model.onnx"
+    save_graph(  # the entry before: there is none before 0
+        path,
+        [
+            helper.make_node("Sub", ["input", "beyond"], ["place"]),
+            helper.make_node("Gather", ["entries", "place"], ["output"]),
+        ],
+        [tensor("input", ["batch", 1], TensorProto.INT64)],
+        [tensor("output", ["batch", 1])],
+        [
+            numpy_helper.from_array(np.int64(9), "beyond"),
+            numpy_helper.from_array(np.arange(3, dtype=np.float32), "entries"),
+        ],
+        None,
+    )
+    async with repository(models_dir) as models:
+        known = models.get("known")
+        assert known._executor is not None  # nobody knows what it costs
+        answer = await known.batcher.submit([np.array([[10]])], 1, 10)
+        assert answer[0].tolist() == [[1]]
+    assert "model known version 1: a row of zeros fails, and it has no examples" in caplog.text
+
+
+async def test_a_model_is_named_by_the_words_of_a_path(models_dir: Path) -> None:
+    save_toy(models_dir, 12, card=toy_card())
+    async with repository(models_dir) as models:
+        assert models.named("toy", None) is models.named("toy", "12") is models.get("toy")
+        assert models.named("toy", "1") is models.get("toy", 1)
+        for word in ("0", "01", "-1", "x", "", "1 ", "\u0661", "9" * 10):
+            with pytest.raises(NotFound, match=r"^version: expected a whole number from 1 to 9"):
+                models.named("toy", word)
+        with pytest.raises(NotFound, match="model toy: version: expected one of 1, 12; got 2"):
+            models.named("toy", "2")
+
+
+async def no_pause() -> None:
+    """Let no time pass between two looks."""
+
+
+@pytest.fixture
+async def controlled(models_dir: Path) -> AsyncIterator[ModelRepository]:
+    """The models of the folder, which nobody watches."""
+    settings = Settings(models_dir=models_dir, watch=False)
+    async with ModelRepository(settings, Metrics(Blocks()), no_pause) as models:
+        yield models
+
+
+async def test_an_unloaded_model_is_gone_until_it_is_loaded(controlled: ModelRepository) -> None:
+    await controlled.unload("toy")
+    assert (controlled.names, controlled.unloaded) == (["mean"], {"toy": [1]})
+    assert controlled.is_ready  # that is what was asked for
+    with pytest.raises(NotFound, match="model: expected one of mean; got 'toy'"):
+        controlled.get("toy")
+    await controlled.reload()  # as a change in the folder does
+    assert controlled.names == ["mean"]
+    await controlled.unload("toy")
+    assert controlled.unloaded == {"toy": [1]}
+    await controlled.load("toy")
+    assert (controlled.get("toy").version, controlled.unloaded) == (1, {})
+
+
+async def test_unloading_waits_for_what_was_accepted(models_dir: Path) -> None:
+    settings = Settings(models_dir=models_dir, watch=False, max_queue_delay_ms=60_000)
+    rows = np.array([[1, 2, 3, 4]], np.float32)
+    async with ModelRepository(settings, Metrics(Blocks()), no_pause) as models:
+        toy = models.get("toy")
+        asked = asyncio.create_task(toy.batcher.submit([rows], 1, 30))
+        await asyncio.sleep(0)
+        unloading = asyncio.create_task(models.unload("toy"))
+        async with asyncio.timeout(5):
+            while "toy" in models.names:
+                await asyncio.sleep(0)
+        was_done = unloading.done()
+        toy.batcher._run_next()  # its time has come
+        np.testing.assert_allclose((await asked)[0], toy_answer(rows), atol=1e-6)
+        await unloading
+    assert not was_done
+
+
+async def test_loading_tries_again_what_could_not_be_opened(
+    models_dir: Path, controlled: ModelRepository, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = controlled.get("toy")
+    await controlled.load("toy")
+    assert controlled.get("toy") is served  # nothing changed
+    save_toy(models_dir, 2, card=toy_card(), scale=2)  # answers not as its card says
+    for tries in (1, 2):
+        with pytest.raises(InvalidInput, match=r"^model toy: could not be loaded: toy/2: exam"):
+            await controlled.load("toy")
+        assert controlled.get("toy") is served
+        assert caplog.text.count("ERROR") == tries
+    save_toy(models_dir, 2, card=toy_card())
+    await controlled.load("toy")
+    assert controlled.get("toy").version == 2
+
+
+async def test_what_is_not_there_is_neither_loaded_nor_unloaded(
+    controlled: ModelRepository,
+) -> None:
+    for control in (controlled.load, controlled.unload):
+        with pytest.raises(NotFound, match="model: expected one of mean, toy; got 'tyo'"):
+            await control("tyo")
+    assert controlled.unloaded == {}
+    assert controlled.names == ["mean", "toy"]
+
+
+async def test_the_last_model_can_be_unloaded_too(controlled: ModelRepository) -> None:
+    for name in ("toy", "mean"):
+        await controlled.unload(name)
+    await controlled.reload()
+    assert controlled.names == []
+    await controlled.load("mean")
+    assert controlled.names == ["mean"]

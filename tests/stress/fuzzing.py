@@ -6,11 +6,14 @@ used again if that reply does not say otherwise. Of the others it may make what 
 """
 
 import json
+import zlib
 from copy import deepcopy
 from random import Random
 from typing import Any
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 from stress.load import COMMITTED_MODELS
 
 EXAMPLES = "*/*/request.json"
@@ -34,10 +37,16 @@ VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, -(2**63) - 1, 10**30, 0.1, 1e308, -1e39),
     *("", "5", "NaN", "iris", "é", "\u202e", "\U0001f600", "x" * 50, "x" * 5000, "\x00", "../.."),
     *([], [[]], [None], [1, "a"], {}, {"": 1}, {"a": {"b": {}}}, [[[[[[1]]]]]], [1] * 1000),
+    *("FP32", "FP64", "FP16", "BF16", "INT8", "UINT64", "BOOL", "BYTES", "input", "probabilities"),
+    *([1, 4], [0, 4], [-1, 4], [2**31, 2**33], [1] * 70, {"name": "value"}, {"name": "input"}),
+    *({"binary_data_size": 16}, {"binary_data": True}, {"classification": 2}, {"timeout": 1}),
 )
 NAMES = (
     *("model", "version", "instances", "Model", "instance", "inputs", "x", "", "__proto__", "é"),
     *("sepal_length", "sepal_lenght", "crim", "y", "\ud800", "a" * 300),
+    *("id", "outputs", "parameters", "name", "shape", "datatype", "data", "binary_data_size"),
+    *("binary_data", "binary_data_output", "classification", "sequence_id", "timeout", "priority"),
+    *("shared_memory_region", "triton_x"),
 )
 METHODS = (
     *("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "MKCOL", "LOCK"),
@@ -50,6 +59,11 @@ STRANGE_METHODS = (
 ROUTES = (
     *("/models", "/models/iris", "/models/mnist", "/health/live", "/health/ready", "/metrics"),
     *("/schema/openapi.json", "/models/iris/1/loss.png", "/models/mnist/2/confusion.png"),
+    *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models", "/v2/models/iris"),
+    *("/v2/models/iris/ready", "/v2/models/mnist/versions/1/ready", "/v2/models/housing/config"),
+    *("/v2/models/stats", "/v2/models/iris/stats", "/v2/models/iris/versions/1/stats"),
+    *("/v2/models/iris/infer", "/v2/models/mnist/versions/2/infer", "/v2/repository/index"),
+    *("/v2/repository/models/xor/load", "/v2/repository/models/xor/unload"),
 )
 PATHS = (
     *("/", "//", "/predict/", "/predict//", "/predict/iris/", "/predict/none", "/predictx"),
@@ -64,6 +78,20 @@ PATHS = (
     *("/metrics?x=%ff&y=%00", "/models?" + "a" * 3000, "/" + "a" * 8000, "/" + "a/" * 2000),
     *("/predict;x=1", "/predict#x", "http://x/predict", "http://x:80/models", "http://x"),
     *("https://user:pass@x/predict/iris", "http://[::1]/predict", "/\\", "/predict\\iris", "/~"),
+    *("/v2/", "/v2//", "/v2x", "/v3", "/v2/health", "/v2/models/", "/v2/models/none", "/V2/models"),
+    *("/v2/models//infer", "/v2/models/none/infer", "/v2/models/iris/infer/", "/v2/models/infer"),
+    *("/v2/models/iris/infer?x=%ff", "/v2/models/%69ris/infer", "/v2/models/%ff/infer"),
+    *("/v2/models/iris/versions/0/infer", "/v2/models/iris/versions/-1", "/v2/models/\u00e9/infer"),
+    *("/v2/models/iris/versions//infer", "/v2/models/iris/versions/\u0661/config"),
+    *("/v2/models/iris/versions/99999999999999999999/infer", "/v2/models/iris/versions/1e3/ready"),
+    *("/v2/models/iris%2finfer", "/v2/models/../models/iris", "/v2/models/iris/generate"),
+    *("/v2/repository", "/v2/repository/models/none/load", "/v2/repository/models/%00/unload"),
+    *(
+        "/v2/systemsharedmemory/status",
+        "/v2/trace/setting",
+        "/v2/logging",
+        "/v2/models/" + "a" * 999,
+    ),
 )
 STRANGE_PATHS = (
     *("*", "", "predict", "x:80", "http://", "http://[", "://", "/a b", "/\x00", "/\xff\xfe"),
@@ -76,7 +104,17 @@ HEADERS = (
     *("X-API-Key", "Content-Type", "Content-Encoding", "Accept", "Accept-Encoding", "Origin"),
     *("Access-Control-Request-Method", "Access-Control-Request-Headers", "If-None-Match"),
     *("If-Modified-Since", "Range", "Cookie", "User-Agent", "X-Forwarded-For", "Forwarded", "Host"),
-    *("Referer", "Via", "TE", "Trailer", "X-HTTP-Method-Override", "baggage", "Priority", "x"),
+    *(
+        "Inference-Header-Content-Length",
+        "Referer",
+        "Via",
+        "TE",
+        "Trailer",
+        "X-HTTP-Method-Override",
+        "baggage",
+        "Priority",
+        "x",
+    ),
 )
 HEADER_VALUES = (
     *("", "0", "1", "5000", "-1", "1e3", "1.5", "NaN", "inf", "0x10", " 7", "9" * 30, "9" * 5000),
@@ -85,7 +123,8 @@ HEADER_VALUES = (
     *("ff-" + "a" * 32 + "-" + "b" * 16 + "-01", "00-" + "A" * 32 + "-" + "B" * 16 + "-01-x"),
     *("00-" + "a" * 31, "-", "---", "Bearer", "Bearer ", "Bearer \xff", "Basic Og==", "bearer  x"),
     *("application/json", "text/plain", "multipart/form-data", "application/json; charset=\xff"),
-    *("gzip", "br, gzip;q=0", "identity;q=0", "bytes=0-", "bytes=99-1", 'W/"x", "', "null"),
+    *("gzip", "deflate", "gzip, deflate", "x-gzip", "gzip;q=9", "gzip;q=0.5, *;q=0", "identity"),
+    *("br, gzip;q=0", "identity;q=0", "bytes=0-", "bytes=99-1", 'W/"x", "', "null"),
     *("http://evil.example", "POST", "a" * 200, "a" * 20_000, "{}", "${jndi:ldap://x}", "<script>"),
 )
 # Those that tell where a request ends, or what becomes of the connection.
@@ -121,12 +160,13 @@ class Fuzzer:
         self._api_key = api_key
         self._examples = [path.read_bytes() for path in sorted(COMMITTED_MODELS.glob(EXAMPLES))]
         self._models = sorted({path.parent.parent.name for path in COMMITTED_MODELS.glob(EXAMPLES)})
+        self._tensors = [tensor_of(example) for example in self._examples]
         assert self._models
 
     def next(self) -> Fuzzed:
         """Return the next request."""
-        makers = (self._of_body, self._of_headers, self._of_route, self._unframed)
-        (make,) = self._random.choices(makers, weights=(50, 25, 15, 10))
+        makers = (self._of_body, self._of_infer, self._of_headers, self._of_route, self._unframed)
+        (make,) = self._random.choices(makers, weights=(30, 25, 20, 15, 10))
         return make()
 
     def _one_in(self, number: int) -> bool:
@@ -136,10 +176,46 @@ class Fuzzer:
 
     def _of_body(self) -> Fuzzed:
         """A request to a model whose body is changed."""
-        content = self._changed_document() if self._one_in(2) else self._example()
+        content = self._example()
+        if self._one_in(2):
+            content = self._changed_document(json.loads(content))
         if self._one_in(2):
             content = self._changed_bytes(content)
         return Fuzzed(self._request(content), True)
+
+    def _of_infer(self) -> Fuzzed:
+        """A request of the Open Inference Protocol, with JSON or binary data, that is changed."""
+        model, rows = self._random.choice(self._tensors)
+        tensor: dict[str, Any] = {"name": "input", "shape": list(rows.shape), "datatype": "FP32"}
+        document: dict[str, Any] = {"inputs": [tensor]}
+        binary, headers = b"", []
+        if self._one_in(2):
+            binary = rows.tobytes()
+            tensor["parameters"] = {"binary_data_size": len(binary)}
+        else:
+            tensor["data"] = rows.tolist()
+        if self._one_in(2):
+            document["parameters"] = {"binary_data_output": True}
+        head = json.dumps(document).encode()
+        if self._one_in(2):
+            head = self._changed_document(document)
+        content = head + binary
+        if binary:
+            length: object = len(head)
+            if self._one_in(4):
+                length = self._random.choice((0, len(content), len(head) - 1, *HEADER_VALUES))
+            headers.append(f"Inference-Header-Content-Length: {length}")
+        if self._one_in(2):
+            content = self._changed_bytes(content)
+        if self._one_in(4):
+            content = zlib.compress(content, wbits=self._random.choice((15, 31, -15)))
+            content = self._changed_bytes(content) if self._one_in(3) else content
+            headers.append(f"Content-Encoding: {self._random.choice(('gzip', 'deflate', 'br'))}")
+        if self._one_in(4):
+            headers.append(f"Accept-Encoding: {self._random.choice(HEADER_VALUES)}")
+        version = "/versions/1" if self._one_in(3) else ""
+        path = f"/v2/models/{model}{version}/infer"
+        return Fuzzed(self._request(content, headers=headers, path=path), True)
 
     def _of_headers(self) -> Fuzzed:
         """A request to a model, with headers of which some come twice; or a preflight."""
@@ -200,9 +276,8 @@ class Fuzzer:
 
     # Bodies
 
-    def _changed_document(self) -> bytes:
-        """An example with some of its values replaced, as JSON or nearly so."""
-        document = json.loads(self._example())
+    def _changed_document(self, document: Any) -> bytes:
+        """A document with some of its values replaced, as JSON or nearly so."""
         for _ in range(self._random.randint(1, 3)):
             document = self._changed_value(document)
         text = json.dumps(document, ensure_ascii=self._one_in(2))
@@ -320,6 +395,15 @@ class Fuzzer:
         chunks = self._changed_bytes(self._in_chunks(content))
         size = self._random.choice((b"", b"-1\r\n", b"g\r\n", b"f" * 20 + b"\r\n", b"0;" * 9000))
         return b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + size + chunks
+
+
+def tensor_of(example: bytes) -> tuple[str, NDArray[np.float32]]:
+    """Return the model of an example, and its instances as float32 (n, numbers of a row)."""
+    document = json.loads(example)
+    rows = [
+        list(each.values()) if isinstance(each, dict) else each for each in document["instances"]
+    ]
+    return document["model"], np.array(rows, np.float32).reshape(len(rows), -1)
 
 
 def as_sent(text: str) -> bytes:

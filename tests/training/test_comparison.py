@@ -80,6 +80,7 @@ def test_seed_of_the_network_is_the_number_of_the_split() -> None:
     assert seeds == [0, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["xor/1", "moons/1"])
 def test_committed_model_is_measured_as_its_card_says(place: str) -> None:
     network, *classical_ones = compare([RECIPES[place]], MODELS)

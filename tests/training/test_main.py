@@ -232,6 +232,7 @@ def test_export_builds_all_files_from_weights_and_history(tmp_path: Path) -> Non
         assert (folder / path.name).read_bytes() == path.read_bytes(), path.name
 
 
+@pytest.mark.slow
 def test_export_without_a_history_has_no_picture_of_it(tmp_path: Path) -> None:
     committed = Path(__file__).parents[2] / "models/moons/1"
     folder = tmp_path / "moons/1"
@@ -314,6 +315,7 @@ def test_result_below_the_floor_is_not_saved(
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.slow
 def test_interrupting_leaves_the_old_model_and_gives_130(
     toy: list[Hyperparameters],
     classifier: Candidate,

@@ -47,7 +47,10 @@ class Committed:
         return tuple(map(torch.from_numpy, self.session.run(None, {"input": rows.numpy()})))
 
 
-@pytest.fixture(scope="module", params=list(RECIPES))
+SLOW = [pytest.param("mnist/2", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module", params=[*(place for place in RECIPES if place != "mnist/2"), *SLOW])
 def model(request: pytest.FixtureRequest) -> Committed:
     if RECIPES[request.param].name in ("housing", "mnist"):
         request.getfixturevalue("real_data")

@@ -92,6 +92,7 @@ def test_pairs_are_shown_of_many_labels_if_any_were_confused(
     assert files == ["confusion.png", *(["confused.png"] if has_pairs else [])]
 
 
+@pytest.mark.slow
 def test_pictures_are_legible_small_and_the_same_again(
     classifier: Candidate, regressor: Candidate
 ) -> None:
@@ -251,6 +252,7 @@ class Nearest(nn.Module):
         return (-torch.cdist(rows, self.middles)).softmax(dim=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [2, pytest.param(3, marks=pytest.mark.slow), 9])
 def test_plane_is_drawn_of_any_number_of_labels(labels: int, classifier: Candidate) -> None:
     x = torch.arange(labels).float()

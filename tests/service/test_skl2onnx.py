@@ -1,0 +1,259 @@
+"""Classifiers of scikit-learn, converted with skl2onnx and served as their users bring them.
+
+The oracle is scikit-learn's own predict and predict_proba. skl2onnx ends a classifier with a ZipMap
+unless it is told not to: a sequence of maps, which no protocol carries, beside the label.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.http as triton
+import tritonclient.http.aio as triton_aio
+from numpy.typing import NDArray
+from onnx import ModelProto
+from processes import Process, running
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
+from sklearn.base import ClassifierMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from tritonclient.utils import np_to_triton_dtype
+
+IRIS = load_iris()
+FLOWERS = IRIS.data.astype(np.float32)  # (150, 4)
+KINDS = IRIS.target  # int64 (150,)
+NAMES = IRIS.target_names[KINDS]  # strings (150,)
+OF_IRIS = ["logistic", "forest", "named"]
+
+# Houses, a column each: area float32, rooms int64, city and heating strings.
+COLUMNS = [
+    ("area", FloatTensorType([None, 1])),
+    ("rooms", Int64TensorType([None, 1])),
+    ("city", StringTensorType([None, 1])),
+    ("heating", StringTensorType([None, 1])),
+]
+
+
+def houses() -> NDArray[np.object_]:
+    """Return 80 houses: objects (80, 4)."""
+    random = np.random.default_rng(0)
+    houses = np.empty((80, 4), np.object_)
+    houses[:, 0] = random.uniform(30, 200, 80).astype(np.float32).tolist()
+    houses[:, 1] = random.integers(1, 5, 80).tolist()  # 0 is no number of rooms
+    houses[:, 2] = random.choice(["Łódź", "Zürich", "Rome"], 80)
+    houses[:, 3] = random.choice(["gas", "wood"], 80)
+    return houses
+
+
+HOUSES = houses()
+
+
+def pipeline(**unknown: str) -> ClassifierMixin:
+    """Return what tells dear houses from others; `unknown` is for the OneHotEncoder."""
+    prepared = ColumnTransformer(
+        [("scaled", StandardScaler(), [0]), ("one_hot", OneHotEncoder(**unknown), [1, 2, 3])]
+    )
+    is_dear = (HOUSES[:, 0] > 120) | (HOUSES[:, 2] == "Zürich")
+    return make_pipeline(prepared, LogisticRegression()).fit(HOUSES, is_dear.astype(np.int64))
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, ClassifierMixin]:
+    """The three of iris, and two of houses."""
+    return {
+        "logistic": LogisticRegression(max_iter=1000).fit(FLOWERS, KINDS),
+        "forest": RandomForestClassifier(10, random_state=0).fit(FLOWERS, KINDS),
+        "named": LogisticRegression(max_iter=1000).fit(FLOWERS, NAMES),
+        "strict": pipeline(),
+        "ignoring": pipeline(handle_unknown="ignore"),
+    }
+
+
+@pytest.fixture(scope="module")
+def service(
+    models: dict[str, ClassifierMixin], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Process]:
+    """Each model with a ZipMap, as skl2onnx has it by default, and as `_arrays` without."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, model in models.items():
+        taken: Any = {"X": FLOWERS[:1]} if name in OF_IRIS else {"initial_types": COLUMNS}
+        save(folder, name, to_onnx(model, **taken))
+        save(folder, f"{name}_arrays", to_onnx(model, options={"zipmap": False}, **taken))
+    with running(models_dir=folder) as service:
+        yield service
+
+
+def save(folder: Path, name: str, graph: ModelProto) -> None:
+    path = folder / name / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(graph.SerializeToString())
+
+
+@pytest.fixture
+def client(service: Process) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(service.url.removeprefix("http://")) as client:
+        yield client
+
+
+def given(name: str, array: NDArray[Any], *, binary: bool = True) -> triton.InferInput:
+    given = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+    return given.set_data_from_numpy(array, binary_data=binary)
+
+
+def columns(houses: NDArray[np.object_], *, binary: bool = True) -> list[triton.InferInput]:
+    """Return the inputs that hold these houses, one for each column."""
+    dtypes = (np.float32, np.int64, np.object_, np.object_)
+    return [
+        given(name, houses[:, [place]].astype(dtype), binary=binary)
+        for place, ((name, _), dtype) in enumerate(zip(COLUMNS, dtypes, strict=True))
+    ]
+
+
+def as_text(labels: NDArray[Any]) -> list[Any]:
+    return [each.decode() if isinstance(each, bytes) else each for each in labels.tolist()]
+
+
+def test_every_model_serves(client: triton.InferenceServerClient) -> None:
+    index = client.get_model_repository_index()
+    assert {each["name"]: each["reason"] for each in index if each["reason"]} == {}
+    assert client.is_server_ready()
+
+
+@pytest.mark.parametrize("name", OF_IRIS)
+def test_a_zipmap_is_left_out_and_the_label_is_answered(
+    service: Process,
+    client: triton.InferenceServerClient,
+    models: dict[str, ClassifierMixin],
+    name: str,
+) -> None:
+    expected = models[name].predict(FLOWERS).tolist()
+    key = "string" if name == "named" else "int64"
+    warning = (
+        f"WARNING torchlit.repository: model {name} version 1: output output_probability is left "
+        f"out: no protocol carries seq(map({key},tensor(float)))\n"
+    )
+    assert any(line.endswith(warning) for line in service.log)
+    described = client.get_model_metadata(name)
+    assert [each["name"] for each in described["outputs"]] == ["output_label"]
+    answer = client.infer(name, [given("X", FLOWERS)])
+    assert as_text(answer.as_numpy("output_label")) == expected
+    zipped = [triton.InferRequestedOutput("output_probability")]
+    with pytest.raises(triton.InferenceServerException) as caught:
+        client.infer(name, [given("X", FLOWERS)], outputs=zipped)
+    assert caught.value.status() == "400"
+    assert "output_probability is seq(map(" in caught.value.message()
+    body = {"model": name, "instances": FLOWERS.tolist()}
+    predictions = httpx.post(f"{service.url}/predict", json=body).json()["predictions"]
+    assert predictions == [{"output_label": label} for label in expected]
+
+
+@pytest.mark.parametrize("name", OF_IRIS)
+def test_without_it_labels_and_probabilities_are_answered(
+    service: Process,
+    client: triton.InferenceServerClient,
+    models: dict[str, ClassifierMixin],
+    name: str,
+) -> None:
+    model = models[name]
+    labels, probabilities = model.predict(FLOWERS).tolist(), model.predict_proba(FLOWERS)
+    for binary in (True, False):
+        answer = client.infer(
+            f"{name}_arrays",
+            [given("X", FLOWERS, binary=binary)],
+            outputs=[
+                triton.InferRequestedOutput("probabilities", binary_data=binary),
+                triton.InferRequestedOutput("label", binary_data=not binary),
+            ],
+        )
+        assert as_text(answer.as_numpy("label")) == labels
+        assert np.abs(answer.as_numpy("probabilities") - probabilities).max() < 1e-5
+    body = {"model": f"{name}_arrays", "instances": FLOWERS.tolist()}
+    predictions = httpx.post(f"{service.url}/predict", json=body).json()["predictions"]
+    assert [each["label"] for each in predictions] == labels
+    got = np.array([each["probabilities"] for each in predictions])
+    assert np.abs(got - probabilities).max() < 1e-5
+
+
+@pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
+@pytest.mark.parametrize("name", ["strict", "ignoring"])
+def test_a_pipeline_takes_an_input_for_each_column(
+    client: triton.InferenceServerClient,
+    models: dict[str, ClassifierMixin],
+    name: str,
+    binary: bool,
+) -> None:
+    model = models[name]
+    described = client.get_model_metadata(f"{name}_arrays")["inputs"]
+    assert [(each["name"], each["datatype"], each["shape"]) for each in described] == [
+        ("area", "FP32", [-1, 1]),
+        ("rooms", "INT64", [-1, 1]),
+        ("city", "BYTES", [-1, 1]),
+        ("heating", "BYTES", [-1, 1]),
+    ]
+    answer = client.infer(f"{name}_arrays", columns(HOUSES, binary=binary))
+    assert np.array_equal(answer.as_numpy("label"), model.predict(HOUSES))
+    assert np.abs(answer.as_numpy("probabilities") - model.predict_proba(HOUSES)).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["strict", "ignoring"])
+def test_a_pipeline_with_a_zipmap_answers_the_label(
+    client: triton.InferenceServerClient, models: dict[str, ClassifierMixin], name: str
+) -> None:
+    answer = client.infer(name, columns(HOUSES))
+    assert np.array_equal(answer.as_numpy("output_label"), models[name].predict(HOUSES))
+
+
+def test_an_unknown_category_is_what_the_encoder_makes_of_it(
+    client: triton.InferenceServerClient, models: dict[str, ClassifierMixin]
+) -> None:
+    strange = HOUSES[:1].copy()
+    strange[0, 2] = "Atlantis"
+    answer = client.infer("ignoring", columns(strange))
+    assert np.array_equal(answer.as_numpy("output_label"), models["ignoring"].predict(strange))
+    with pytest.raises(triton.InferenceServerException) as caught:
+        client.infer("strict", columns(strange))
+    assert caught.value.status() == "500"
+    assert caught.value.message() == "the model failed on this input"
+    assert client.infer("strict", columns(HOUSES[:1])).as_numpy("output_label").shape == (1,)
+    with pytest.raises(ValueError, match="unknown categories"):
+        models["strict"].predict(strange)
+
+
+@pytest.mark.anyio
+async def test_an_unknown_category_fails_only_the_request_that_has_it(
+    service: Process, models: dict[str, ClassifierMixin]
+) -> None:
+    """They meet in the batches: what stands in one cannot be computed with one of them."""
+
+    async def ask(client: Any, house: int) -> None:
+        asked = HOUSES[[house]]  # a copy
+        if house % 10 == 7:
+            asked[0, 2] = "Atlantis"
+            with pytest.raises(triton.InferenceServerException, match="failed on this input"):
+                await client.infer("strict_arrays", columns(asked))
+            return
+        answer = await client.infer("strict_arrays", columns(asked))
+        assert np.abs(answer.as_numpy("probabilities") - expected[house]).max() < 1e-5
+
+    expected = models["strict"].predict_proba(HOUSES)
+    async with triton_aio.InferenceServerClient(service.url.removeprefix("http://")) as client:
+        await asyncio.gather(*(ask(client, house) for house in range(len(HOUSES))))
+
+
+def test_predict_says_who_answers_for_several_columns(service: Process) -> None:
+    body = {"model": "ignoring", "instances": [[1, 2, 3, 4]]}
+    reply = httpx.post(f"{service.url}/predict", json=body)
+    assert reply.status_code == 400
+    assert reply.json() == {
+        "error": "model ignoring: expected one that takes rows of numbers, but it has 4 inputs: "
+        "ask /v2/models/ignoring/infer"
+    }
