@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -315,7 +315,16 @@ def test_result_below_the_floor_is_not_saved(
     assert not (tmp_path / "models").exists()
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Let SIGINT interrupt, as it does from a terminal; a shell ignores it in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("interrupts")
 def test_interrupting_leaves_the_old_model_and_gives_130(
     toy: list[Hyperparameters],
     classifier: Candidate,
