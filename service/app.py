@@ -140,7 +140,7 @@ def create_app(settings: Settings | None = None, *, worker: int = 0) -> Service:
     @get("/models/{model:str}", sync_to_thread=False)
     def show_model(model: FromPath[str]) -> dict[str, Any]:
         if model not in models.names:
-            known = ", ".join(models.names)
+            known = ", ".join(models.names) or "none"
             raise NotFound(f"model: expected one of {known}; got {model[:40]!r}")
         return describe_model(models, model)
 
@@ -187,6 +187,7 @@ def create_app(settings: Settings | None = None, *, worker: int = 0) -> Service:
             HTTPException: on_http_exception,
             500: on_bug,
         },
+        request_max_body_size=settings.max_body_bytes,
         openapi_config=None,  # written from the cards, in openapi.py
         logging_config=None,  # the process decides, in server.py
     )
@@ -294,6 +295,8 @@ def on_http_exception(
     sentence = f"{method} {path}: {error.detail}"
     if error.status_code == 404:
         sentence = f"{method} {path}: no such path; /schema/openapi.json lists all"
+    if error.status_code == 413:
+        sentence = f"{method} {path}: the body is over the limit"
     if error.status_code == 405:
         allowed = (error.headers or {}).get("allow", "")
         sentence = f"method: expected {allowed}, got {method} {path}"

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, Unavailable
+from service.errors import DeadlineExceeded, InvalidInput, QueueFull, Unavailable
 from service.metrics import ModelMetrics
 
 Inputs = list[NDArray[Any]]  # one array for each input of a model; the first dimension is the rows
@@ -143,7 +143,7 @@ class Batcher:
         try:
             return [np.concatenate(arrays) for arrays in zip(*outputs, strict=True)]
         except ValueError as error:
-            raise InferenceFailed(
+            raise InvalidInput(
                 f"the answers to {step} rows each differ in shape; send at most {step} rows"
             ) from error
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from service import compression, tensors
 from service.batcher import Inputs, Outputs
 from service.errors import InvalidInput, MethodNotAllowed, TooLarge
-from service.incoming import Incoming, Parts, encode
+from service.incoming import JSON, Incoming, Parts, encode
 from service.inputs import decoded, shown
 from service.model import Model, Tensor
 from service.repository import ModelRepository
@@ -102,7 +102,7 @@ class Infer:
         asked, binary = split(body, request.headers.get(HEADER_LENGTH), model)
         timeout_s = min(timeout_s, check_parameters(asked.parameters or {}))
         inputs = self._read_inputs(asked.inputs, binary, model)
-        rows = self._count_rows(inputs, model)
+        rows = count_rows(inputs, model)
         wanted = wanted_outputs(asked, model)
         outputs = await served.batcher.submit(
             inputs,
@@ -112,7 +112,7 @@ class Infer:
             kind=tuple(array.shape[1:] for array in inputs) if model.is_open_inside else None,
         )
         reply_id = asked.id or dict(request.reply_headers)[b"x-request-id"].decode()
-        return await _packed(request, reply(served, reply_id, wanted, outputs, request))
+        return await _told(request, reply(served, reply_id, wanted, outputs))
 
     def _read_inputs(self, sent: list[InputTensor], binary: memoryview, model: Model) -> Inputs:
         """Return the arrays in the model's order. Raises InvalidInput with the place."""
@@ -128,6 +128,11 @@ class Infer:
                 raise InvalidInput(f"{where}.name: expected each input once, got {each.name} again")
             tensor = expected[each.name]
             _check_tensor(each, tensor, where)
+            if model.is_batched and each.shape[0] > self._max_rows:
+                raise TooLarge(
+                    f"inputs: expected at most {self._max_rows} rows in one request, got "
+                    f"{each.shape[0]}"
+                )
             size = _binary_size(each, where)
             if size is None:
                 array = self._json.read(each.data, each.shape, each.datatype, f"{where}.data")
@@ -156,22 +161,19 @@ class Infer:
             raise InvalidInput(f"inputs: expected {', '.join(expected)}; got no {missing[0]}")
         return [arrays[name] for name in expected]
 
-    def _count_rows(self, inputs: Inputs, model: Model) -> int:
-        """Return how many rows a request has; 1 where there are none. Raises InvalidInput."""
-        if not model.is_batched:
-            return 1
-        rows = len(inputs[0])
-        for tensor, array in zip(model.inputs, inputs, strict=True):
-            if len(array) != rows:
-                raise InvalidInput(
-                    f"inputs: expected as many rows in {tensor.name} as in "
-                    f"{model.inputs[0].name}, {rows}, got {len(array)}"
-                )
-        if rows > self._max_rows:
-            raise TooLarge(
-                f"inputs: expected at most {self._max_rows} rows in one request, got {rows}"
+
+def count_rows(inputs: Inputs, model: Model) -> int:
+    """Return how many rows a request has; 1 where there are none. Raises InvalidInput."""
+    if not model.is_batched:
+        return 1
+    rows = len(inputs[0])
+    for tensor, array in zip(model.inputs, inputs, strict=True):
+        if len(array) != rows:
+            raise InvalidInput(
+                f"inputs: expected as many rows in {tensor.name} as in {model.inputs[0].name}, "
+                f"{rows}, got {len(array)}"
             )
-        return rows
+    return rows
 
 
 def is_infer(path: str) -> bool:
@@ -322,6 +324,8 @@ def wanted_outputs(asked: Request, model: Model) -> list[Wanted]:
             raise InvalidInput(
                 f"{where}.name: expected one of {', '.join(names)}; got {shown(each.name)}"
             )
+        if any(names[one.place] == each.name for one in wanted):
+            raise InvalidInput(f"{where}.name: expected each output once, got {each.name} again")
         parameters = each.parameters or {}
         if parameters.get("shared_memory_region") is not None:
             raise InvalidInput(f"{where}: expected none, as shared memory is not served")
@@ -365,12 +369,10 @@ def _flag(parameters: dict[str, Any], name: str, where: str) -> bool | None:
     return value
 
 
-def reply(
-    served: ServedModel, reply_id: str, wanted: list[Wanted], outputs: Outputs, request: Incoming
-) -> Parts:
+def reply(served: ServedModel, reply_id: str, wanted: list[Wanted], outputs: Outputs) -> Parts:
     """Return the reply's body: JSON, and the binary data that was asked for behind it.
 
-    Sets the headers that say so. Raises InferenceFailed for NaN in JSON.
+    Raises InferenceFailed for NaN in JSON.
     """
     model = served.model
     described: list[dict[str, Any]] = []
@@ -397,22 +399,26 @@ def reply(
             "outputs": described,
         }
     )
-    if binary:
-        request.content_type = BINARY
-        request.reply_headers.append((HEADER_LENGTH, b"%d" % len(head)))
     return [head, *binary]
 
 
-async def _packed(request: Incoming, parts: Parts) -> Parts:
-    """Pack a reply that is worth it, if the caller takes that; sets the headers that say so."""
+async def _told(request: Incoming, parts: Parts) -> Parts:
+    """Return a reply's body, packed if that is worth it and the caller takes it.
+
+    Sets the headers that say what it is, when nothing can fail any more.
+    """
+    headers = []
+    content_type = JSON
+    if len(parts) > 1:
+        content_type = BINARY
+        headers.append((HEADER_LENGTH, b"%d" % len(parts[0])))
     accept = request.headers.get(b"accept-encoding")
-    if accept is None or sum(map(len, parts)) < compression.SHORTEST:
-        return parts
-    encoding = compression.wanted(accept)
-    if encoding is None:
-        return parts
-    request.reply_headers += [
-        (b"content-encoding", encoding.encode()),
-        (b"vary", b"accept-encoding"),
-    ]
-    return [await compression.packed(b"".join(parts), encoding)]
+    if accept is not None and sum(map(len, parts)) >= compression.SHORTEST:
+        encoding = compression.wanted(accept)
+        if encoding is not None:
+            parts = [await compression.packed(b"".join(parts), encoding)]
+            headers.append((b"content-encoding", encoding.encode()))
+            headers.append((b"vary", b"accept-encoding"))
+    request.content_type = content_type
+    request.reply_headers += headers
+    return parts

@@ -34,7 +34,7 @@ Fields: TypeAlias = dict[str, Any]  # of a body; its lists are simdjson's where 
 
 
 class Unfit(Exception):
-    """The fast way does not fit this body; take the slow one. Never leaves this file."""
+    """The fast way does not fit what was sent; take the slow one."""
 
 
 class BodyParser:

@@ -76,6 +76,7 @@ class Loader:
         self._told = asyncio.Event()  # to reload
         self._is_wanted = False  # by a caller of `reload` since the last one began
         self._reloading = asyncio.Lock()
+        self._reloads: set[asyncio.Task[None]] = set()  # one goes on, others wait for it
         self._follower: asyncio.Task[None] | None = None
 
     def open(self) -> None:
@@ -93,9 +94,11 @@ class Loader:
 
     async def stop(self) -> None:
         """Follow no longer; a model that is being opened is dropped."""
-        if self._follower is not None:
-            self._follower.cancel()
-            await asyncio.wait([self._follower])
+        running = [each for each in (self._follower, *self._reloads) if each is not None]
+        for each in running:
+            each.cancel()
+        if running:
+            await asyncio.wait(running)
 
     def request_reload(self) -> None:
         """Reload soon. A signal handler may call this, at any time."""
@@ -111,6 +114,12 @@ class Loader:
         one was at it share the next.
         """
         self._is_wanted = True
+        reload = asyncio.create_task(self._reload_in_turn())
+        self._reloads.add(reload)
+        reload.add_done_callback(self._reloads.discard)
+        await asyncio.shield(reload)  # a caller that leaves does not end it for the others
+
+    async def _reload_in_turn(self) -> None:
         async with self._reloading:
             if self._is_wanted:
                 self._is_wanted = False
@@ -118,23 +127,28 @@ class Loader:
 
     async def load(self, name: str) -> None:
         """Open a model that was unloaded, and try again what could not be opened of it."""
-        self.unloaded.pop(name, None)
-        for key in [key for key in self._tried if key[0] == name]:
-            version = self._find(key)
-            if version is None or version.reason:
-                del self._tried[key]
+        async with self._reloading:
+            self.unloaded.pop(name, None)
+            for key in self._tried:
+                version = self._find(key)
+                if key[0] == name and (version is None or version.reason):
+                    self._tried[key] = ()  # which no files are equal to
         await self.reload()
 
-    async def unload(self, name: str) -> None:
-        """Close a model when it has answered what waits; its folder is ignored until `load`."""
+    async def unload(self, name: str) -> bool:
+        """Close a model when it has answered what waits; its folder is ignored until `load`.
+
+        Returns whether there is such a model.
+        """
         async with self._reloading:
             keys = [key for key in self._tried if key[0] == name]
-            shown = sorted(key[1] for key in keys if key[1] and self._find(key))
-            self.unloaded.setdefault(name, shown)
+            if keys:
+                self.unloaded[name] = sorted(key[1] for key in keys if key[1] and self._find(key))
             for key in keys:
                 del self._tried[key]
                 self._retire(key)
             await self._close_replaced()
+            return name in self.unloaded
 
     async def _follow(self) -> None:
         """Reload whenever told to, or when the folder changes, until cancelled."""
@@ -204,6 +218,8 @@ class Loader:
             self._tell_once("folder", f"{error}; what serves goes on")
             return None
         self._tell_once("folder", "")
+        for name in self.unloaded.keys() - {name for name, _ in look}:
+            del self.unloaded[name]
         return {key: files for key, files in look.items() if key[0] not in self.unloaded}
 
     async def _follow_folder(self, before: Look, look: Look) -> None:

@@ -32,7 +32,7 @@ JUST_CONNECTED_S = 1.0  # what a new connection gets at a stop to say something
 MAX_HEAD_BYTES = 65_536  # of request line and headers
 H2C_WITHIN = 4096  # bytes from the start of a request
 FOR_PROBES = 64  # connections beyond the limit that are told so; those beyond are closed unheard
-_H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n|$)", re.IGNORECASE)
+_H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
 
 
 class JoinedWrites:
@@ -108,7 +108,7 @@ class Protocol(HttpToolsProtocol):
         self._idle_since = inf  # since when the next request
         self._is_begun = False  # a request; its end has not come
         self._head_bytes = 0  # since the last request began, or the last part of its body came
-        self._body: list[bytes] = []  # parts of the request that comes in
+        self._body: bytes | bytearray = b""  # what is here of the request that comes in
         self._body_bytes = 0
         self._extensions: dict[str, Any] = {WHOLE_REPLY: self._send_whole}
         self._unsent = 0  # bytes of replies that the client did not take yet
@@ -153,6 +153,7 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self._is_begun = True
         self._head_bytes = self._body_bytes = 0
+        self._body = b""
         self._waiting_since = self._limits.now
         self._idle_since = inf
 
@@ -164,17 +165,22 @@ class Protocol(HttpToolsProtocol):
         self._head_bytes = 0
         if self.cycle.response_complete:  # refused before it was whole
             return
-        self._body.append(body)
         self._body_bytes += len(body)
+        if not self._body:
+            self._body = body
+        else:
+            if type(self._body) is bytes:
+                self._body = bytearray(self._body)  # grows in place
+            self._body += body
         if self._body_bytes > self._limits.max_body_bytes:
-            super().on_body(b"".join(self._body))  # the app will refuse it
-            self._body.clear()
+            super().on_body(bytes(self._body))  # the app will refuse it
+            self._body = b""
 
     def on_message_complete(self) -> None:
         """Note that the whole request is here."""
         if self._body:
-            self.cycle.body = b"".join(self._body)  # type: ignore[assignment]  # it is only read
-            self._body.clear()
+            self.cycle.body = self._body  # type: ignore[assignment]  # it is only read
+            self._body = b""
         super().on_message_complete()
         self._is_begun = False
         self._waiting_since = inf
@@ -321,4 +327,6 @@ def _without_h2c(data: bytes) -> bytes:
     and drop the body (Kludex/uvicorn#2722).
     """
     head, end, rest = data.partition(b"\r\n\r\n")
-    return _H2C.sub(b"", head) + end + rest
+    if not end:  # what follows belongs to the last header
+        return data
+    return _H2C.sub(b"", head + b"\r\n") + b"\r\n" + rest

@@ -124,9 +124,8 @@ class ModelRepository:
 
     async def unload(self, name: str) -> None:
         """Close a model, and keep it closed until it is loaded. Raises NotFound."""
-        if name not in self.versions and name not in self.unloaded:
-            self.get(name)  # raises
-        await self._loader.unload(name)
+        if not await self._loader.unload(name):
+            raise self._why_not(name, None)
 
     def request_reload(self) -> None:
         """Reload soon. A signal handler may call this, at any time."""

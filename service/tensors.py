@@ -14,7 +14,7 @@ import simdjson
 from numpy.typing import NDArray
 
 from service.errors import InvalidInput
-from service.inputs import nested, number, opening_brackets, parsed, shown
+from service.inputs import Unfit, nested, number, opening_brackets, parsed, shown
 
 DATATYPES: dict[str, type[np.generic]] = {
     "BOOL": np.bool_,
@@ -39,10 +39,6 @@ _BUFFER_DTYPES = {"d": np.float64, "i": np.int64, "u": np.uint64}
 _LENGTH_BYTES = 4  # before each element of BYTES
 
 
-class Unfit(Exception):
-    """The fast way does not fit this tensor; take the slow one. Never leaves this file."""
-
-
 class JsonReader:
     """Reads the JSON of tensors. Fast where simdjson can; what it refuses is walked in Python.
 
@@ -62,22 +58,28 @@ class JsonReader:
         if datatype == "FP16":
             raise InvalidInput(f"{where}: {NO_FP16}")
         try:
-            return self._read_fast(data, shape, DATATYPES[datatype])
+            return self._read_fast(data, shape, DATATYPES[datatype], where)
+        except InvalidInput:
+            self._parser = simdjson.Parser()  # as below
+            raise
         except Exception:  # simdjson's are of many kinds
             self._parser = simdjson.Parser()  # a document left alive would block the old one
         return _read_slowly(data, shape, datatype, where)
 
     def _read_fast(
-        self, data: msgspec.Raw, shape: Sequence[int], dtype: type[np.generic]
+        self, data: msgspec.Raw, shape: Sequence[int], dtype: type[np.generic], where: str
     ) -> NDArray[Any]:
         kind = np.dtype(dtype).kind
         if kind not in _BUFFER_TYPES:
             raise Unfit
         document: Any = self._parser.parse(data)
-        lists, fits = 1, len(document) == math.prod(shape)
+        brackets = opening_brackets(bytes(data))
+        lists, fits = 1, True
         if type(document[0]) is simdjson.Array:
             lists, fits = nested(document, tuple(shape))
-        if not fits or opening_brackets(bytes(data)) != lists:
+        elif brackets == 1 and type(document) is simdjson.Array:  # flat
+            _check_count(len(document), shape, where)
+        if not fits or brackets != lists:
             raise Unfit
         buffer_type = _BUFFER_TYPES[kind]
         wide = np.frombuffer(document.as_buffer(of_type=buffer_type), _BUFFER_DTYPES[buffer_type])
@@ -96,18 +98,21 @@ def _read_slowly(
     if any(isinstance(each, list) for each in document):
         elements = _elements(document, shape, datatype, where)
     else:
-        count = math.prod(shape)
-        if len(document) != count:
-            raise InvalidInput(
-                f"{where}: expected {count} elements as shape {list(shape)} says, "
-                f"got {len(document)}"
-            )
+        _check_count(len(document), shape, where)
         elements = [
             _element(each, datatype, f"{where}[{index}]") for index, each in enumerate(document)
         ]
     array = np.empty(len(elements), DATATYPES[datatype])
     array[:] = elements
     return array.reshape(shape)
+
+
+def _check_count(count: int, shape: Sequence[int], where: str) -> None:
+    expected = math.prod(shape)
+    if count != expected:
+        raise InvalidInput(
+            f"{where}: expected {expected} elements as shape {list(shape)} says, got {count}"
+        )
 
 
 def _elements(nest: Any, shape: Sequence[int], datatype: str, where: str) -> list[Any]:
@@ -172,31 +177,32 @@ def read_binary(data: memoryview, shape: Sequence[int], datatype: str, where: st
 def _read_strings(data: memoryview, count: int, where: str) -> NDArray[Any]:
     texts: list[str] = []
     place = 0
-    while place < len(data):
-        element = f"{where}: element {len(texts)}"
+    while place < len(data) and len(texts) < count:
         start = place + _LENGTH_BYTES
-        if start > len(data):
-            got = len(data) - place
-            raise InvalidInput(f"{element}: expected 4 bytes for its length, got {got}")
-        place = start + int.from_bytes(data[place:start], "little")
-        if place > len(data):
-            got = len(data) - start
-            raise InvalidInput(f"{element}: expected {place - start} bytes, got {got}")
-        texts.append(text_of(data[start:place], element))
-    if len(texts) != count:
+        end = start + int.from_bytes(data[place:start], "little")
+        if end > len(data):
+            element = f"{where}: element {len(texts)}"
+            if start > len(data):
+                got = len(data) - place
+                raise InvalidInput(f"{element}: expected 4 bytes for its length, got {got}")
+            raise InvalidInput(f"{element}: expected {end - start} bytes, got {len(data) - start}")
+        texts.append(_text(data[start:end], where, len(texts)))
+        place = end
+    if len(texts) != count or place != len(data):
+        more = f", and {len(data) - place} bytes behind them" if place != len(data) else ""
         raise InvalidInput(
-            f"{where}: expected {count} elements as the shape says, got {len(texts)}"
+            f"{where}: expected {count} elements as the shape says, got {len(texts)}{more}"
         )
     return strings(texts)
 
 
-def text_of(data: memoryview, where: str) -> str:
+def _text(data: memoryview, where: str, index: int) -> str:
     """Return an element of BYTES as the string that ONNX Runtime takes."""
     try:
         return bytes(data).decode()
     except UnicodeDecodeError as error:
         raise InvalidInput(
-            f"{where}: expected UTF-8, got byte {error.start} that is not"
+            f"{where}: element {index}: expected UTF-8, got byte {error.start} that is not"
         ) from error
 
 
@@ -246,7 +252,11 @@ def classified(
     """
     rows = array.reshape(len(array) if has_rows else 1, -1)  # (n, classes)
     most = min(most, rows.shape[1])
-    highest = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :most]
+    if rows.dtype.kind == "f":
+        order = np.argsort(-rows, axis=1, kind="stable")
+    else:  # reversed twice, so that of equal values the first comes first
+        order = rows.shape[1] - 1 - np.argsort(rows[:, ::-1], axis=1, kind="stable")[:, ::-1]
+    highest = order[:, :most]
     texts = [
         _class(row[index], index, labels)
         for row, indices in zip(rows, highest.tolist(), strict=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from service.batcher import Batcher, Inputs, Outputs
 from service.errors import (
     DeadlineExceeded,
-    InferenceFailed,
+    InvalidInput,
     QueueFull,
     RequestError,
     Unavailable,
@@ -538,7 +538,7 @@ async def test_answers_that_cannot_be_put_together_say_how_many_rows_may_be_sent
 
     batcher, _ = make(run)
     sentence = "^the answers to 4 rows each differ in shape; send at most 4 rows$"
-    with pytest.raises(InferenceFailed, match=sentence) as error:
+    with pytest.raises(InvalidInput, match=sentence) as error:
         await submit(batcher, rows(*range(6)), 10)
     assert isinstance(error.value.__cause__, ValueError)
     (fits,) = await submit(batcher, rows(1, 2, 3, 3, 2, 3), 10)

@@ -174,6 +174,18 @@ def test_a_graph_with_one_answer_for_all_rows_is_no_batch(tmp_path: Path) -> Non
     assert model.run([np.ones((3, 2), np.float32)])[0].tolist() == [[6]]
 
 
+def test_a_graph_in_which_rows_change_each_other_is_no_batch(tmp_path: Path) -> None:
+    """As many answers as rows, but each is that of all: callers would get each other's."""
+    path = tmp_path / "model.onnx"
+    nodes = [
+        helper.make_node("ReduceMean", ["input", "axes"], ["mean"], keepdims=1),
+        helper.make_node("Sub", ["input", "mean"], ["output"]),
+    ]
+    rows = [tensor("input", ["batch", 2])], [tensor("output", ["batch", 2])]
+    save_graph(path, nodes, *rows, [numpy_helper.from_array(np.array([0]), "axes")], None)
+    assert not Model.open(path).is_batched
+
+
 def test_a_graph_that_only_says_that_it_answers_each_row_is_no_batch(tmp_path: Path) -> None:
     model = Model.open(save_picky(tmp_path, least=1))  # zeros have no answer
     assert model.inputs[0].shape[0] == model.outputs[0].shape[0] == -1

@@ -776,3 +776,14 @@ def test_a_process_that_stops_is_live_and_not_ready_and_answers(tmp_path: Path) 
         assert (ready.status_code, ready.json()) == (503, {"live": True, "ready": False})
         assert client.get("/v2/health/live").json() == {"live": True}
         assert client.post("/v2/models/toy/infer", content=GOOD).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["index", "models/toy/load"])
+async def test_the_limit_of_a_body_is_that_of_the_settings(tmp_path: Path, path: str) -> None:
+    save_toy(tmp_path, card=toy_card())
+    settings = Settings(models_dir=tmp_path, model_control=True, max_body_bytes=1000)
+    async with serving(settings) as client:
+        reply = await client.post(f"/v2/repository/{path}", content=b" " * 1001)
+    assert reply.status_code == 413
+    sentence = f"POST /v2/repository/{path}: the body is over the limit"
+    assert reply.json() == {"error": sentence}

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from clients import address, ask, counted, predict_request, read_reply
-from processes import Process, running
+from processes import Process, resident_mb, running
 from toys import body, save_dear
 
 CONTENT = body("toy", [[1, 2, 3, 4]])
@@ -439,3 +439,38 @@ def test_an_offer_of_http_2_does_not_cost_the_body(models_dir: Path) -> None:
     assert all(head.startswith(b"HTTP/1.1 200 OK") for head, _ in replies)
     assert len({reply for _, reply in replies}) == 1
     assert "WARNING" not in "".join(service.log)
+
+
+def test_an_offer_of_http_2_that_is_cut_changes_no_length(models_dir: Path) -> None:
+    content = CONTENT + b" " * (10 - len(CONTENT) % 10) if len(CONTENT) % 10 else CONTENT
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nupgrade: h2c" % len(content)
+
+    async def ask_in_pieces(url: str) -> bytes:
+        reader, writer = await asyncio.open_connection(*address(url))
+        writer.write(head)
+        await asyncio.sleep(0.05)  # they come one by one
+        writer.write(b"0\r\n\r\n" + content)
+        reply, _ = await read_reply(reader)
+        writer.close()
+        return reply
+
+    with running(models_dir=models_dir, receive_timeout_s=2) as service:
+        assert asyncio.run(ask_in_pieces(service.url)).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.slow
+def test_a_body_of_many_small_chunks_takes_no_more_memory_than_its_bytes(models_dir: Path) -> None:
+    chunks = b"2\r\n  \r\n" * 100_000
+    with (
+        running(models_dir=models_dir) as service,
+        socket.create_connection(address(service.url)) as connection,
+    ):
+        before = resident_mb(service.process.pid)
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        for _ in range(20):
+            connection.sendall(chunks)
+        assert resident_mb(service.process.pid) - before < 40
+        connection.sendall(b"0\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")

@@ -502,7 +502,10 @@ async def test_one_reload_at_a_time_and_one_more_for_all_who_asked_meanwhile(
     async with make(folder) as models:
         await models.reload()
         monkeypatch.setattr(loader, "scan", counting_scan)
-        await asyncio.gather(*(models.reload() for _ in range(5)))
+        first = asyncio.create_task(models.reload())
+        while not models._loader._reloading.locked():
+            await asyncio.sleep(0)
+        await asyncio.gather(first, *(models.reload() for _ in range(4)))
     assert len(looks) == 2
     assert threading.main_thread() not in threads
 

@@ -378,6 +378,46 @@ async def test_what_is_not_there_is_neither_loaded_nor_unloaded(
     assert controlled.names == ["mean", "toy"]
 
 
+async def test_a_load_whose_caller_leaves_goes_on(models_dir: Path) -> None:
+    looking, go_on = asyncio.Event(), asyncio.Event()
+
+    async def pause() -> None:
+        looking.set()
+        await go_on.wait()
+
+    settings = Settings(models_dir=models_dir, watch=False)
+    async with ModelRepository(settings, Metrics(Blocks()), pause) as models:
+        await models.unload("toy")
+        load = asyncio.create_task(models.load("toy"))
+        await looking.wait()
+        load.cancel()
+        await asyncio.wait([load])
+        assert load.cancelled()
+        go_on.set()
+        await models.reload()  # after the one that goes on
+        assert models.get("toy").version == 1
+        assert models.unloaded == {}
+
+
+async def test_a_model_is_unloaded_whatever_state_its_file_is_in(models_dir: Path) -> None:
+    settings = Settings(models_dir=models_dir, watch=False)
+    async with ModelRepository(settings, Metrics(Blocks()), no_pause) as models:
+        path = models_dir / "toy/1/model.onnx"
+        path.write_bytes(b"rubbish")
+        with pytest.raises(InvalidInput, match="could not be loaded"):
+            await models.load("toy")
+        assert models.get("toy").version == 1  # the old one
+        loading = asyncio.create_task(models.load("toy"))
+        for _ in range(3):  # it has begun
+            await asyncio.sleep(0)
+        await models.unload("toy")
+        with pytest.raises((InvalidInput, NotFound)):
+            await loading
+        await models.reload()
+        assert models.names == ["mean"]
+        assert models.unloaded == {"toy": [1]}
+
+
 async def test_the_last_model_can_be_unloaded_too(controlled: ModelRepository) -> None:
     for name in ("toy", "mean"):
         await controlled.unload(name)
