@@ -257,7 +257,11 @@ def _request(inputs: Json, output_name: Json, count: int | None = None) -> Json:
         {"inputs": list_of(inputs) | limits},
         id={"type": ["string", "null"]},
         parameters={"type": ["object", "null"], "properties": reserved},
-        outputs={"type": ["array", "null"], "items": output, "description": "all if there is none"},
+        outputs={
+            "type": ["array", "null"],
+            "items": output,
+            "description": "each once; all if none",
+        },
     )
 
 

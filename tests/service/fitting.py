@@ -1,8 +1,8 @@
 """A hook of Schemathesis: makes requests fit where JSON Schema cannot say what fits.
 
 What the document leaves open: that there are as many elements as the shape says, as many rows in
-each input, each input once, and that a body is what the headers say. Only requests that are to be
-taken are changed.
+each input, each input and output once, and that a body is what the headers say. Only requests that
+are to be taken are changed.
 """
 
 import json
@@ -41,6 +41,8 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
     elif isinstance(case.body, dict) and "inputs" in case.body:  # not so if the method is wrong
         names = [each["name"]["const"] for each in inputs]
         case.body["inputs"] = fitting(case.body["inputs"], names)
+        if case.body.get("outputs"):
+            case.body["outputs"] = list({one["name"]: one for one in case.body["outputs"]}.values())
         for asked in [case.body, *(case.body.get("outputs") or [])]:
             write_whole_numbers(asked.get("parameters") or {})
 
