@@ -11,6 +11,7 @@ from litestar.types import HTTPScope, Receive, Send
 from msgspec import Struct
 
 from service import compression
+from service.access import Headers
 from service.errors import InferenceFailed, InvalidInput, RequestError, TooLarge
 from service.metrics import Metrics
 from service.served import ServedModel
@@ -26,7 +27,6 @@ JSON = (b"content-type", b"application/json")
 # sends status, headers and body at once. It takes them as they are: no line break may be in them.
 WHOLE_REPLY = "torchlit.whole_reply"
 
-Headers: TypeAlias = list[tuple[bytes, bytes]]
 Parts: TypeAlias = list[bytes | memoryview]  # of a body
 SendWhole: TypeAlias = Callable[[int, Headers, Parts], Awaitable[None]]
 

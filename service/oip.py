@@ -52,10 +52,12 @@ _control_request = msgspec.json.Decoder(ControlRequest)
 def route_handlers(models: ModelRepository, settings: Settings) -> list[HTTPRouteHandler]:
     """Return the handlers of all paths below /v2 but those of inference."""
 
+    extensions = EXTENSIONS + (() if _why_no_control(settings) else CONTROL)
+    metadata = {"name": "torchlit", "version": version_of("torchlit"), "extensions": extensions}
+
     @get("/v2", sync_to_thread=False)
     def server_metadata() -> Json:
-        extensions = EXTENSIONS + (() if _why_no_control(settings) else CONTROL)
-        return {"name": "torchlit", "version": version_of("torchlit"), "extensions": extensions}
+        return metadata
 
     @get("/v2/health/live", sync_to_thread=False)
     def server_live() -> Json:

@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from service.access import Headers
 from service.errors import HeadTooLarge, InvalidInput, RequestError, RequestTimeout
 from service.incoming import WHOLE_REPLY, Parts
 from service.settings import Settings
@@ -289,9 +290,7 @@ class Protocol(HttpToolsProtocol):
         self.tasks.add(task)
         self._running = cycle, task
 
-    async def _send_whole(
-        self, status: int, headers: list[tuple[bytes, bytes]], body: Parts
-    ) -> None:
+    async def _send_whole(self, status: int, headers: Headers, body: Parts) -> None:
         """Send the whole reply of the request that is answered, as two calls of its `send` do.
 
         Those look at each header of each reply with regular expressions, for 2 microseconds.

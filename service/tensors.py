@@ -59,11 +59,10 @@ class JsonReader:
             raise InvalidInput(f"{where}: {NO_FP16}")
         try:
             return self._read_fast(data, shape, DATATYPES[datatype], where)
-        except InvalidInput:
-            self._parser = simdjson.Parser()  # as below
-            raise
-        except Exception:  # simdjson's are of many kinds
+        except Exception as error:  # simdjson's are of many kinds
             self._parser = simdjson.Parser()  # a document left alive would block the old one
+            if isinstance(error, InvalidInput):
+                raise
         return _read_slowly(data, shape, datatype, where)
 
     def _read_fast(

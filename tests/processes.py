@@ -91,3 +91,18 @@ def running(
         yield process
     finally:
         process.kill()
+
+
+def schemathesis(cwd: Path, *arguments: str) -> str:
+    """Let Schemathesis ask a service; return what it printed. Fail on findings."""
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("schemathesis")), "--no-color", *arguments],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
