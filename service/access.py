@@ -33,7 +33,7 @@ class Access:
 
     def __init__(self, settings: Settings) -> None:
         """Read the keys. Raises InvalidSetting for a file that cannot be read, or a bad key."""
-        self._digests = [sha256(key.encode()).digest() for key in _keys(settings)]
+        self._digests = [sha256(key.encode()).digest() for key in keys(settings)]
         self._open = (
             *(() if settings.protect_health else PROBES),
             *(() if settings.protect_metrics else METRICS),
@@ -90,8 +90,8 @@ def _origins(settings: Settings) -> list[bytes]:
     return [origin.encode() for origin in origins]
 
 
-def _keys(settings: Settings) -> list[str]:
-    """Return the keys of the environment and of the file."""
+def keys(settings: Settings) -> list[str]:
+    """Return the keys of the environment and of the file. Raises InvalidSetting."""
     keys = {}
     if settings.api_keys is not None:
         keys["TORCHLIT_API_KEYS"] = settings.api_keys.replace(",", " ").split()

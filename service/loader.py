@@ -14,6 +14,7 @@ from functools import partial
 from math import inf
 from typing import TypeAlias
 
+from service import resources
 from service.errors import ModelError, ServiceError, StartupError
 from service.folder import (
     LEFT_OUT,
@@ -25,7 +26,7 @@ from service.folder import (
     scan,
 )
 from service.metrics import Metrics
-from service.model import PROVIDER_DEVICE, Model, available_cpus
+from service.model import PROVIDER_DEVICE, Model
 from service.served import ServedModel, Version, check_replaces
 from service.settings import Settings
 from service.watching import watching
@@ -66,7 +67,7 @@ class Loader:
         self._find = find
         self._replace = put
         self._pause = pause
-        self._threads = max(1, available_cpus() // settings.workers)  # of a dear model
+        self._threads = resources.available().threads(settings.workers)  # of a dear model
         self._tried: Look = {}  # the files of each version when last opened
         self.unloaded: dict[str, list[int]] = {}  # models that are not to be opened, and versions
         self._strange: set[str] = set()  # what the log has told of folders that are no version

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter, thread_time
@@ -294,32 +293,6 @@ class Model:
             raise ModelError(f"expected outputs of shapes {expected} as the card says, got {got}")
 
 
-def available_cpus() -> int:
-    """Return how many CPUs this process may use: its affinity and its cgroup's quota."""
-    # macOS has no affinity.
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for quota_file, period_file in (
-        ("/sys/fs/cgroup/cpu.max", None),
-        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
-    ):
-        quota = _quota(Path(quota_file), Path(period_file) if period_file else None)
-        if quota is not None:
-            return max(1, min(cpus, math.ceil(quota)))
-    return cpus
-
-
-def _quota(quota_file: Path, period_file: Path | None) -> float | None:
-    """Read a CPU quota of cgroup v2 ("quota period" in one file) or v1 (two files)."""
-    try:
-        words = quota_file.read_text().split()
-        period = period_file.read_text() if period_file else words[1]
-    except OSError:
-        return None
-    if words[0] in ("max", "-1"):
-        return None
-    return float(words[0]) / float(period)
-
-
 def _open_session(path: Path, device: str, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -328,6 +301,7 @@ def _open_session(path: Path, device: str, threads: int) -> ort.InferenceSession
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = [CPU]
     if device in ("auto", "cuda") and CUDA in ort.get_available_providers():
+        ort.preload_dlls()  # those that came as wheels; what is loaded is not loaded again
         providers = [CUDA, CPU]
     try:
         external = _external_data(path)

@@ -11,7 +11,6 @@ import resource
 import select
 import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,14 +19,14 @@ from time import monotonic
 import msgspec
 from msgspec import Struct
 
-from service import logs
+from service import logs, resources
 from service.errors import StartupError
 from service.settings import Settings
 from service.signals import HANDLED, STOPPING, Terminal
 
 logger = logging.getLogger("torchlit.server")
 
-CANNOT_START, FAILED = 1, 70  # exit statuses of a worker; the first said why
+CANNOT_START, FAILED = 1, 70  # exit statuses of a worker
 OTHER_FILES = 128  # that a worker opens beside its connections
 HASTY_S = 1.0  # a worker that died younger than this is replaced only after as long
 
@@ -42,6 +41,11 @@ class Worker(Struct, frozen=True):
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartupError when that cannot begin."""
     logs.configure(settings)
+    available = resources.available()
+    logger.info(
+        "%s: workers: %d, threads of a dear model in each: %d",
+        *(available, settings.workers, available.threads(settings.workers)),
+    )
     _allow_open_files(settings)
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until there is somebody to handle them
     with bind(settings) as listener:
@@ -50,7 +54,9 @@ def serve(settings: Settings) -> None:
         if settings.workers == 1:
             from service import worker  # here, as the parent of several needs none of it
 
-            settings = msgspec.structs.replace(settings, metrics_dir=None)
+            if settings.metrics_dir is not None:
+                with metrics_folder(settings):  # not used, but refused as it is with several
+                    settings = msgspec.structs.replace(settings, metrics_dir=None)
             worker.run(settings, listener, where, 0, None)
             return
         with metrics_folder(settings) as folder:
@@ -125,26 +131,29 @@ def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
     """
     alive, held = os.pipe()  # the workers notice when `held` closes, however this process ends
     told, serving = os.pipe()  # the workers write a byte when they serve
+    whys, why = os.pipe()  # a worker that cannot start writes the sentence
     workers: dict[int, Worker] = {}  # by process id
 
     def start(number: int) -> None:
         pid = os.fork()
         if pid == 0:
             os.close(held)
-            os._exit(_worker_status(settings, listener, where, number, alive, serving))
+            os._exit(_worker_status(settings, listener, where, number, alive, serving, why))
         workers[pid] = Worker(number, monotonic())
 
     for number in range(settings.workers):
         start(number)
     terminal = Terminal()
-    failed = stopping = False
+    stopping = False
+    failed = ""
     while workers:
         received = signal.sigwait(HANDLED)
         if received == signal.SIGHUP and terminal.is_gone():
             received = signal.SIGTERM
         ended = {pid: (workers.pop(pid), status) for pid, status in _reap(workers).items()}
-        if ended and not stopping:
-            failed = not _readable(told)
+        said = _lines(whys) if ended else []
+        if ended and not stopping and not _readable(told):
+            failed = said[0] if said else "a worker could not start"  # its log says why
         if not stopping and (failed or received in STOPPING):
             stopping = True
             listener.close()  # when the last worker closes its own, the port is free
@@ -153,19 +162,27 @@ def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
             _tell(workers, signal.SIGHUP)
         elif stopping and received == signal.SIGINT:  # a second Ctrl-C: at once
             _tell(workers, signal.SIGKILL)
+        if stopping:
+            continue
+        for sentence in said:
+            logger.error("a worker could not start: %s", sentence)
         for pid, (worker, status) in ended.items():
-            if stopping:
-                continue
             logger.error("worker %d (process %d) ended with %d", worker.number, pid, status)
             if monotonic() - worker.since < HASTY_S and _told_to_stop_within(HASTY_S):
                 os.kill(os.getpid(), signal.SIGTERM)  # for the next turn of this loop
             start(worker.number)
     if failed:
-        raise StartupError("a worker could not start")
+        raise StartupError(failed)
 
 
 def _worker_status(
-    settings: Settings, listener: socket.socket, where: str, number: int, alive: int, serving: int
+    settings: Settings,
+    listener: socket.socket,
+    where: str,
+    number: int,
+    alive: int,
+    serving: int,
+    why: int,
 ) -> int:
     """Run a worker in a forked process; return its exit status."""
     try:
@@ -173,7 +190,7 @@ def _worker_status(
 
         worker.run(settings, listener, where, number, worker.Parent(alive, serving))
     except StartupError as error:
-        print(f"torchlit: worker {number}: {error}", file=sys.stderr, flush=True)
+        os.write(why, str(error).replace("\n", " ").encode() + b"\n")
         return CANNOT_START
     except BaseException:
         logger.exception("worker %d: this is a bug", number)
@@ -193,6 +210,14 @@ def _readable(pipe: int) -> bool:
     """Say whether something was ever written to `pipe`; it stays there."""
     readable, _, _ = select.select([pipe], [], [], 0)
     return bool(readable)
+
+
+def _lines(pipe: int) -> list[str]:
+    """Return the lines that were written to `pipe` since it was read last."""
+    text = b""
+    while _readable(pipe):
+        text += os.read(pipe, 65_536)
+    return text.decode().splitlines()
 
 
 def _told_to_stop_within(seconds: float) -> bool:

@@ -1,22 +1,45 @@
 """Settings: everything that can be chosen from outside, as TORCHLIT_* environment variables."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
 
+from service import resources
 from service.errors import InvalidSetting
 from service.versions import EXPECTED, Versions
 
 PREFIX = "TORCHLIT_"
 OF_TRAINING = {"TORCHLIT_DATA_DIR"}  # read by `python -m training`, known here
+AUTO = "auto"  # of `workers`
+Route: TypeAlias = Annotated[str, Meta(pattern="^/")]
+
+# What cloud platforms call a setting; TORCHLIT_ comes first, then these in their order.
+# SageMaker: "Run models with inference pipelines"; Vertex AI: "Custom container requirements";
+# Cloud Run: "Container runtime contract".
+OF_PLATFORMS = {
+    "port": ("SAGEMAKER_BIND_TO_PORT", "AIP_HTTP_PORT", "PORT"),
+    "predict_route": ("AIP_PREDICT_ROUTE",),
+    "health_route": ("AIP_HEALTH_ROUTE",),
+}
+
+# What Kubernetes tells each container of a Service named torchlit, or torchlit-...
+# (its documentation, "Service", "Environment variables").
+_SERVICE_LINK = re.compile(
+    r"TORCHLIT_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What the service is told from outside; `TORCHLIT_PORT` is the field `port`, and so on."""
+    """What the service is told from outside; `TORCHLIT_PORT` is the field `port`, and so on.
+
+    Raises InvalidSetting for settings that contradict each other.
+    """
 
     host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 takes a free one")] = 8000
@@ -40,7 +63,24 @@ class Settings(Struct, frozen=True, kw_only=True):
     reuse_port: Annotated[
         bool, Meta(description="share the port with another such process, to replace it")
     ] = False
-    workers: Annotated[int, Meta(ge=1, le=256, description="processes that share the port")] = 1
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description="processes that share the port; `auto`: as many as CPUs and memory allow",
+        ),
+    ] = 1
+    default_model: Annotated[
+        str | None,
+        Meta(description="the model of requests that name none; the only one if unset"),
+    ] = None
+    predict_route: Annotated[
+        Route | None, Meta(description="a further path that predicts, as Vertex AI asks")
+    ] = None
+    health_route: Annotated[
+        Route | None, Meta(description="a further path that says what `/ping` does")
+    ] = None
     max_batch_size: Annotated[int, Meta(ge=1, le=65_536, description="most rows run together")] = 64
     max_queue_delay_ms: Annotated[
         float, Meta(ge=0, le=60_000, description="how long a batch waits for more rows")
@@ -98,25 +138,24 @@ class Settings(Struct, frozen=True, kw_only=True):
         """Whether a request must have a key."""
         return self.api_keys is not None or self.api_keys_file is not None
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if self.predict_route is not None and self.predict_route == self.health_route:
+            raise InvalidSetting(
+                "TORCHLIT_PREDICT_ROUTE, TORCHLIT_HEALTH_ROUTE: expected two paths, "
+                f"got {self.health_route} twice"
+            )
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Read every TORCHLIT_ variable. Raises InvalidSetting naming the one that is wrong."""
+        """Read every TORCHLIT_ variable, and what platforms set (OF_PLATFORMS).
+
+        Raises InvalidSetting naming the variable that is unknown or does not fit.
+        """
         types = get_type_hints(cls, include_extras=True)
         values = {}
-        for variable in sorted(environ):
-            if not variable.startswith(PREFIX) or variable in OF_TRAINING:
-                continue
-            field = variable.removeprefix(PREFIX).lower()
-            if field not in types or variable != variable_name(field):
-                raise InvalidSetting(f"{variable}: no such setting{_nearest(variable, types)}")
-            text = environ[variable]
-            try:
-                # Not strict, so that texts become numbers; but then "null" would become None.
-                strict = type(None) in get_args(types[field].__origin__)
-                values[field] = msgspec.convert(text, types[field], strict=strict, dec_hook=_parsed)
-            except msgspec.ValidationError as error:
-                expected = _expected(types[field])
-                raise InvalidSetting(f"{variable}: expected {expected}, got {text!r}") from error
+        for field, variable in _variables(environ, types).items():
+            values[field] = _converted(variable, environ[variable], types[field])
         return cls(**values)
 
 
@@ -138,6 +177,47 @@ def describe() -> list[tuple[str, str, str]]:
     return rows
 
 
+def _variables(environ: Mapping[str, str], fields: Mapping[str, object]) -> dict[str, str]:
+    """Return the variable that says each field which is said. Raises InvalidSetting."""
+    variables = {}
+    for field, names in OF_PLATFORMS.items():
+        for name in reversed(names):
+            if environ.get(name):
+                variables[field] = name
+    for variable in sorted(environ):
+        if not variable.startswith(PREFIX) or variable in OF_TRAINING:
+            continue
+        if _is_service_link(variable, environ[variable]):
+            continue
+        field = variable.removeprefix(PREFIX).lower()
+        if field not in fields or variable != variable_name(field):
+            raise InvalidSetting(f"{variable}: no such setting{_nearest(variable, fields)}")
+        variables[field] = variable
+    return variables
+
+
+def _is_service_link(variable: str, text: str) -> bool:
+    """Whether Kubernetes says with it where a Service is, rather than somebody a setting."""
+    if variable.endswith("_PORT") and _SERVICE_URL.fullmatch(text):
+        return True
+    return _SERVICE_LINK.fullmatch(variable) is not None
+
+
+def _converted(variable: str, text: str, annotation: Any) -> Any:
+    """Return the value of a field, from its variable's text. Raises InvalidSetting."""
+    if variable == variable_name("workers") and text == AUTO:
+        return resources.available().workers
+    try:
+        # Not strict, so that texts become numbers; but then "null" would become None.
+        strict = type(None) in get_args(annotation.__origin__)
+        return msgspec.convert(text, annotation, strict=strict, dec_hook=_parsed)
+    except msgspec.ValidationError as error:
+        expected = _expected(annotation)
+        if variable == variable_name("workers"):
+            expected += f", or {AUTO}"
+        raise InvalidSetting(f"{variable}: expected {expected}, got {text!r}") from error
+
+
 def _parsed(expected: type, text: str) -> Path | Versions:
     if expected is Versions:
         return Versions(text)
@@ -155,6 +235,8 @@ def _expected(annotation: Any) -> str:
         return "true or false"
     if kind is Versions:
         return EXPECTED
+    if Route in get_args(kind):
+        return "a path that begins with /"
     if kind not in (int, float):
         return "an address" if kind is str else "the path of a folder"
     number = "a whole number" if kind is int else "a number"

@@ -11,12 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.settings import PREFIX
+from service.settings import OF_PLATFORMS, PREFIX
 
 
 def environment(**settings: object) -> dict[str, str]:
     """The environment of this process, with these TORCHLIT_ settings and no others."""
-    clean = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
+    others = {name for names in OF_PLATFORMS.values() for name in names}
+    clean = {
+        name: text
+        for name, text in os.environ.items()
+        if not name.startswith(PREFIX) and name not in others
+    }
     return clean | {PREFIX + name.upper(): str(value) for name, value in settings.items()}
 
 

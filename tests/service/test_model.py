@@ -24,7 +24,7 @@ from toys import (
 
 from service.card import Example
 from service.errors import InferenceFailed, InvalidCard, ModelError, SelfTestFailed, StartupError
-from service.model import Model, _quota, available_cpus
+from service.model import Model
 
 
 def test_rows_are_answered_as_the_formula_says(tmp_path: Path) -> None:
@@ -360,18 +360,3 @@ def test_cuda_refuses_to_start_without_a_gpu(tmp_path: Path) -> None:
 def test_auto_falls_back_to_the_cpu(tmp_path: Path) -> None:
     model = Model.open(save_toy(tmp_path, card=toy_card()), device="auto")
     assert model.provider == "CPUExecutionProvider"
-
-
-def test_the_cpu_quota_of_both_cgroup_versions_is_read(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.write_text("150000 100000\n")
-    assert _quota(one, None) == 1.5
-    one.write_text("max 100000\n")
-    assert _quota(one, None) is None
-    one.write_text("50000\n")
-    two.write_text("100000\n")
-    assert _quota(one, two) == 0.5
-    one.write_text("-1\n")
-    assert _quota(one, two) is None
-    assert _quota(tmp_path / "absent", None) is None
-    assert available_cpus() >= 1

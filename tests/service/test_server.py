@@ -32,7 +32,8 @@ def start_fails(**settings: object) -> str:
     assert done.returncode == 1
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
-    return [line for line in done.stderr.splitlines() if line.startswith("torchlit: ")][-1]
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("torchlit: ")]
+    return line
 
 
 def test_it_serves_and_leaves_with_0_when_told_to(models_dir: Path) -> None:
@@ -130,16 +131,16 @@ def test_a_misspelt_setting_stops_the_start_and_names_the_nearest() -> None:
 def test_no_models_folder_stops_the_start(tmp_path: Path) -> None:
     line = start_fails(models_dir=tmp_path / "absent", port=0)
     assert "absent: expected a folder of models, got: No such file or directory" in line
-    assert start_fails(models_dir=tmp_path / "absent", workers=2, port=0) == (
-        "torchlit: a worker could not start"  # which said itself why
-    )
+    assert start_fails(models_dir=tmp_path / "absent", workers=2, port=0) == line
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_metrics_folder_that_cannot_be_written_stops_the_start(
-    models_dir: Path, tmp_path: Path
+    models_dir: Path, tmp_path: Path, workers: int
 ) -> None:
     (tmp_path / "file").write_text("")
-    line = start_fails(models_dir=models_dir, workers=2, port=0, metrics_dir=tmp_path / "file/x")
+    folder = tmp_path / "file/x"
+    line = start_fails(models_dir=models_dir, workers=workers, port=0, metrics_dir=folder)
     assert line.startswith(f"torchlit: TORCHLIT_METRICS_DIR: {tmp_path}/file/x: cannot be written")
 
 
@@ -159,6 +160,14 @@ def test_cells_of_an_earlier_run_are_not_added(
 def test_cuda_without_a_gpu_stops_the_start(models_dir: Path) -> None:
     line = start_fails(models_dir=models_dir, device="cuda", port=0)
     assert line.startswith("torchlit: TORCHLIT_DEVICE: expected cuda")
+
+
+def test_what_may_be_used_is_in_the_log(models_dir: Path) -> None:
+    with running(models_dir=models_dir, workers=2) as service:
+        pattern = (
+            r"(\d+ CPUs with .*, memory with .*: workers: 2, threads of a dear model in each: \d)"
+        )
+        assert re.search(pattern, "".join(service.log))
 
 
 def test_help_lists_every_setting() -> None:
@@ -229,6 +238,7 @@ def test_a_replacement_that_cannot_start_leaves_the_others_alone(models_dir: Pat
         pid = re.search(r"process (\d+)\) serves", "".join(service.log))
         assert pid is not None
         os.kill(int(pid[1]), signal.SIGKILL)
+        service.wait_for(r"could not start: (TORCHLIT_MODELS_DIR: .*)$")
         service.wait_for(r"(ended with 1)$")
         reply = httpx.post(f"{service.url}/predict", content=body("toy", [[1, 2, 3, 4]]))
         assert reply.status_code == 200
@@ -251,6 +261,7 @@ def test_a_signal_while_the_models_load_ends_it_with_0(models_dir: Path) -> None
     process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     with process.stderr:
+        assert "workers: 1" in process.stderr.readline()
         assert "ready on cpu" in process.stderr.readline()  # the first of two models
         process.terminate()
         assert "Traceback" not in process.stderr.read()

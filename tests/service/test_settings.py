@@ -3,7 +3,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from service import resources
 from service.errors import InvalidSetting
+from service.resources import Resources
 from service.settings import Settings, describe
 from service.versions import Versions
 
@@ -43,6 +45,9 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "TORCHLIT_ACCESS_LOG": "true",
             "TORCHLIT_METRICS_DIR": "/run/metrics",
             "TORCHLIT_DRAIN_S": "2",
+            "TORCHLIT_DEFAULT_MODEL": "iris",
+            "TORCHLIT_PREDICT_ROUTE": "/v1/predict",
+            "TORCHLIT_HEALTH_ROUTE": "/v1/health",
             "TORCHLIT_DATA_DIR": "training reads this one",
         }
     )
@@ -75,6 +80,9 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "log_level": "debug",
         "log_format": "json",
         "access_log": True,
+        "default_model": "iris",
+        "predict_route": "/v1/predict",
+        "health_route": "/v1/health",
     }
 
 
@@ -97,7 +105,13 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "each once for a model, got 'newest'",
         ),
         ("TORCHLIT_WATCH", "maybe", "expected true or false, got 'maybe'"),
-        ("TORCHLIT_WORKERS", "0", "expected a whole number from 1 to 256, got '0'"),
+        ("TORCHLIT_WORKERS", "0", "expected a whole number from 1 to 256, or auto, got '0'"),
+        ("TORCHLIT_WORKERS", "Auto", "expected a whole number from 1 to 256, or auto, got 'Auto'"),
+        ("PORT", "8080/tcp", "expected a whole number from 0 to 65535, got '8080/tcp'"),
+        ("AIP_HTTP_PORT", "-1", "expected a whole number from 0 to 65535, got '-1'"),
+        ("AIP_PREDICT_ROUTE", "predict", "expected a path that begins with /, got 'predict'"),
+        ("TORCHLIT_HEALTH_ROUTE", "ping", "expected a path that begins with /, got 'ping'"),
+        ("TORCHLIT_SERVICE_HOTS", "1", "no such setting; did you mean TORCHLIT_DEVICE?"),
         ("TORCHLIT_REQUEST_TIMEOUT_S", "0", "expected a number above 0 to 3600, got '0'"),
         ("TORCHLIT_REQUEST_TIMEOUT_S", "nan", "expected a number above 0 to 3600, got 'nan'"),
         ("TORCHLIT_MAX_QUEUE_DELAY_MS", "nan", "expected a number from 0 to 60000, got 'nan'"),
@@ -117,3 +131,53 @@ def test_a_wrong_variable_is_named_with_what_was_expected(
 def test_every_setting_is_described() -> None:
     assert len(describe()) == len(Settings.__struct_fields__)
     assert all(description for _, _, description in describe())
+
+
+def test_auto_takes_as_many_workers_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "available", lambda: Resources(8, 3.0, None))
+    assert Settings.from_env({"TORCHLIT_WORKERS": "auto"}).workers == 3
+
+
+@pytest.mark.parametrize(
+    ("environ", "port"),
+    [
+        ({"PORT": "1"}, 1),
+        ({"PORT": ""}, 8000),
+        ({"PORT": "1", "AIP_HTTP_PORT": "2"}, 2),
+        ({"PORT": "1", "AIP_HTTP_PORT": "2", "SAGEMAKER_BIND_TO_PORT": "3"}, 3),
+        ({"PORT": "1", "AIP_HTTP_PORT": "2", "TORCHLIT_PORT": "4"}, 4),
+    ],
+)
+def test_a_platform_says_the_port_unless_torchlit_port_does(
+    environ: dict[str, str], port: int
+) -> None:
+    assert Settings.from_env(environ).port == port
+
+
+def test_vertex_ai_says_the_routes() -> None:
+    environ = {"AIP_PREDICT_ROUTE": "/v1/a:predict", "AIP_HEALTH_ROUTE": "/v1/a"}
+    settings = Settings.from_env(environ)
+    assert (settings.predict_route, settings.health_route) == ("/v1/a:predict", "/v1/a")
+
+
+def test_one_path_for_both_routes_is_refused() -> None:
+    with pytest.raises(InvalidSetting, match="expected two paths, got /a twice"):
+        Settings.from_env({"AIP_PREDICT_ROUTE": "/a", "TORCHLIT_HEALTH_ROUTE": "/a"})
+
+
+def test_what_kubernetes_says_of_a_service_named_torchlit_is_no_setting() -> None:
+    """As its documentation lists them, for Services named torchlit and torchlit-canary."""
+    environ = {}
+    for name in ("TORCHLIT", "TORCHLIT_CANARY"):
+        environ |= {
+            f"{name}_SERVICE_HOST": "10.0.0.11",
+            f"{name}_SERVICE_PORT": "8080",
+            f"{name}_SERVICE_PORT_HTTP": "8080",
+            f"{name}_PORT": "tcp://10.0.0.11:8080",
+            f"{name}_PORT_8080_TCP": "tcp://10.0.0.11:8080",
+            f"{name}_PORT_8080_TCP_PROTO": "tcp",
+            f"{name}_PORT_8080_TCP_PORT": "8080",
+            f"{name}_PORT_8080_TCP_ADDR": "10.0.0.11",
+        }
+    assert Settings.from_env(environ) == Settings()
+    assert Settings.from_env(environ | {"PORT": "9"}).port == 9
