@@ -264,6 +264,7 @@ class Loader:
         old = self._find((name, number))
         model: Model | None = None
         reason = cause = ""
+        self._metrics.expect(name, str(number))
         try:
             model = await asyncio.to_thread(self._open, name, number)
             if old is not None and old.served is not None:
@@ -272,6 +273,8 @@ class Loader:
             reason, cause = _sentences(error)
         folder = self._models_dir / name / str(number)
         if await asyncio.to_thread(fingerprint, folder) != files:
+            if old is None:
+                self._metrics.retire(name, str(number))  # it may be gone for good
             return
         self._tried[name, number] = files
         if model is None or reason:

@@ -3,6 +3,8 @@
 The numbers of a model are float64 cells in one block of memory, which the hot path adds to
 directly. With several workers a block is a file that each worker maps, so that any worker can
 answer a scrape with the sums of all; a worker that replaces a dead one counts on in its file.
+What is now, not what was counted, is added up over the workers that live. A cell that holds a
+process id says something of that process only, whoever has the file by now.
 prometheus_client writes the exposition format.
 """
 
@@ -11,10 +13,10 @@ import mmap
 import operator
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from time import time
+from time import process_time, time
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -57,6 +59,7 @@ class Instrument(Struct, frozen=True):
     help: str
     label: str = ""
     buckets: tuple[float, ...] = ()
+    is_now: bool = False  # what is, and ends with its worker; else what was counted
 
 
 REQUESTS = Instrument("torchlit_requests", "Requests to a model, by outcome.", "outcome")
@@ -67,7 +70,12 @@ OUTSIDE = Instrument(
     "Values below the minimum or above the maximum seen in training, by feature.",
     "feature",
 )
-QUEUE_ROWS = Instrument("torchlit_queue_rows", "Rows that wait for a batch now.")
+QUEUE_ROWS = Instrument("torchlit_queue_rows", "Rows that wait for a batch now.", is_now=True)
+QUEUE_LIMIT = Instrument(
+    "torchlit_queue_limit_rows",
+    "Rows that may wait: TORCHLIT_MAX_QUEUE_ROWS of each worker.",
+    is_now=True,
+)
 REQUEST_SECONDS = Instrument(
     "torchlit_request_seconds", "From the request's start to its reply.", buckets=SECONDS
 )
@@ -80,7 +88,7 @@ BATCH_ROWS = Instrument("torchlit_batch_rows", "Rows in one batch.", buckets=ROW
 FAILED_SECONDS = Instrument("failed_seconds", "That part of request_seconds that failed took.")
 LAST = Instrument("last", "When the last batch was run, in seconds since 1970.")
 OF_A_MODEL = (
-    *(REQUESTS, REJECTED, PREDICTIONS, OUTSIDE, QUEUE_ROWS),
+    *(REQUESTS, REJECTED, PREDICTIONS, OUTSIDE, QUEUE_ROWS, QUEUE_LIMIT),
     *(REQUEST_SECONDS, QUEUE_SECONDS, COMPUTE_SECONDS, BATCH_ROWS),
 )
 
@@ -91,12 +99,30 @@ RELOADS = Instrument(
     "torchlit_reloads", "Openings of a new or changed version while serving.", "outcome"
 )
 STALE = Instrument(
-    "torchlit_model_stale", "Workers that serve an older file, as the newer could not be opened."
+    "torchlit_model_stale",
+    "Workers that serve an older file, as the newer could not be opened.",
+    is_now=True,
 )
-INFO = Instrument("torchlit_model_info", "1 for each model version; how it is served.")
-READY = Instrument("torchlit_model_ready", "1 if the model version answers, 0 if it failed.")
+INFO = Instrument(
+    "torchlit_model_info", "1 for each model version; how the answering worker serves it."
+)
+READY = Instrument(
+    "torchlit_model_ready", "1 if the model version answers in every worker, else 0."
+)
 ROWS_TOTAL = Instrument("torchlit_rows", "Rows that went through the model.")
 BATCHES_TOTAL = Instrument("torchlit_batches", "Batches that went through the model.")
+CONNECTIONS = Instrument("torchlit_connections", "Connections that are open now.", is_now=True)
+CONNECTIONS_LIMIT = Instrument(
+    "torchlit_connections_limit",
+    "Connections that may be open: TORCHLIT_MAX_CONNECTIONS of each worker.",
+    is_now=True,
+)
+WORKERS = Instrument("torchlit_workers", "Worker processes that live now.")
+# Not shown as such.
+PID = Instrument("pid", "The worker's process id.")
+SERVING = Instrument("serving", "The process id of a worker that takes requests.")
+CPU = Instrument("cpu", "CPU seconds of the worker, and of those before it.")
+OF_A_WORKER = (CONNECTIONS, CONNECTIONS_LIMIT, PID, SERVING, CPU)
 
 
 class Blocks:
@@ -114,13 +140,15 @@ class Blocks:
         self._directory.mkdir(exist_ok=True)  # somebody may have cleaned /tmp
         return _map(self._path(name, self._worker), size)
 
-    def all(self, name: str, size: int, own: Doubles) -> list[Doubles]:
-        """Return the block of every worker that has one, this worker's `own` first."""
-        if self._directory is None:
-            return [own]
-        paths = set(self._directory.glob(self._path(name, "*").name))
-        others = sorted(paths - {self._path(name, self._worker)})
-        return [own, *(_map(path, size) for path in others)]
+    def all(self, name: str, size: int, own: Doubles) -> dict[int, Doubles]:
+        """Return the block of every worker that has one, by its number; `own` is this worker's."""
+        blocks = {self._worker: own}
+        if self._directory is not None:
+            for path in self._directory.glob(self._path(name, "*").name):
+                number = int(path.name.split(".")[-2])
+                if number != self._worker:
+                    blocks[number] = _map(path, size)
+        return blocks
 
     def _path(self, name: str, worker: int | str) -> Path:
         assert self._directory is not None
@@ -178,16 +206,29 @@ class Cells:
         """Return the cells that this worker adds to."""
         return self._own[self._slices[instrument]]
 
-    def sums(self) -> dict[Instrument, list[float]]:
-        """Return every instrument's cells, added up over the workers."""
-        blocks = self._blocks.all(self._name, self._size, self._own)
-        total = [sum(cells) for cells in zip(*blocks, strict=True)]
-        return {each: total[place] for each, place in self._slices.items()}
+    def sums(self, living: Container[int] | None = None) -> dict[Instrument, list[float]]:
+        """Return every instrument's cells, added up over the workers.
 
-    def each(self, instrument: Instrument) -> list[float]:
-        """Return an unlabelled instrument's cell of each worker."""
+        Of what is now only those of the `living` count, if they are given.
+        """
         blocks = self._blocks.all(self._name, self._size, self._own)
-        return [block[self._slices[instrument].start] for block in blocks]
+        total = _added(blocks.values())
+        now = total
+        if living is not None:
+            now = _added(block for number, block in blocks.items() if number in living)
+        return {
+            each: (now if each.is_now else total)[place] for each, place in self._slices.items()
+        }
+
+    def each(self, instrument: Instrument) -> dict[int, float]:
+        """Return an unlabelled instrument's cell of each worker, by its number."""
+        blocks = self._blocks.all(self._name, self._size, self._own)
+        place = self._slices[instrument].start
+        return {number: block[place] for number, block in blocks.items()}
+
+
+def _added(blocks: Iterable[Doubles]) -> list[float]:
+    return [sum(cells) for cells in zip(*blocks, strict=True)]
 
 
 class Total(Struct, frozen=True):
@@ -237,6 +278,7 @@ class ModelMetrics:
         self._last = own(LAST)
         self._queue_rows = own(QUEUE_ROWS)
         self._queue_rows[0] = 0.0
+        self._queue_limit = own(QUEUE_LIMIT)
         self.predictions = own(PREDICTIONS)
         self.outside = own(OUTSIDE)
         self.request_seconds = Histogram(SECONDS, own(REQUEST_SECONDS))
@@ -271,7 +313,7 @@ class ModelMetrics:
         (failed_seconds,) = sums[FAILED_SECONDS]
         succeeded, *failed = sums[REQUESTS]
         return Statistics(
-            last=max(self.cells.each(LAST)),
+            last=max(self.cells.each(LAST).values()),
             rows=int(rows),
             batches=int(sum(batches)),
             succeeded=Total(int(succeeded), request_seconds - failed_seconds),
@@ -284,6 +326,10 @@ class ModelMetrics:
         """Count `rows` more that wait now, or fewer; while a version is swapped, two queues do."""
         self._queue_rows[0] += rows
 
+    def set_queue_limit(self, rows: int) -> None:
+        """Say how many rows may wait."""
+        self._queue_limit[0] = rows
+
 
 class Metrics:
     """All that /metrics shows: the counters of each model, and which models there are."""
@@ -293,12 +339,36 @@ class Metrics:
         self._models: dict[tuple[str, str], ModelMetrics] = {}
         self._info: dict[tuple[str, str], dict[str, str]] = {}
         self._ready: dict[tuple[str, str], bool] = {}
-        self._reloads: dict[tuple[str, str], Cells] = {}
-        pid = Instrument("pid", "The worker's process id; not shown.")
-        self._worker = Cells(blocks, "worker", [(UNMATCHED, UNMATCHED_OUTCOMES), (pid, ("",))])
-        self._pid = pid
-        self._worker.own(pid)[0] = os.getpid()
-        self._unmatched = self._worker.own(UNMATCHED)
+        self._states: dict[tuple[str, str], Cells] = {}
+        self._known: set[tuple[str, str]] = set()  # of those in _states, which are shown
+        self._worker = Cells(
+            blocks,
+            "worker",
+            [(UNMATCHED, UNMATCHED_OUTCOMES), *((each, ("",)) for each in OF_A_WORKER)],
+        )
+        own = self._worker.own
+        self._unmatched = own(UNMATCHED)
+        self._connections = own(CONNECTIONS)
+        self._connections_limit = own(CONNECTIONS_LIMIT)
+        self._connections[0] = self._connections_limit[0] = 0.0  # of a worker before this one
+        self._serving = own(SERVING)
+        self._cpu = own(CPU)
+        self._cpu_before = self._cpu[0]
+        self._pid = os.getpid()
+        own(PID)[0] = self._pid
+
+    def look(self, connections: int, limit: int) -> None:
+        """Note what else nobody tells; called now and then by a worker that takes requests.
+
+        What has not been noted of its CPU time when it is killed is lost.
+        """
+        self._connections[0] = connections
+        self._connections_limit[0] = limit
+        self._serving[0] = self._pid
+        self._note_cpu()
+
+    def _note_cpu(self) -> None:
+        self._cpu[0] = self._cpu_before + process_time()
 
     def add(
         self,
@@ -328,30 +398,40 @@ class Metrics:
         self._info.pop((model, version), None)
         self._show(model, version, is_ready=False)
 
+    def expect(self, model: str, version: str) -> None:
+        """Show a version's reloads, from 0, before the first ends: a rate sees it only then."""
+        if (model, version) not in self._states:
+            cells = Cells(
+                self._blocks,
+                f"{model}@{version}.state",
+                [(RELOADS, RELOAD_OUTCOMES), (STALE, ("",)), (READY, ("",))],
+            )
+            cells.own(STALE)[0] = 0.0  # of a worker before this one
+            self._states[model, version] = cells
+        self._known.add((model, version))
+
     def retire(self, model: str, version: str) -> None:
         """Show a model version no longer; its counters go on if it comes back."""
+        if (model, version) in self._states:
+            self._states[model, version].own(READY)[0] = 0.0
+        self._known.discard((model, version))
         self._info.pop((model, version), None)
         self._ready.pop((model, version), None)
 
     def count_reload(self, model: str, version: str, outcome: str) -> None:
         """Count one opening of a version while serving: "ok" or "failed"."""
-        cells = self._reloads[model, version].own(RELOADS)
+        cells = self._states[model, version].own(RELOADS)
         cells[RELOAD_OUTCOMES.index(outcome)] += 1.0
 
     def set_stale(self, model: str, version: str, is_stale: bool) -> None:
         """Say whether a version serves an older file, as the newer could not be opened."""
-        self._reloads[model, version].own(STALE)[0] = float(is_stale)
+        self._states[model, version].own(STALE)[0] = float(is_stale)
 
     def _show(self, model: str, version: str, *, is_ready: bool) -> None:
         self._ready[model, version] = is_ready
-        if (model, version) not in self._reloads and version:
-            cells = Cells(
-                self._blocks,
-                f"{model}@{version}.reloads",
-                [(RELOADS, RELOAD_OUTCOMES), (STALE, ("",))],
-            )
-            cells.own(STALE)[0] = 0.0  # of a worker before this one
-            self._reloads[model, version] = cells
+        if version:
+            self.expect(model, version)
+            self._states[model, version].own(READY)[0] = self._pid if is_ready else 0.0
 
     def unmatched(self, outcome: str) -> None:
         """Count one request refused before its model was known."""
@@ -365,17 +445,27 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family; called by prometheus_client."""
-        yield from self._collect_models()
-        yield from self._collect_states()
-        sums = self._worker.sums()
-        family = _family(UNMATCHED)
-        _add(family, UNMATCHED, [], UNMATCHED_OUTCOMES, sums[UNMATCHED])
-        yield family
-        yield from _process_families(int(pid) for pid in self._worker.each(self._pid))
+        self._note_cpu()
+        living = self._living()
+        yield from self._collect_models(living)
+        yield from self._collect_states(living)
+        sums = self._worker.sums(living)
+        for instrument in (UNMATCHED, CONNECTIONS, CONNECTIONS_LIMIT):
+            family = _family(instrument)
+            _add(family, instrument, [], UNMATCHED_OUTCOMES, sums[instrument])
+            yield family
+        yield GaugeMetricFamily(WORKERS.name, WORKERS.help, value=len(living))
+        (cpu_seconds,) = sums[CPU]
+        yield from _process_families(living.values(), cpu_seconds)
 
-    def _collect_models(self) -> Iterator[Metric]:
+    def _living(self) -> dict[int, int]:
+        """Return the process id of each worker that lives, by its number."""
+        pids = {number: int(pid) for number, pid in self._worker.each(PID).items()}
+        return {number: pid for number, pid in pids.items() if _is_alive(pid)}
+
+    def _collect_models(self, living: Container[int]) -> Iterator[Metric]:
         shown = (each for key, each in self._models.items() if key in self._ready)
-        sums = [(each, each.cells.sums()) for each in shown]
+        sums = [(each, each.cells.sums(living)) for each in shown]
         for instrument in OF_A_MODEL:
             family = _family(instrument)
             for each, cells in sums:
@@ -390,22 +480,31 @@ class Metrics:
         yield rows
         yield batches
 
-    def _collect_states(self) -> Iterator[Metric]:
+    def _collect_states(self, living: dict[int, int]) -> Iterator[Metric]:
         names = sorted({name for info in self._info.values() for name in info})
         info_family = GaugeMetricFamily(INFO.name, INFO.help, labels=["model", "version", *names])
         for (model, version), info in self._info.items():
             info_family.add_metric([model, version, *(info.get(name, "") for name in names)], 1)
         yield info_family
         ready = GaugeMetricFamily(READY.name, READY.help, labels=["model", "version"])
-        for (model, version), is_ready in self._ready.items():
-            ready.add_metric([model, version], float(is_ready))
+        serving = self._worker.each(SERVING)
+        asked = {number: pid for number, pid in living.items() if serving.get(number) == pid}
+        for key in self._ready:
+            ready.add_metric([*key], float(self._is_ready_in(key, asked)))
         yield ready
-        shown = {key: cells.sums() for key, cells in self._reloads.items() if key in self._ready}
+        shown = {key: self._states[key].sums(living) for key in self._states if key in self._known}
         for instrument in (RELOADS, STALE):
             family = _family(instrument)
             for key, sums in shown.items():
                 _add(family, instrument, [*key], RELOAD_OUTCOMES, sums[instrument])
             yield family
+
+    def _is_ready_in(self, key: tuple[str, str], pids: dict[int, int]) -> bool:
+        """Whether a version answers in this worker and in all others, by number, of `pids`."""
+        if not self._ready[key]:
+            return False
+        answering = self._states[key].each(READY)
+        return all(answering.get(number) == pid for number, pid in pids.items())
 
 
 def _family(instrument: Instrument) -> Metric:
@@ -450,14 +549,28 @@ def _cumulative(bounds: Sequence[float], counts: list[float]) -> list[tuple[str,
     return buckets
 
 
-def _process_families(pids: Iterable[int]) -> Iterator[Metric]:
-    """Yield the process metrics added up over the workers; the start time is the earliest."""
+def _is_alive(pid: int) -> bool:
+    """Whether there is such a process of ours; 0 is what a file holds that was just made."""
+    try:
+        os.kill(pid, 0)
+    except OSError:  # none, or not ours
+        return False
+    return pid > 0
+
+
+def _process_families(pids: Iterable[int], cpu_seconds: float) -> Iterator[Metric]:
+    """Yield the process metrics added up over the workers; the start time is the earliest.
+
+    `cpu_seconds` takes the place of the CPU time of those that live, which falls when one dies.
+    """
     merged: dict[str, Metric] = {}
     for pid in pids:
         for family in ProcessCollector(pid=partial(int, pid), registry=None).collect():
             first = merged.setdefault(family.name, family)
             if first is not family:
                 _merge(first, family)
+    if cpu := merged.get("process_cpu_seconds"):
+        cpu.samples = [each._replace(value=cpu_seconds) for each in cpu.samples]
     yield from merged.values()
 
 

@@ -26,6 +26,7 @@ class ServedModel:
         self.model = model
         self.card = model.card
         self.metrics = metrics
+        metrics.set_queue_limit(settings.max_queue_rows)
         self._executor = None if model.is_cheap else ThreadPoolExecutor(1, f"{name}-{version}")
         self.batcher = Batcher(
             CountingRun(model, metrics),

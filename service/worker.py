@@ -56,6 +56,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._limits = limits
         self._models = app.models
+        self._metrics = app.metrics
         self._drain_s = drain_s
         self._has_parent = has_parent
         self._loop = asyncio.get_running_loop()
@@ -66,7 +67,9 @@ class Server(uvicorn.Server):
         self._look()
 
     def _look(self) -> None:
-        self._limits.look(self.server_state.connections, self._loop.time())  # type: ignore[arg-type]
+        connections = self.server_state.connections
+        self._limits.look(connections, self._loop.time())  # type: ignore[arg-type]
+        self._metrics.look(len(connections), self._limits.max_connections)
         self._loop.call_later(LOOK_EVERY_S, self._look)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -17,6 +17,8 @@ from toys import serving
 from service.card import Card
 from service.metrics import (
     BATCHES_TOTAL,
+    CONNECTIONS,
+    CONNECTIONS_LIMIT,
     INFO,
     OF_A_MODEL,
     READY,
@@ -24,6 +26,7 @@ from service.metrics import (
     ROWS_TOTAL,
     STALE,
     UNMATCHED,
+    WORKERS,
 )
 from service.model import Model
 from service.settings import Settings, describe
@@ -169,8 +172,9 @@ def test_every_setting_is_in_the_readme() -> None:
 
 
 def test_every_metric_is_in_the_readme() -> None:
-    totals = (ROWS_TOTAL, BATCHES_TOTAL)
-    for instrument in (*OF_A_MODEL, *totals, INFO, READY, RELOADS, STALE, UNMATCHED):
+    of_versions = (ROWS_TOTAL, BATCHES_TOTAL, INFO, READY, RELOADS, STALE)
+    of_all = (UNMATCHED, CONNECTIONS, CONNECTIONS_LIMIT, WORKERS)
+    for instrument in (*OF_A_MODEL, *of_versions, *of_all):
         assert re.search(
             rf"^\| `{instrument.name}(_total)?\b.*\| {instrument.help} \|$", README, re.M
         )

@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -27,6 +29,17 @@ def add(metrics: Metrics, version: str = "1") -> ModelMetrics:
     return metrics.add(
         "toy", version, labels=["red", "blue"], features=["a"], info={"provider": "CPU"}
     )
+
+
+def run_as_a_worker(folder: Path, number: int, code: str) -> None:
+    """Let a process be worker `number`, with `metrics`, and end."""
+    begin = f"""
+import time
+from pathlib import Path
+from service.metrics import Blocks, Metrics
+metrics = Metrics(Blocks(Path({str(folder)!r}), {number}))
+"""
+    subprocess.run([sys.executable, "-c", begin + code], check=True)
 
 
 def test_a_histogram_counts_each_value_in_its_bucket_and_above() -> None:
@@ -158,3 +171,119 @@ def test_a_worker_outlives_the_folder_it_shares(tmp_path: Path) -> None:
     where = {"model": "toy", "version": "1"}
     assert value(metrics, "torchlit_requests_total", **where, outcome="ok") == 2
     add(Metrics(Blocks(folder, 1)))  # a worker that starts now makes it anew
+
+
+SPEND = """
+while time.process_time() < 1:
+    pass
+metrics.look(0, 4096)
+"""
+
+
+@pytest.mark.slow
+def test_cpu_time_does_not_fall_when_a_worker_is_replaced(tmp_path: Path) -> None:
+    name = "process_cpu_seconds_total"
+    worker = Metrics(Blocks(tmp_path, 0))
+    own = value(worker, name)
+    assert time.process_time() - 1 < own <= time.process_time()
+    run_as_a_worker(tmp_path, 1, SPEND)
+    with_the_dead = value(worker, name)
+    assert with_the_dead > own + 0.9
+    run_as_a_worker(tmp_path, 1, SPEND)  # in its place
+    assert value(worker, name) > with_the_dead + 0.9
+
+
+def test_a_version_is_ready_once_every_worker_answers(tmp_path: Path) -> None:
+    def ready(version: str) -> list[float]:
+        shown = [samples(worker.render()) for worker in workers]
+        labels = frozenset({"model": "toy", "version": version}.items())
+        key = "torchlit_model_ready", labels
+        return [each[key] for each in shown if key in each]
+
+    workers = [Metrics(Blocks(tmp_path, number)) for number in range(2)]
+    for worker in workers:
+        add(worker)
+        worker.look(0, 4096)
+    assert ready("1") == [1, 1]
+    workers[1].add_failed("toy", "1")
+    assert ready("1") == [0, 0]  # whichever worker answers
+    add(workers[1])
+    assert ready("1") == [1, 1]
+    add(workers[0], "2")
+    assert ready("2") == [0]  # the other does not know it yet
+    add(workers[1], "2")
+    assert ready("2") == [1, 1]
+    workers[1].retire("toy", "1")
+    assert ready("1") == [0]
+    workers[0].add_failed("toy", "")  # what concerns a model as a whole
+    assert ready("") == [0]
+
+
+def test_neither_a_dead_worker_nor_one_that_begins_holds_a_version_back(tmp_path: Path) -> None:
+    where = {"model": "toy", "version": "1"}
+    worker = Metrics(Blocks(tmp_path, 0))
+    add(worker)
+    run_as_a_worker(tmp_path, 1, "metrics.add_failed('toy', '1'); metrics.look(0, 4096)")
+    assert value(worker, "torchlit_model_ready", **where) == 1
+    assert value(worker, "torchlit_workers") == 1
+    second = Metrics(Blocks(tmp_path, 1))  # in its place
+    assert value(worker, "torchlit_model_ready", **where) == 1
+    assert value(worker, "torchlit_workers") == 2
+    second.look(0, 4096)  # it serves, and has not opened the version
+    assert value(worker, "torchlit_model_ready", **where) == 0
+    add(second)
+    assert value(worker, "torchlit_model_ready", **where) == 1
+
+
+def test_a_version_says_that_it_answers_for_one_process_only(tmp_path: Path) -> None:
+    worker = Metrics(Blocks(tmp_path, 0))
+    add(worker)
+    run_as_a_worker(tmp_path, 1, "metrics.add('toy', '1', info={}); metrics.look(0, 4096)")
+    Metrics(Blocks(tmp_path, 1)).look(0, 4096)  # in its place, without the version
+    assert value(worker, "torchlit_model_ready", model="toy", version="1") == 0
+
+
+def test_reloads_are_shown_before_the_first_ends() -> None:
+    where = {"model": "toy", "version": "2"}
+    metrics = Metrics(Blocks())
+    metrics.expect("toy", "2")
+    shown = samples(metrics.render())
+    for outcome in ("ok", "failed"):
+        labels = frozenset({**where, "outcome": outcome}.items())
+        assert shown["torchlit_reloads_total", labels] == 0
+    assert ("torchlit_model_ready", frozenset(where.items())) not in shown
+    add(metrics, "2")
+    metrics.count_reload("toy", "2", "ok")
+    assert value(metrics, "torchlit_reloads_total", **where, outcome="ok") == 1
+    metrics.retire("toy", "2")
+    assert b"torchlit_reloads_total{" not in metrics.render()
+
+
+def test_limits_add_up_over_the_workers_that_live(tmp_path: Path) -> None:
+    where = {"model": "toy", "version": "1"}
+    dead = "toy = metrics.add('toy', '1', labels=['red', 'blue'], features=['a'], info={})"
+    dead += "; toy.set_queue_limit(100); toy.queue_rows(5); metrics.look(9, 50)"
+    run_as_a_worker(tmp_path, 2, f"{dead}; metrics.set_stale('toy', '1', True)")
+    workers = [Metrics(Blocks(tmp_path, number)) for number in range(2)]
+    for number, worker in enumerate(workers):
+        toy = add(worker)
+        toy.set_queue_limit(100)
+        toy.queue_rows(number)
+        worker.look(number + 3, 50)
+    for worker in workers:
+        assert value(worker, "torchlit_queue_limit_rows", **where) == 200
+        assert value(worker, "torchlit_queue_rows", **where) == 1
+        assert value(worker, "torchlit_model_stale", **where) == 0
+        assert value(worker, "torchlit_connections") == 7
+        assert value(worker, "torchlit_connections_limit") == 100
+        assert value(worker, "torchlit_workers") == 2
+    Metrics(Blocks(tmp_path, 1))  # in the place of one that died
+    assert value(workers[0], "torchlit_connections") == 3
+    assert value(workers[0], "torchlit_connections_limit") == 50
+
+
+def test_a_file_that_a_worker_has_just_made_is_no_worker(tmp_path: Path) -> None:
+    worker = Metrics(Blocks(tmp_path, 0))
+    (cells,) = tmp_path.glob("worker.*.0.cells")
+    cells.with_name(cells.name.replace(".0.cells", ".1.cells")).touch()
+    assert value(worker, "torchlit_workers") == 1

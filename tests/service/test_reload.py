@@ -818,7 +818,7 @@ def test_a_running_service_follows_its_folder(folder: Path) -> None:
     assert "Traceback" not in "".join(service.log)
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_sighup_reloads_in_every_worker(folder: Path, workers: int) -> None:
     with running(models_dir=folder, workers=workers, watch=False) as service:
         for _ in range(workers - 1):
@@ -973,3 +973,82 @@ def test_reloads_under_load_lose_no_request_and_no_memory(tmp_path: Path, reload
     print(f"\n{answered} answers; resident MB after so many reloads: {memory}")
     assert answered > reloads * 16
     assert memory[reloads] < 1.1 * memory[5]
+
+
+async def test_a_new_version_has_no_reloads_while_it_is_opened(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening, go_on = threading.Event(), threading.Event()
+    self_test = Model.self_test
+
+    def wait_and_test(model: Model) -> None:
+        opening.set()
+        assert go_on.wait(timeout=20)
+        self_test(model)
+
+    async with make(folder) as models:
+        monkeypatch.setattr(Model, "self_test", wait_and_test)
+        put(folder, 2, scale=2)
+        reload = asyncio.create_task(models.reload())
+        await until(opening.is_set)
+        seen = shown(models, "reloads_total")
+        assert {seen[f'outcome="{each}",version="2"'] for each in ("ok", "failed")} == {0}
+        go_on.set()
+        await reload
+        assert shown(models, "reloads_total")['outcome="ok",version="2"'] == 1
+
+
+async def test_a_new_version_that_goes_while_it_is_opened_is_shown_no_longer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    self_test = Model.self_test
+
+    def take_away_and_test(model: Model) -> None:
+        take_away(folder, "toy/2")
+        self_test(model)
+
+    async with make(folder) as models:
+        put(folder, 2, scale=2)
+        monkeypatch.setattr(Model, "self_test", take_away_and_test)
+        await models.reload()
+        assert list(state(models)) == [1]
+        assert all('version="1"' in labels for labels in shown(models, "reloads_total"))
+
+
+@pytest.mark.slow
+def test_a_version_that_one_worker_lost_is_ready_in_none(folder: Path) -> None:
+    put(folder, 2, scale=2)
+    second = '{model="toy",version="2"}'
+    with running(models_dir=folder, workers=2) as service:
+        pid = service.wait_for(r"process (\d+)\) serves")  # of the second
+        assert f"torchlit_model_ready{second} 1.0" in httpx.get(f"{service.url}/metrics").text
+        put_broken(folder, 2)
+        for _ in range(2):
+            service.wait_for(r"(what was opened before) serves on")
+        os.kill(int(pid), signal.SIGKILL)
+        service.wait_for(r"(worker \d) .* serves")
+        for _ in range(6):  # whichever worker answers
+            metrics = httpx.get(f"{service.url}/metrics").text
+            assert f"torchlit_model_ready{second} 0.0" in metrics
+            assert f"torchlit_model_stale{second} 1.0" in metrics
+
+
+async def test_a_version_that_changes_while_it_is_opened_is_shown_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    self_test = Model.self_test
+    ready: list[dict[str, float]] = []
+
+    async with make(folder) as models:
+
+        def look_replace_and_test(model: Model) -> None:
+            ready.append(shown(models, "model_ready"))
+            if len(ready) == 1:
+                put(folder, scale=3)
+            self_test(model)
+
+        put(folder, scale=2)
+        monkeypatch.setattr(Model, "self_test", look_replace_and_test)
+        await models.reload()
+        assert await scale_of(models) == 3
+    assert ready == [{'version="1"': 1}] * 2
