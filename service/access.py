@@ -17,6 +17,7 @@ Headers = list[tuple[bytes, bytes]]
 # Where the paths of each begin.
 PROBES = ("/health/", "/v2/health/")
 METRICS = ("/metrics",)
+PING = "/ping"  # SageMaker's probe
 PREFLIGHT = b"access-control-request-method"
 ALLOWED = (
     b"authorization, content-encoding, content-type, inference-header-content-length, traceparent, "
@@ -34,16 +35,18 @@ class Access:
     def __init__(self, settings: Settings) -> None:
         """Read the keys. Raises InvalidSetting for a file that cannot be read, or a bad key."""
         self._digests = [sha256(key.encode()).digest() for key in keys(settings)]
-        self._open = (
-            *(() if settings.protect_health else PROBES),
-            *(() if settings.protect_metrics else METRICS),
-        )
+        self._settings = settings
         self._origins = frozenset(_origins(settings))
         self.is_everybody = not self._digests and not self._origins
 
-    def check(self, path: str, headers: dict[bytes, bytes]) -> None:
+    def is_essential(self, method: str, path: str) -> bool:
+        """Whether a probe or Prometheus asks: they are answered also when all is full."""
+        is_metrics = path.startswith(METRICS)
+        return method == "GET" and (is_metrics or is_probe(path, self._settings))
+
+    def check(self, method: str, path: str, headers: dict[bytes, bytes]) -> None:
         """Raise Unauthorized unless a key is given, or none is needed there."""
-        if not self._digests or path.startswith(self._open):
+        if not self._digests or self._is_open(method, path):
             return
         scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer" or not key.strip():
@@ -54,6 +57,13 @@ class Access:
         matches = [hmac.compare_digest(digest, each) for each in self._digests]  # all of them
         if not any(matches):
             raise Unauthorized("expected a valid API key, got another")
+
+    def _is_open(self, method: str, path: str) -> bool:
+        if not self.is_essential(method, path):
+            return False
+        if path.startswith(METRICS):
+            return not self._settings.protect_metrics
+        return not self._settings.protect_health
 
     def cors_headers(self, method: str, headers: dict[bytes, bytes]) -> Headers:
         """Return what lets the page at `Origin` read the reply; nothing if it may not."""
@@ -76,6 +86,11 @@ class Access:
         """Whether a browser asks what it may send, before it sends it (Fetch, section 3.3.2)."""
         asks = b"origin" in headers and PREFLIGHT in headers
         return bool(self._origins) and method == "OPTIONS" and asks
+
+
+def is_probe(path: str, settings: Settings) -> bool:
+    """Whether GET of `path` asks for the service's health."""
+    return path.startswith(PROBES) or path in (PING, settings.health_route)
 
 
 def _origins(settings: Settings) -> list[bytes]:

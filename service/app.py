@@ -17,12 +17,13 @@ from litestar.params import FromPath
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from service import logs, oip, openapi
-from service.access import METRICS, PROBES, Access, Headers
+from service.access import PING, Access, Headers
 from service.errors import NotFound, RequestError, TooManyConnections, Unauthorized
 from service.incoming import WHOLE_REPLY, Incoming, answer, error_reply
 from service.infer import Infer, is_infer
 from service.metrics import CONTENT_TYPE, Blocks, Metrics
 from service.model import PROVIDER_DEVICE
+from service.platforms import INVOCATIONS, Platforms, execution_parameters
 from service.predict import Predict, is_predict
 from service.repository import ModelRepository
 from service.served import Version
@@ -44,6 +45,11 @@ class Service:
     ) -> None:
         self._predict = Predict(models, settings).respond
         self._infer = Infer(models, settings).respond
+        platforms = Platforms(models, settings)
+        self._exact = {INVOCATIONS: platforms.invocations}  # by path
+        if settings.predict_route is not None:
+            self._exact[settings.predict_route] = platforms.vertex
+        self._health_route = settings.health_route
         self._others = others
         # Whether the request that asks is the only one that is being answered; the server knows.
         self.is_alone: Callable[[], bool] = lambda: False
@@ -62,18 +68,28 @@ class Service:
         try:
             if not self._access.is_everybody and not await self._may_pass(request):
                 return
-            if is_predict(scope["path"]):
+            path = scope["path"]
+            is_get = scope["method"] == "GET"
+            if path == self._health_route and (is_get or path not in self._exact):
+                scope = {**scope, "path": PING}
+            elif path in self._exact:
+                await answer(request, self._exact[path], self.metrics)
+                return
+            elif is_predict(path):
                 await answer(request, self._predict, self.metrics)
-            elif is_infer(scope["path"]):
+                return
+            elif is_infer(path):
                 await answer(request, self._infer, self.metrics)
-            else:
-                await self._others(scope, receive, _adding(request.reply_headers, request.send))
+                return
+            await self._others(scope, receive, _adding(request.reply_headers, request.send))
         except asyncio.CancelledError:
             return  # the caller left: there is nobody to tell
 
     async def answer_when_full(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer on a connection beyond the limit: only probes and Prometheus get through."""
-        if scope["type"] != ScopeType.HTTP or scope["path"].startswith((*PROBES, *METRICS)):
+        if scope["type"] != ScopeType.HTTP or self._access.is_essential(
+            scope["method"], scope["path"]
+        ):
             await self(scope, receive, send)
             return
         error = TooManyConnections("too many connections are open; try again later")
@@ -101,7 +117,7 @@ class Service:
             await request.reply(200, [b"{}"])
             return False
         try:
-            self._access.check(path, request.headers)
+            self._access.check(method, path, request.headers)
         except Unauthorized as error:
             await self._refuse(request, error)
             return False
@@ -158,9 +174,13 @@ def create_app(settings: Settings | None = None, *, worker: int = 0) -> Service:
     def live() -> dict[str, str]:
         return {"status": "live"}
 
-    @get("/health/ready", sync_to_thread=False)
+    @get(["/health/ready", PING], sync_to_thread=False)
     def ready() -> Response[dict[str, Any]]:
         return readiness(models)
+
+    @get("/execution-parameters", sync_to_thread=False)
+    def show_execution_parameters() -> dict[str, Any]:
+        return execution_parameters(settings)
 
     @get("/metrics", sync_to_thread=False)
     def show_metrics() -> Response[bytes]:
@@ -177,6 +197,7 @@ def create_app(settings: Settings | None = None, *, worker: int = 0) -> Service:
             show_picture,
             live,
             ready,
+            show_execution_parameters,
             show_metrics,
             show_openapi,
             *oip.route_handlers(models, settings),

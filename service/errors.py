@@ -14,6 +14,7 @@
         RequestTimeout     408  the request did not arrive in time
         TooLarge           413  body or number of rows over the limit
           HeadTooLarge     431  request line and headers over the limit
+        UnsupportedMediaType 415  the body is of a kind that is not known there
         NotSupported       501  part of a protocol that is not served here
           UnsupportedEncoding 501  the body is packed in a way that is not known
         InferenceFailed    500  the model raised, or answered NaN or infinity
@@ -114,6 +115,13 @@ class HeadTooLarge(TooLarge):
     """The request line and the headers are over the limit; the connection is closed."""
 
     status = 431
+
+
+class UnsupportedMediaType(RequestError):
+    """The body is of a kind that is not known there."""
+
+    status = 415
+    outcome = "invalid"
 
 
 class NotSupported(RequestError):

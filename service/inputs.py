@@ -43,16 +43,16 @@ class BodyParser:
     def __init__(self) -> None:
         self._simdjson = simdjson.Parser()
 
-    def parse(self, body: bytes) -> Fields:
+    def parse(self, body: bytes, known: frozenset[str] = FIELDS) -> Fields:
         """Return the fields of the JSON object in `body`, all known. Raises InvalidInput."""
         try:
             document: Any = self._simdjson.parse(body)
             fields = {name: document[name] for name in document}
-            if len(fields) == len(document) and fields.keys() <= FIELDS:
+            if len(fields) == len(document) and fields.keys() <= known:
                 return fields
         except Exception:  # simdjson's are of many kinds; the slow way says what is wrong
             self._simdjson = simdjson.Parser()  # a document left alive would block the old one
-        return _parse_slowly(body)
+        return _parse_slowly(body, known)
 
 
 def to_rows(fields: Fields, body: bytes, model: Model, max_rows: int) -> NDArray[Any]:
@@ -67,7 +67,7 @@ def to_rows(fields: Fields, body: bytes, model: Model, max_rows: int) -> NDArray
         except TooLarge:
             raise
         except Exception:  # as above
-            fields = _parse_slowly(body)
+            fields = _parse_slowly(body, frozenset(fields))
     return slow_rows(fields, model, max_rows)
 
 
@@ -81,7 +81,7 @@ def fast_rows(instances: Any, body: bytes, model: Model, max_rows: int) -> NDArr
     count = len(instances)
     if count == 0:
         raise Unfit
-    _check_count(count, max_rows)
+    check_count(count, max_rows)
     first: Any = instances[0]
     if type(first) is simdjson.Object:
         values = _named_values(instances, model)
@@ -148,7 +148,7 @@ def _named_values(instances: Any, model: Model) -> NDArray[np.float64]:
     return np.array(values, np.float64)
 
 
-def _parse_slowly(body: bytes) -> Fields:
+def _parse_slowly(body: bytes, known: frozenset[str]) -> Fields:
     """Return the body as a JSON object with known fields. Raises InvalidInput."""
     if not body.strip():
         raise InvalidInput(f"body: expected a JSON object {EXAMPLE}, got nothing")
@@ -156,8 +156,8 @@ def _parse_slowly(body: bytes) -> Fields:
     if not isinstance(document, dict):
         raise InvalidInput(f"body: expected a JSON object {EXAMPLE}, got {shown(document)}")
     for field in document:
-        if field not in FIELDS:
-            raise InvalidInput(f"{_quoted(field)}: unknown field{_did_you_mean(field, FIELDS)}")
+        if field not in known:
+            raise InvalidInput(f"{_quoted(field)}: unknown field{did_you_mean(field, known)}")
     return document
 
 
@@ -189,8 +189,8 @@ def slow_rows(fields: Fields, model: Model, max_rows: int) -> NDArray[Any]:
         raise InvalidInput(f"instances: expected a list of instances, got {shown(instances)}")
     if not instances:
         raise InvalidInput("instances: expected at least one instance, got an empty list")
-    _check_count(len(instances), max_rows)
-    rows = [_row(each, f"instances[{index}]", model) for index, each in enumerate(instances)]
+    check_count(len(instances), max_rows)
+    rows = [row(each, f"instances[{index}]", model) for index, each in enumerate(instances)]
     return np.array(rows, dtype=model.input.dtype).reshape(len(rows), *model.input.shape[1:])
 
 
@@ -220,13 +220,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= 40 else text[:40] + "..."
 
 
-def _check_count(count: int, max_rows: int) -> None:
+def check_count(count: int, max_rows: int) -> None:
+    """Raise TooLarge for more instances than one request may have."""
     if count > max_rows:
         raise TooLarge(f"instances: expected at most {max_rows} in one request, got {count}")
 
 
-def _row(instance: Any, where: str, model: Model) -> list[float]:
-    """Return one instance as its numbers in order."""
+def row(instance: Any, where: str, model: Model) -> list[float]:
+    """Return one instance as its numbers in order. Raises InvalidInput with its place."""
     names, size, shape = model.feature_names, model.row_size, model.row_shape
     dtype = model.input.dtype
     if isinstance(instance, dict) and names:
@@ -250,7 +251,7 @@ def _named_row(
 ) -> list[float]:
     for name in instance:
         if name not in names:
-            hint = _did_you_mean(name, names)
+            hint = did_you_mean(name, names)
             raise InvalidInput(f"{where}: {_quoted(name)}: unknown feature{hint}")
     for name in names:
         if name not in instance:
@@ -318,6 +319,7 @@ def _quoted(name: str) -> str:
     return json.dumps(name if len(name) <= 40 else name[:40] + "...", ensure_ascii=False)
 
 
-def _did_you_mean(name: str, names: Sequence[str] | frozenset[str]) -> str:
+def did_you_mean(name: str, names: Sequence[str] | frozenset[str]) -> str:
+    """Say for an error message which of `names` is like `name`, or all if none is."""
     near = difflib.get_close_matches(name[:40], sorted(names), n=1)
     return f"; did you mean {near[0]}?" if near else f"; expected {', '.join(sorted(names))}"

@@ -1,8 +1,11 @@
 """Model: one ONNX Runtime session on one execution provider. Opened, self-tested, run."""
 
+import ctypes
 import logging
 import math
+import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from time import perf_counter, thread_time
 from typing import Any, Self
@@ -293,16 +296,49 @@ class Model:
             raise ModelError(f"expected outputs of shapes {expected} as the card says, got {got}")
 
 
+def choose_providers(device: str, available: list[str]) -> list[str]:
+    """Return the execution providers to try, of those that ONNX Runtime was built with.
+
+    Raises StartupError when `device` is "cuda" and there is no driver.
+    """
+    if device == "cpu" or CUDA not in available:
+        return [CPU]
+    if problem := driver_problem():
+        if device == "cuda":
+            raise StartupError(f"TORCHLIT_DEVICE: expected cuda, but {problem}")
+        _warn_once(f"{problem}: models run on the CPU")
+        return [CPU]
+    ort.preload_dlls()  # those that came as wheels; what is loaded is not loaded again
+    return [CUDA, CPU]
+
+
+@cache
+def driver_problem() -> str:
+    """Say why NVIDIA's driver cannot be used, nothing if it can.
+
+    ONNX Runtime would find out with each model, and tell of it on stderr in its own words.
+    """
+    if sys.platform != "linux":
+        return ""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        return f"NVIDIA's driver is not here ({error})"
+    return ""
+
+
+@cache
+def _warn_once(sentence: str) -> None:
+    logger.warning("%s", sentence)
+
+
 def _open_session(path: Path, device: str, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what it says is in the exception too
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = [CPU]
-    if device in ("auto", "cuda") and CUDA in ort.get_available_providers():
-        ort.preload_dlls()  # those that came as wheels; what is loaded is not loaded again
-        providers = [CUDA, CPU]
+    providers = choose_providers(device, ort.get_available_providers())
     try:
         external = _external_data(path)
         options.add_external_initializers_from_files_in_memory(

@@ -5,11 +5,15 @@ differs from model to model. So the document is built for the models there are: 
 each feature's unit and training range, and examples that the service answers as shown.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from service import openapi_v2
-from service.access import METRICS, PROBES
+from service.access import METRICS, PING, is_probe
 from service.card import Card, Target
+from service.incoming import encode
 from service.openapi_parts import (
     CONTENT_ENCODING_PARAMETER,
     ERRORS,
@@ -25,6 +29,7 @@ from service.openapi_parts import (
     operation,
     ref,
 )
+from service.platforms import CSV, INVOCATIONS, JSON_LINES
 from service.repository import ModelRepository
 from service.served import ServedModel
 from service.settings import Settings
@@ -39,7 +44,8 @@ def document(models: ModelRepository, settings: Settings) -> Json:
     """Return the document for the models that answer now."""
     served = [each for name in models.names if (each := models.default(name))]
     with_rows = [each for each in served if not each.model.why_no_rows]
-    paths: Json = {"/predict": {"post": _predict_any(with_rows, settings)}}
+    unnamed = next((each for each in with_rows if each.name == models.unnamed), None)
+    paths: Json = {"/predict": {"post": _predict_any(with_rows, unnamed, settings)}}
     for each in with_rows:
         paths[f"/predict/{each.name}"] = {"post": _predict_one(each, settings)}
     paths |= {
@@ -47,14 +53,14 @@ def document(models: ModelRepository, settings: Settings) -> Json:
         "/models/{model}": _get("model", "One model and its cards", "Model"),
         "/models/{model}/{version}/{picture}": {"get": _picture()},
         "/health/live": _get("live", "Whether the process runs", "Live"),
-        "/health/ready": _get("ready", "Whether every model answers", "Ready"),
+        "/health/ready": {"get": _ping("ready", "Whether every model answers")},
         "/metrics": {"get": _metrics()},
     }
     one = paths["/models/{model}"]["get"]
     one["parameters"] = [in_path("model", {"type": "string"})]
     one["responses"]["404"] = error(ERRORS["404"])
-    paths["/health/ready"]["get"]["responses"]["503"] = answer("Some do not", ref("Ready"))
     paths |= openapi_v2.paths(served)
+    paths |= _of_platforms(with_rows, unnamed, settings)
     described: Json = {
         "openapi": "3.1.0",
         "info": {
@@ -66,46 +72,169 @@ def document(models: ModelRepository, settings: Settings) -> Json:
         "components": {"schemas": _schemas(with_rows) | openapi_v2.schemas(served)},
     }
     for path, operations in paths.items():
-        for each in operations.values():
-            _add_refusals(each, path, settings)
+        for method, each in operations.items():
+            _add_refusals(each, method, path, settings)
     if settings.has_api_keys:
         described["components"]["securitySchemes"] = API_KEYS
         described["security"] = [{name: []} for name in API_KEYS]
     return described
 
 
-def _add_refusals(described: Json, path: str, settings: Settings) -> None:
+def _add_refusals(described: Json, method: str, path: str, settings: Settings) -> None:
     """Say of an operation who is refused whatever the request holds, as access.py does it."""
-    is_probe, is_metrics = path.startswith(PROBES), path.startswith(METRICS)
-    if not is_probe and not is_metrics:
+    asks_health = method == "get" and is_probe(path, settings)
+    is_metrics = path.startswith(METRICS)
+    if not asks_health and not is_metrics:
         described["responses"].setdefault("503", error("Too many connections; see Retry-After"))
     if not settings.has_api_keys:
         return
-    if settings.protect_health if is_probe else settings.protect_metrics or not is_metrics:
+    if settings.protect_health if asks_health else settings.protect_metrics or not is_metrics:
         described["responses"]["401"] = error(ERRORS["401"])
     else:
         described["security"] = []
 
 
-def _predict_any(served: list[ServedModel], settings: Settings) -> Json:
-    names = [each.name for each in served]
-    request = {
+def _predict_any(
+    served: list[ServedModel], unnamed: ServedModel | None, settings: Settings
+) -> Json:
+    request = _request_to_any(served, unnamed, settings)
+    return _operation("predict", "Predict", request, "PredictReply", _examples_of_any(served))
+
+
+def _request_to_any(
+    served: list[ServedModel], unnamed: ServedModel | None, settings: Settings
+) -> Json:
+    """Describe the body of a request that names its model, or means the default."""
+    return {
         "type": "object",
-        "required": ["model", "instances"],
+        "required": ["instances"] if unnamed else ["model", "instances"],
         "additionalProperties": False,
         "properties": {
-            "model": {"type": "string"} | ({"enum": names} if names else {}),
+            "model": _name_of_any(served, unnamed),
             "version": {"type": "integer", "minimum": 1, "description": "the highest if absent"},
-            "instances": {
-                "type": "array",
-                "minItems": 1,
-                "maxItems": settings.max_request_rows,
-                "items": any_of(f"{each.name}_instance" for each in served),
-            },
+            "instances": _instances_of_any(served, settings),
         },
     }
-    examples = {each.name: {"value": body | {"model": each.name}} for each, body in _first(served)}
-    return _operation("predict", "Predict", request, "PredictReply", examples)
+
+
+def _name_of_any(served: list[ServedModel], unnamed: ServedModel | None) -> Json:
+    names = [each.name for each in served]
+    described: Json = {"type": "string"} | ({"enum": names} if names else {})
+    return described | ({"description": f"{unnamed.name} if absent"} if unnamed else {})
+
+
+def _instances_of_any(served: list[ServedModel], settings: Settings) -> Json:
+    return {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": settings.max_request_rows,
+        "items": any_of(f"{each.name}_instance" for each in served),
+    }
+
+
+def _examples_of_any(served: list[ServedModel]) -> Json:
+    return {each.name: {"value": body | {"model": each.name}} for each, body in _first(served)}
+
+
+def _of_platforms(
+    served: list[ServedModel], unnamed: ServedModel | None, settings: Settings
+) -> Json:
+    """Describe what cloud platforms ask, as platforms.py answers it."""
+    summary = "How batch transform is to ask (SageMaker)"
+    paths: Json = {
+        INVOCATIONS: {"post": _invocations(served, unnamed, settings)},
+        PING: {"get": _ping("ping", "Whether every model answers (SageMaker)")},
+        "/execution-parameters": _get("execution_parameters", summary, "ExecutionParameters"),
+    }
+    if settings.predict_route is not None:
+        paths[settings.predict_route] = {"post": _vertex(served, unnamed, settings)}
+    if settings.health_route is not None:
+        health = _ping("health_route", "Whether every model answers (Vertex AI)")
+        paths[settings.health_route] = paths.get(settings.health_route, {}) | {"get": health}
+    return paths
+
+
+def _invocations(
+    served: list[ServedModel], unnamed: ServedModel | None, settings: Settings
+) -> Json:
+    """Describe POST /invocations; CSV and JSON Lines cannot name a model."""
+    described = _operation(
+        "invocations",
+        "Predict (SageMaker); the reply is of the first media type in Accept that is known",
+        _request_to_any(served, unnamed, settings),
+        "PredictReply",
+        _examples_of_any(served),
+    )
+    described["responses"]["415"] = error(ERRORS["415"])
+    described["responses"]["200"]["content"] |= {
+        CSV: {"schema": _text("A line for each prediction, without a header")},
+        JSON_LINES: {"schema": _text("A prediction in each line")},
+    }
+    if unnamed is not None:
+        described["requestBody"]["content"] |= {
+            CSV: _lines(unnamed, "A line for each instance, without a header", _as_csv),
+            JSON_LINES: _lines(unnamed, "An instance in each line", _as_json),
+        }
+    return described
+
+
+def _text(description: str) -> Json:
+    return {"type": "string", "description": description}
+
+
+def _lines(unnamed: ServedModel, description: str, line: Callable[[Any], str]) -> Json:
+    """Describe a body of lines, with the examples of the model that it is for."""
+    content: Json = {"schema": _text(f"{description}, for the model {unnamed.name}")}
+    if examples := _examples(unnamed):
+        content["examples"] = {
+            example["name"]: {"value": "".join(map(line, example["body"]["instances"]))}
+            for example in examples
+        }
+    return content
+
+
+def _as_csv(instance: dict[str, float] | list[float]) -> str:
+    values = instance.values() if isinstance(instance, dict) else instance
+    return ",".join(map(repr, values)) + "\n"
+
+
+def _as_json(instance: dict[str, float] | list[float]) -> str:
+    return encode(instance).decode() + "\n"
+
+
+def _ping(operation_id: str, summary: str) -> Json:
+    described = operation(operation_id, summary, answer(summary, ref("Ready")))
+    described["responses"]["503"] = answer("Some do not", ref("Ready"))
+    return described
+
+
+def _vertex(served: list[ServedModel], unnamed: ServedModel | None, settings: Settings) -> Json:
+    """Describe POST TORCHLIT_PREDICT_ROUTE."""
+    parameters: Json = {
+        "type": ["object", "null"] if unnamed else "object",
+        "additionalProperties": False,
+        "properties": {
+            "model": _name_of_any(served, unnamed),
+            "version": {"type": "integer", "minimum": 1, "description": "the highest if absent"},
+        },
+    }
+    request = {
+        "type": "object",
+        "required": ["instances"],
+        "additionalProperties": False,
+        "properties": {
+            "instances": _instances_of_any(served, settings),
+            "parameters": parameters,
+        },
+    }
+    if unnamed is None:
+        parameters["required"], request["required"] = ["model"], ["instances", "parameters"]
+    examples = {
+        each.name: {"value": body | {"parameters": {"model": each.name}}}
+        for each, body in _first(served)
+    }
+    summary = "Predict (Vertex AI)"
+    return _operation("predict_route", summary, request, "PredictRouteReply", examples)
 
 
 def _predict_one(served: ServedModel, settings: Settings) -> Json:
@@ -195,6 +324,16 @@ def _schemas(served: list[ServedModel]) -> Json:
         "Picture": json_object(
             {"title": {"type": "string"}, "url": {"type": "string", "format": "uri-reference"}}
         ),
+        "ExecutionParameters": json_object(
+            {
+                "MaxConcurrentTransforms": {"type": "integer", "minimum": 1},
+                "BatchStrategy": {"enum": ["SINGLE_RECORD", "MULTI_RECORD"]},
+                "MaxPayloadInMB": {"type": "integer", "minimum": 1},
+            }
+        ),
+        "PredictRouteReply": json_object(
+            {"predictions": list_of(any_of(f"{each.name}_prediction" for each in served))}
+        ),
         "Live": json_object({"status": {"const": "live"}}),
         "Ready": json_object(
             {"status": {"enum": ["ready", "not ready", "draining"]}, "models": {"type": "object"}}
@@ -206,9 +345,10 @@ def _schemas(served: list[ServedModel]) -> Json:
             {
                 "model": {"const": each.name},
                 "version": {"type": "integer"},
-                "predictions": list_of(_prediction(each)),
+                "predictions": list_of(ref(f"{each.name}_prediction")),
             }
         )
+        schemas[f"{each.name}_prediction"] = _prediction(each)
     return schemas
 
 

@@ -13,6 +13,7 @@ ERRORS = {
     "404": "No such model or version",
     "408": "The request did not arrive in time",
     "413": "The body or the number of rows is over the limit",
+    "415": "The body is of a kind that is not known there",
     "431": "Request line and headers are over the limit",
     "500": "The model failed",
     "501": "Content-Encoding is neither gzip nor deflate",

@@ -9,6 +9,8 @@ This is an ASGI function of its own, beside the Litestar app: the framework's wa
 from time import perf_counter
 from typing import Any
 
+from numpy.typing import NDArray
+
 from service import inputs
 from service.batcher import Outputs
 from service.card import Card
@@ -37,44 +39,17 @@ class Predict:
         timeout_s = request.timeout_s(self._timeout_s)
         body = await request.body(self._max_body_bytes)
         fields = self._parser.parse(body)
-        served = self._look_up(fields.get("model"), fields.get("version"), name_in_path)
-        request.served = served
+        name = _name(fields.get("model"), name_in_path)
+        request.served = served = look_up(self._models, name, fields.get("version"))
         rows = inputs.to_rows(fields, body, served.model, self._max_rows)
         del fields  # the parser is free again before anything waits
-        time_left_s = timeout_s - (perf_counter() - start)
-        outputs = await served.batcher.submit(
-            [rows], len(rows), time_left_s, alone=request.is_alone()
-        )
-        served.model.check_finite(outputs)
+        outputs = await infer_rows(request, served, rows, start + timeout_s)
         reply = {
             "model": served.name,
             "version": served.version,
             "predictions": predictions(served, outputs),
         }
         return [encode(reply)]
-
-    def _look_up(self, name: Any, version: Any, name_in_path: str | None) -> ServedModel:
-        """Return the model named in the body, or in the path."""
-        if name_in_path is not None:
-            if name is not None and name != name_in_path:
-                expected, got = inputs.shown(name_in_path), inputs.shown(name)
-                raise InvalidInput(f"model: expected {expected} as in the path, got {got}")
-            name = name_in_path
-        if type(name) is not str:
-            got = "no such field" if name is None else inputs.shown(name)
-            known = ", ".join(self._models.names)
-            raise InvalidInput(f"model: expected the name of a model ({known}), got {got}")
-        if version is not None and (type(version) is not int or version < 1):
-            raise InvalidInput(
-                f"version: expected a whole number from 1, got {inputs.shown(version)}"
-            )
-        served = self._models.get(name, version)
-        if why := served.model.why_no_rows:
-            raise InvalidInput(
-                f"model {name}: expected one that takes rows of numbers, but {why}: "
-                f"ask /v2/models/{name}/infer"
-            )
-        return served
 
 
 def is_predict(path: str) -> bool:
@@ -85,6 +60,52 @@ def is_predict(path: str) -> bool:
 def _name_in_path(path: str) -> str | None:
     """Return "iris" for "/predict/iris", None for "/predict"; a slash at the end is ignored."""
     return path.removeprefix("/predict").strip("/") or None
+
+
+def _name(in_body: Any, in_path: str | None) -> Any:
+    """Return the model's name. Raises InvalidInput when body and path say two."""
+    if in_path is None:
+        return in_body
+    if in_body is not None and in_body != in_path:
+        expected, got = inputs.shown(in_path), inputs.shown(in_body)
+        raise InvalidInput(f"model: expected {expected} as in the path, got {got}")
+    return in_path
+
+
+def look_up(models: ModelRepository, name: Any, version: Any) -> ServedModel:
+    """Return a model that takes rows, by what a body says: None is the default.
+
+    Raises InvalidInput, and what `ModelRepository.get` raises.
+    """
+    if name is None:
+        name = models.unnamed
+    if type(name) is not str:
+        got = "no such field" if name is None else inputs.shown(name)
+        known = ", ".join(models.names)
+        raise InvalidInput(f"model: expected the name of a model ({known}), got {got}")
+    if version is not None and (type(version) is not int or version < 1):
+        raise InvalidInput(f"version: expected a whole number from 1, got {inputs.shown(version)}")
+    served = models.get(name, version)
+    if why := served.model.why_no_rows:
+        raise InvalidInput(
+            f"model {name}: expected one that takes rows of numbers, but {why}: "
+            f"ask /v2/models/{name}/infer"
+        )
+    return served
+
+
+async def infer_rows(
+    request: Incoming, served: ServedModel, rows: NDArray[Any], deadline: float
+) -> Outputs:
+    """Return the model's outputs for `rows` (n, ...), all finite.
+
+    `deadline` is by `perf_counter`. Raises RequestError.
+    """
+    outputs = await served.batcher.submit(
+        [rows], len(rows), deadline - perf_counter(), alone=request.is_alone()
+    )
+    served.model.check_finite(outputs)
+    return outputs
 
 
 def predictions(served: ServedModel, outputs: Outputs) -> list[dict[str, Any]]:

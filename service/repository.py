@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Self
 
-from service.errors import InvalidInput, NotFound, Unavailable
+from service.errors import InvalidInput, InvalidSetting, NotFound, Unavailable
 from service.folder import MODEL_FILE, VERSION
 from service.loader import Key, Loader, pause
 from service.metrics import Metrics
@@ -22,6 +22,7 @@ class ModelRepository:
         pause: Callable[[], Awaitable[None]] = pause,
     ) -> None:
         self._models_dir = settings.models_dir
+        self._default_model = settings.default_model
         self._loader = Loader(settings, metrics, self._find, self._put, pause)
         self._served: dict[Key, ServedModel] = {}
         self.versions: dict[str, list[Version]] = {}  # by name, lowest version first
@@ -29,8 +30,16 @@ class ModelRepository:
         self._awaited: set[str] = set()  # models without which it is not ready
 
     async def __aenter__(self) -> Self:
-        """Open every model. Raises StartupError when there is no folder or nothing in it."""
+        """Open every model.
+
+        Raises StartupError when there is no folder, nothing in it, or no default model.
+        """
         self._loader.open()
+        if self._default_model is not None and self._default_model not in self.versions:
+            raise InvalidSetting(
+                f"TORCHLIT_DEFAULT_MODEL: expected one of {', '.join(self.versions)}, "
+                f"got {self._default_model!r}"
+            )
         self._awaited = set(self.versions)
         return self
 
@@ -85,6 +94,13 @@ class ModelRepository:
     def names(self) -> list[str]:
         """The names of the models, also of those that failed."""
         return list(self.versions)
+
+    @property
+    def unnamed(self) -> str | None:
+        """The name of the model that is meant when none is named, if one is."""
+        if self._default_model is not None or len(self.versions) != 1:
+            return self._default_model
+        return next(iter(self.versions))
 
     def default(self, name: str) -> ServedModel | None:
         """Return the version that answers when none is named, if any does."""

@@ -28,6 +28,7 @@ logger = logging.getLogger("torchlit.server")
 
 CANNOT_START, FAILED = 1, 70  # exit statuses of a worker
 OTHER_FILES = 128  # that a worker opens beside its connections
+SHARED_MEMORY = "/dev/shm"  # there also where all else is read-only, as in a locked container
 HASTY_S = 1.0  # a worker that died younger than this is replaced only after as long
 
 
@@ -110,7 +111,9 @@ def metrics_folder(settings: Settings) -> Iterator[Path]:
         folder = settings.metrics_dir
         try:
             if folder is None:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torchlit-")))
+                parent = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
+                temporary = tempfile.TemporaryDirectory(prefix="torchlit-", dir=parent)
+                folder = Path(stack.enter_context(temporary))
             folder.mkdir(parents=True, exist_ok=True)
             for path in folder.glob("*.cells"):
                 path.unlink()

@@ -36,10 +36,7 @@ _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What the service is told from outside; `TORCHLIT_PORT` is the field `port`, and so on.
-
-    Raises InvalidSetting for settings that contradict each other.
-    """
+    """What the service is told from outside; `TORCHLIT_PORT` is the field `port`, and so on."""
 
     host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 takes a free one")] = 8000
@@ -115,7 +112,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Path | None, Meta(description="file of more such keys, one a line")
     ] = None
     protect_health: Annotated[
-        bool, Meta(description="whether `/health/` and `/v2/health/` need a key")
+        bool, Meta(description="whether `/health/`, `/v2/health/` and `/ping` need a key")
     ] = False
     protect_metrics: Annotated[bool, Meta(description="whether `/metrics` needs a key")] = False
     cors_origins: Annotated[
@@ -137,14 +134,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     def has_api_keys(self) -> bool:
         """Whether a request must have a key."""
         return self.api_keys is not None or self.api_keys_file is not None
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
-        if self.predict_route is not None and self.predict_route == self.health_route:
-            raise InvalidSetting(
-                "TORCHLIT_PREDICT_ROUTE, TORCHLIT_HEALTH_ROUTE: expected two paths, "
-                f"got {self.health_route} twice"
-            )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:

@@ -36,6 +36,24 @@ async def read_reply(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     return head, await reader.readexactly(int(length[1]))
 
 
+async def ask_until_sent_away(url: str) -> tuple[int, bool]:
+    """Send requests on one connection until the reply says that it closes.
+
+    Returns how many were answered, and whether the last was sent and never answered.
+    """
+    reader, writer = await asyncio.open_connection(*address(url))
+    answered = 0
+    while True:
+        try:
+            head, _ = await ask(reader, writer, body("toy", [[1, 2, 3, 4]]))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return answered, True
+        answered += 1
+        if b"connection: close" in head:
+            writer.close()
+            return answered, False
+
+
 async def distinct_rows_from(url: str, clients: int, seconds: float) -> int:
     """Let clients send rows of their own and check every answer; return how many there were."""
     until = time.monotonic() + seconds

@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import schemathesis
 from schemathesis import Case, HookContext
+from schemathesis.transport import SerializationContext
 
+from service.platforms import CSV, INVOCATIONS, JSON_LINES
 from service.tensors import DATATYPES
 
+PREDICT_ROUTE = "/v1/endpoints/1/deployedModels/2:predict"  # as test_conformance.py sets it
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MOST_ROWS = 9
 LARGEST = 1e6  # a model may answer the largest numbers of all with infinity, which is a 500
@@ -27,12 +30,19 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
         return
     for name in (HEADER_LENGTH, "Content-Encoding"):
         case.headers.pop(name, None)
-    if case.path.startswith("/predict") and isinstance(case.body, dict):
+    schemas = case.operation.schema.raw_schema["components"]["schemas"]
+    takes_rows = case.path.startswith("/predict") or case.path in (INVOCATIONS, PREDICT_ROUTE)
+    if takes_rows and isinstance(case.body, dict):
         case.body["instances"] = tame(case.body.get("instances"))
         write_whole_numbers(case.body)
+        write_whole_numbers(case.body.get("parameters") or {})
+    if case.media_type in (CSV, JSON_LINES) and isinstance(case.body, str):
+        (body,) = [each for each in case.operation.body if each.media_type == case.media_type]
+        described = body.definition["schema"]["description"]
+        flat = schemas[described.split()[-1] + "_instance"]["anyOf"][0]
+        case.body = lines(case.body, flat["maxItems"], case.media_type)
     if not case.path.endswith("/infer"):
         return
-    schemas = case.operation.schema.raw_schema["components"]["schemas"]
     described = schemas[case.path.split("/")[3] + "_infer_request"]["properties"]["inputs"]
     inputs = [each["properties"] for each in described["items"]["anyOf"]]
     if case.media_type == "application/octet-stream":
@@ -45,6 +55,21 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
             case.body["outputs"] = list({one["name"]: one for one in case.body["outputs"]}.values())
         for asked in [case.body, *(case.body.get("outputs") or [])]:
             write_whole_numbers(asked.get("parameters") or {})
+
+
+@schemathesis.serializer(CSV, JSON_LINES)
+def write_lines(context: SerializationContext, value: Any) -> bytes:
+    """Write lines as they are, and what is no text as JSON."""
+    return (value if isinstance(value, str) else json.dumps(value)).encode("utf-8", "replace")
+
+
+def lines(text: str, size: int, media_type: str) -> str:
+    """Return lines of numbers, `size` in each, that depend on a text."""
+    rows = [
+        [(len(text) + 7 * n + m) / 8 for m in range(size)] for n in range(len(text) % MOST_ROWS)
+    ]
+    write = json.dumps if media_type == JSON_LINES else lambda row: ",".join(map(repr, row))
+    return "".join(write(row) + "\n" for row in rows or [[0] * size])
 
 
 def tame(data: Any) -> Any:

@@ -40,7 +40,7 @@ async def test_with_keys_every_path_needs_one_but_probes_and_metrics(models_dir:
             assert await status(client, path, **{"x-api-key": OTHER}) == 200
         assert await status(client, "/no/such/path") == 401
         assert (await client.post("/v2/models/toy/infer", content=b"{}")).status_code == 401
-        for path in ("/health/live", "/v2/health/live", "/v2/health/ready", "/metrics"):
+        for path in ("/health/live", "/v2/health/live", "/v2/health/ready", "/ping", "/metrics"):
             assert await status(client, path) == 200
         reply = await client.post("/predict", content=CONTENT)
         assert reply.headers["www-authenticate"] == "Bearer"
@@ -58,14 +58,25 @@ async def test_probes_and_metrics_are_protected_each_by_its_setting(models_dir: 
     for field, closed, still_open in (
         ("protect_health", "/health/live", "/metrics"),
         ("protect_health", "/v2/health/ready", "/metrics"),
+        ("protect_health", "/ping", "/metrics"),
         ("protect_metrics", "/metrics", "/health/live"),
         ("protect_metrics", "/metrics", "/v2/health/ready"),
+        ("protect_metrics", "/metrics", "/ping"),
     ):
         settings = Settings(models_dir=models_dir, api_keys=KEY, **{field: True})
         async with serving(settings) as client:
             assert await status(client, closed) == 401
             assert await status(client, closed, authorization=f"Bearer {KEY}") == 200
             assert await status(client, still_open) == 200
+
+
+async def test_only_get_and_only_their_own_paths_are_open(models_dir: Path) -> None:
+    async with serving(Settings(models_dir=models_dir, api_keys=KEY)) as client:
+        for path in ("/ping", "/health/live", "/v2/health/ready", "/metrics"):
+            for method in ("POST", "PUT", "DELETE"):
+                assert (await client.request(method, path)).status_code == 401
+        for path in ("/pings", "/ping/", "/health", "/v2/health"):
+            assert await status(client, path) == 401
 
 
 async def test_keys_come_from_a_file_too(models_dir: Path, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from onnx import TensorProto
 from processes import running, schemathesis
 from toys import save_bounded, save_mean, save_pictured, save_same, save_sum
 
+PREDICT_ROUTE = "/v1/endpoints/1/deployedModels/2:predict"  # as fitting.py knows it
+HEALTH_ROUTE = "/v1/endpoints/1/deployedModels/2"
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
@@ -49,6 +51,18 @@ def test_the_service_is_as_its_document_says(models_dir: Path) -> None:
     with running(models_dir=models_dir) as service:
         assert conforms(service.url, "--phases=examples,coverage") > 1000
         for model in ("toy", "sum", "same"):
+            assert answered(service.url, model) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phases", ["examples,coverage", "fuzzing"])
+def test_what_platforms_ask_is_as_its_document_says(models_dir: Path, phases: str) -> None:
+    save_mean(models_dir)
+    routes = {"predict_route": PREDICT_ROUTE, "health_route": HEALTH_ROUTE}
+    with running(models_dir=models_dir, default_model="toy", **routes) as service:
+        only = "--include-path-regex=^/(invocations|ping|execution-parameters|v1/|predict$)"
+        assert conforms(service.url, f"--phases={phases}", "--max-examples=100", only) > 200
+        for model in ("toy", "mean"):
             assert answered(service.url, model) > 10
 
 

@@ -23,13 +23,21 @@ def health(**settings: object) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "0.0.0.0",
+        pytest.param("127.0.0.1", marks=pytest.mark.slow),
+        pytest.param("::", marks=pytest.mark.slow),
+    ],
+)
 def test_a_service_that_is_ready_is_healthy(models_dir: Path, host: str) -> None:
     with running(models_dir=models_dir, host=host) as service:
         port = service.url.rpartition(":")[2]
         assert health(host=host, port=port) == (0, "")
 
 
+@pytest.mark.slow
 def test_one_that_has_a_failed_model_is_not(models_dir: Path) -> None:
     broken = models_dir / "broken/1/model.onnx"
     broken.parent.mkdir(parents=True)

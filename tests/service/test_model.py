@@ -24,7 +24,7 @@ from toys import (
 
 from service.card import Example
 from service.errors import InferenceFailed, InvalidCard, ModelError, SelfTestFailed, StartupError
-from service.model import Model
+from service.model import Model, choose_providers
 
 
 def test_rows_are_answered_as_the_formula_says(tmp_path: Path) -> None:
@@ -355,6 +355,21 @@ def test_a_small_model_is_cheap(tmp_path: Path) -> None:
 def test_cuda_refuses_to_start_without_a_gpu(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="TORCHLIT_DEVICE: expected cuda"):
         Model.open(save_toy(tmp_path, card=toy_card()), device="cuda")
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a driver")
+def test_without_a_driver_cuda_is_not_even_tried(caplog: pytest.LogCaptureFixture) -> None:
+    """What the extra `gpu` brings knows CUDA; each model would fail in its own words."""
+    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    for _ in range(2):
+        assert choose_providers("auto", available) == ["CPUExecutionProvider"]
+        with pytest.raises(
+            StartupError, match=r"expected cuda, but NVIDIA's driver is not here \(lib"
+        ):
+            choose_providers("cuda", available)
+    assert choose_providers("cpu", available) == ["CPUExecutionProvider"]
+    assert choose_providers("cuda", available[1:]) == ["CPUExecutionProvider"]
+    assert len(caplog.records) == 1
 
 
 def test_auto_falls_back_to_the_cpu(tmp_path: Path) -> None:

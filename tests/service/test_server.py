@@ -1,6 +1,7 @@
 """The real process, over real sockets."""
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import pty
@@ -10,12 +11,13 @@ import socket
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-from clients import address, ask, counted, distinct_rows_from
+from clients import address, ask_until_sent_away, counted, distinct_rows_from
 from processes import Process, environment, running
 from toys import body, save_dear, save_toy, toy_answer, toy_card
 
@@ -42,9 +44,10 @@ def test_it_serves_and_leaves_with_0_when_told_to(models_dir: Path) -> None:
         assert reply.status_code == 200
         assert "server" not in reply.headers
         assert service.stop() == 0
-    assert "Traceback" not in "".join(service.log)
-    with running(models_dir=models_dir) as service:
-        assert service.stop(signal.SIGINT) == 0
+    log = "".join(service.log)
+    assert "Traceback" not in log
+    used = r"\d+ CPUs with .*, memory with .*: workers: 1, threads of a dear model in each: \d$"
+    assert re.search(used, log, re.M)
 
 
 def test_a_caller_who_is_alone_does_not_wait_for_a_batch(models_dir: Path) -> None:
@@ -61,6 +64,7 @@ def test_a_caller_who_is_alone_does_not_wait_for_a_batch(models_dir: Path) -> No
         assert float(re.findall(waited, client.get("/metrics").text)[0]) > 0
 
 
+@pytest.mark.slow
 def test_a_dear_model_delays_neither_health_nor_other_models(models_dir: Path) -> None:
     save_dear(models_dir)
 
@@ -162,14 +166,6 @@ def test_cuda_without_a_gpu_stops_the_start(models_dir: Path) -> None:
     assert line.startswith("torchlit: TORCHLIT_DEVICE: expected cuda")
 
 
-def test_what_may_be_used_is_in_the_log(models_dir: Path) -> None:
-    with running(models_dir=models_dir, workers=2) as service:
-        pattern = (
-            r"(\d+ CPUs with .*, memory with .*: workers: 2, threads of a dear model in each: \d)"
-        )
-        assert re.search(pattern, "".join(service.log))
-
-
 def test_help_lists_every_setting() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "service", "--help"], capture_output=True, text=True, check=True
@@ -198,7 +194,7 @@ def test_a_failed_model_does_not_stop_the_others(models_dir: Path) -> None:
     assert "Traceback" not in log
 
 
-@pytest.mark.parametrize("seconds", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [0.3, pytest.param(10, marks=pytest.mark.slow)])
 def test_64_clients_get_only_their_own_right_answers(models_dir: Path, seconds: float) -> None:
     with running(models_dir=models_dir) as service:
         answered = asyncio.run(distinct_rows_from(service.url, 64, seconds))
@@ -268,24 +264,6 @@ def test_a_signal_while_the_models_load_ends_it_with_0(models_dir: Path) -> None
     assert process.wait(timeout=20) == 0
 
 
-async def ask_until_sent_away(url: str) -> tuple[int, bool]:
-    """Send requests on one connection until the reply says that it closes.
-
-    Returns how many were answered, and whether the last was sent and never answered.
-    """
-    reader, writer = await asyncio.open_connection(*address(url))
-    answered = 0
-    while True:
-        try:
-            head, _ = await ask(reader, writer, body("toy", [[1, 2, 3, 4]]))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return answered, True
-        answered += 1
-        if b"connection: close" in head:
-            writer.close()
-            return answered, False
-
-
 @pytest.mark.parametrize(
     ("workers", "number"),
     [
@@ -311,7 +289,7 @@ def test_a_stop_under_load_loses_no_request(
     assert [lost for _, lost in outcomes] == [False] * 64
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_second_interrupt_ends_it_at_once(models_dir: Path, workers: int) -> None:
     with running(models_dir=models_dir, workers=workers, drain_s=60) as service:
         httpx.get(f"{service.url}/health/live")
@@ -323,7 +301,7 @@ def test_a_second_interrupt_ends_it_at_once(models_dir: Path, workers: int) -> N
         assert service.process.wait(timeout=20) == 0
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_it_stops_when_its_terminal_is_closed(models_dir: Path, workers: int) -> None:
     ours, its = pty.openpty()
 
@@ -366,3 +344,38 @@ def test_promtool_finds_nothing_to_say_about_the_metrics(models_dir: Path) -> No
         text=True,
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_any_worker_tells_what_all_hold_and_cpu_time_outlives_one(models_dir: Path) -> None:
+    settings = {"workers": 2, "max_connections": 50, "max_queue_rows": 100}
+
+    def scrape() -> str:
+        return httpx.get(f"{service.url}/metrics").text
+
+    def wait_until(series: str, expected: float) -> None:
+        until = time.monotonic() + 20
+        while counted(scrape(), f"{series} ") != expected:
+            assert time.monotonic() < until, series
+            time.sleep(0.05)
+
+    with running(models_dir=models_dir, **settings) as service:
+        pid = service.wait_for(r"process (\d+)\) serves")  # of the second
+        wait_until("torchlit_workers", 2)
+        wait_until("torchlit_connections_limit", 100)
+        toy = '{model="toy",version="1"}'
+        assert f"torchlit_queue_limit_rows{toy} 200.0" in scrape()
+        with contextlib.ExitStack() as stack:
+            for _ in range(10):
+                stack.enter_context(socket.create_connection(address(service.url)))
+            wait_until("torchlit_connections", 10)
+        wait_until("torchlit_connections", 0)
+        cpu = [counted(scrape(), "process_cpu_seconds_total")]
+        os.kill(int(pid), signal.SIGKILL)
+        wait_until("torchlit_workers", 1)
+        while counted(text := scrape(), "torchlit_connections_limit") < 100:
+            assert f"torchlit_model_ready{toy} 1.0" in text
+            cpu.append(counted(text, "process_cpu_seconds_total"))
+        cpu.append(counted(text, "process_cpu_seconds_total"))
+        assert cpu == sorted(cpu)
+        assert cpu[0] > 0.5  # two workers began

@@ -160,11 +160,6 @@ def test_vertex_ai_says_the_routes() -> None:
     assert (settings.predict_route, settings.health_route) == ("/v1/a:predict", "/v1/a")
 
 
-def test_one_path_for_both_routes_is_refused() -> None:
-    with pytest.raises(InvalidSetting, match="expected two paths, got /a twice"):
-        Settings.from_env({"AIP_PREDICT_ROUTE": "/a", "TORCHLIT_HEALTH_ROUTE": "/a"})
-
-
 def test_what_kubernetes_says_of_a_service_named_torchlit_is_no_setting() -> None:
     """As its documentation lists them, for Services named torchlit and torchlit-canary."""
     environ = {}

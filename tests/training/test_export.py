@@ -186,6 +186,7 @@ def bounded(regressor: Candidate) -> Candidate:
     return changed(regressor, card=card, network=Bounded(regressor.network, 1000.0).eval())
 
 
+@pytest.mark.slow
 def test_interval_is_a_second_output(bounded: Candidate, tmp_path: Path) -> None:
     export(bounded, tmp_path / "plane/1")
     session = onnxruntime.InferenceSession(tmp_path / "plane/1/model.onnx")

@@ -55,6 +55,7 @@ def test_columns_are_taken_by_name_and_labels_by_their_place(folder: Path) -> No
         assert ages.max() <= 6
 
 
+@pytest.mark.slow
 def test_table_of_labels_becomes_a_model(folder: Path) -> None:
     (folder / "flowers.csv").write_text(flowers(90))
     recipe = FLOWERS.recipe(name="flower", parameters=QUICK, floor=Floor("accuracy", at_least=0.9))
