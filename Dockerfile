@@ -27,7 +27,10 @@ RUN sh install.sh gpu
 FROM build AS code
 COPY README.md LICENSE ./
 COPY service service
-RUN mkdir training \
+COPY models /models
+# A checkout's modes depend on who made it.
+RUN chmod -R u=rwX,go=rX service /models \
+    && mkdir training \
     && pip install --quiet --no-compile --no-deps --target /app . \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /app
 
@@ -56,13 +59,15 @@ HEALTHCHECK --interval=10s --timeout=6s --start-period=20s --retries=3 \
 ENTRYPOINT ["/venv/bin/python", "-m", "service"]
 CMD ["serve"]
 
+# A process for each CPU would be as many copies of the models on the GPU.
 FROM bare AS gpu
+ENV TORCHLIT_WORKERS=1
 COPY --from=build-gpu /venv /venv
 COPY --from=code /app /app
-COPY models /models
+COPY --from=code /models /models
 
 # The last one is the default.
 FROM bare AS cpu
 COPY --from=build-cpu /venv /venv
 COPY --from=code /app /app
-COPY models /models
+COPY --from=code /models /models

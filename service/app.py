@@ -17,7 +17,7 @@ from litestar.params import FromPath
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from service import logs, oip, openapi
-from service.access import PING, Access, Headers
+from service.access import PING, PROBES, Access, Headers
 from service.errors import NotFound, RequestError, TooManyConnections, Unauthorized
 from service.incoming import WHOLE_REPLY, Incoming, answer, error_reply
 from service.infer import Infer, is_infer
@@ -47,9 +47,11 @@ class Service:
         self._infer = Infer(models, settings).respond
         platforms = Platforms(models, settings)
         self._exact = {INVOCATIONS: platforms.invocations}  # by path
-        if settings.predict_route is not None:
+        if settings.predict_route is not None and not is_infer(settings.predict_route):
             self._exact[settings.predict_route] = platforms.vertex
         self._health_route = settings.health_route
+        if self._health_route is not None and self._health_route.startswith(PROBES):
+            self._health_route = None  # it answers already
         self._others = others
         # Whether the request that asks is the only one that is being answered; the server knows.
         self.is_alone: Callable[[], bool] = lambda: False
@@ -69,8 +71,7 @@ class Service:
             if not self._access.is_everybody and not await self._may_pass(request):
                 return
             path = scope["path"]
-            is_get = scope["method"] == "GET"
-            if path == self._health_route and (is_get or path not in self._exact):
+            if path == self._health_route and scope["method"] == "GET":
                 scope = {**scope, "path": PING}
             elif path in self._exact:
                 await answer(request, self._exact[path], self.metrics)
@@ -81,6 +82,8 @@ class Service:
             elif is_infer(path):
                 await answer(request, self._infer, self.metrics)
                 return
+            elif path == self._health_route:
+                scope = {**scope, "path": PING}  # which says what method it takes
             await self._others(scope, receive, _adding(request.reply_headers, request.send))
         except asyncio.CancelledError:
             return  # the caller left: there is nobody to tell

@@ -27,7 +27,7 @@ from service.errors import InvalidInput, MethodNotAllowed, TooLarge, Unsupported
 from service.incoming import Incoming, Parts, encode
 from service.inputs import Fields
 from service.model import Model
-from service.predict import infer_rows, look_up, predictions
+from service.predict import infer_rows, is_predict, look_up, name_in_path, predictions
 from service.repository import ModelRepository
 from service.served import ServedModel
 from service.settings import Settings
@@ -100,7 +100,10 @@ class Platforms:
         deadline = start + request.timeout_s(self._timeout_s)
         body = await request.body(self._max_body_bytes)
         fields = self._parser.parse(body, VERTEX_FIELDS)
-        request.served = served = look_up(self._models, *_parameters(fields))
+        name, version = _parameters(fields)
+        if name is None and is_predict(request.scope["path"]):  # the route may be /predict/iris
+            name = name_in_path(request.scope["path"])
+        request.served = served = look_up(self._models, name, version)
         rows = inputs.to_rows(fields, body, served.model, self._max_rows)
         del fields  # the parser is free again before anything waits
         outputs = await infer_rows(request, served, rows, deadline)
@@ -111,6 +114,7 @@ class Platforms:
     ) -> tuple[ServedModel, NDArray[Any]]:
         """Return the default model, and the rows of CSV or JSON Lines for it."""
         request.served = served = look_up(self._models, None, None)
+        _check_lines(body, self._max_rows)
         rows = self._of_plain_csv(body, served.model) if sent == CSV else None
         if rows is not None:
             return served, rows
@@ -145,6 +149,16 @@ def _check_method(request: Incoming) -> None:
         raise MethodNotAllowed(f"method: expected POST, got {request.scope['method']}")
 
 
+def _check_lines(body: bytes, max_rows: int) -> None:
+    """Raise TooLarge where there are more lines than rows and blank lines between them can be.
+
+    A packed body of a few kB may hold millions.
+    """
+    lines = max(body.count(b"\n"), body.count(b"\r"))
+    if lines > 2 * max_rows:
+        raise TooLarge(f"body: expected at most {max_rows} rows in one request, got {lines} lines")
+
+
 def csv_rows(body: bytes, model: Model, max_rows: int) -> NDArray[Any]:
     """Return the lines of CSV without a header as rows (n, ...) of the model's dtype and shape.
 
@@ -157,7 +171,7 @@ def csv_rows(body: bytes, model: Model, max_rows: int) -> NDArray[Any]:
         raise InvalidInput(
             f"body: expected CSV in UTF-8, got byte {error.start} that is not"
         ) from error
-    rows = []
+    rows: list[list[float]] = []
     try:
         for cells in reader:
             if not cells or (len(cells) == 1 and cells[0].isspace()):
@@ -165,6 +179,7 @@ def csv_rows(body: bytes, model: Model, max_rows: int) -> NDArray[Any]:
             where = f"line {reader.line_num}"
             if len(cells) != model.row_size:
                 raise InvalidInput(f"{where}: expected {model.row_size} values, got {len(cells)}")
+            inputs.check_count(len(rows) + 1, max_rows)
             rows.append(inputs.row([_value(cell) for cell in cells], where, model))
     except csv.Error as error:
         raise InvalidInput(f"line {reader.line_num}: expected CSV, got: {error}") from error
@@ -177,10 +192,11 @@ def json_lines_rows(body: bytes, model: Model, max_rows: int) -> NDArray[Any]:
     Blank lines are none. Raises InvalidInput with the line of the first thing that does not fit,
     and TooLarge.
     """
-    rows = []
+    rows: list[list[float]] = []
     for number, line in enumerate(body.split(b"\n"), 1):
         if line.strip():
             where = f"line {number}"
+            inputs.check_count(len(rows) + 1, max_rows)
             rows.append(inputs.row(inputs.parsed(line, where), where, model))
     return _stacked(rows, model, max_rows)
 
@@ -188,7 +204,6 @@ def json_lines_rows(body: bytes, model: Model, max_rows: int) -> NDArray[Any]:
 def _stacked(rows: list[list[float]], model: Model, max_rows: int) -> NDArray[Any]:
     if not rows:
         raise InvalidInput("body: expected a line for each instance, got none")
-    inputs.check_count(len(rows), max_rows)
     return np.array(rows, dtype=model.input.dtype).reshape(len(rows), *model.input.shape[1:])
 
 

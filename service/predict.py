@@ -33,13 +33,13 @@ class Predict:
 
     async def respond(self, request: Incoming, start: float) -> Parts:
         """Return the reply's body. Raises RequestError; cancelled when the caller leaves."""
-        name_in_path = _name_in_path(request.scope["path"])
+        in_path = name_in_path(request.scope["path"])
         if request.scope["method"] != "POST":
             raise MethodNotAllowed(f"method: expected POST, got {request.scope['method']}")
         timeout_s = request.timeout_s(self._timeout_s)
         body = await request.body(self._max_body_bytes)
         fields = self._parser.parse(body)
-        name = _name(fields.get("model"), name_in_path)
+        name = _name(fields.get("model"), in_path)
         request.served = served = look_up(self._models, name, fields.get("version"))
         rows = inputs.to_rows(fields, body, served.model, self._max_rows)
         del fields  # the parser is free again before anything waits
@@ -57,7 +57,7 @@ def is_predict(path: str) -> bool:
     return path == "/predict" or path.startswith("/predict/")
 
 
-def _name_in_path(path: str) -> str | None:
+def name_in_path(path: str) -> str | None:
     """Return "iris" for "/predict/iris", None for "/predict"; a slash at the end is ignored."""
     return path.removeprefix("/predict").strip("/") or None
 

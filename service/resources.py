@@ -7,12 +7,14 @@ machine has. Of a cgroup and those above it the strictest limit counts (kernel d
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec import Struct
 
 BYTES_OF_A_WORKER = 160 * 2**20  # 120 MB at start, 135 MB after the heaviest load that was tried
+MOST_WORKERS = 256
 _UNLIMITED_V1 = 2**60  # version 1 says nearly 2**63 where there is no limit
 
 
@@ -22,13 +24,15 @@ class Resources(Struct, frozen=True):
     cpus: int  # that this process may run on
     cpu_quota: float | None  # CPU seconds a second, of all processes together
     memory_bytes: int | None
+    physical_bytes: int = sys.maxsize  # of memory that the machine has
 
     @property
     def workers(self) -> int:
         """How many workers there is room for, from 1: each gets a whole CPU, and its memory."""
         quota = math.inf if self.cpu_quota is None else self.cpu_quota
-        memory = math.inf if self.memory_bytes is None else self.memory_bytes / BYTES_OF_A_WORKER
-        return max(1, math.floor(min(self.cpus, quota, memory)))
+        memory = math.inf if self.memory_bytes is None else self.memory_bytes
+        room = min(memory, self.physical_bytes) / BYTES_OF_A_WORKER
+        return max(1, math.floor(min(self.cpus, quota, room, MOST_WORKERS)))
 
     def threads(self, workers: int) -> int:
         """How many threads each of so many workers may run at the same time, from 1."""
@@ -62,7 +66,8 @@ def available(
     for folder in _folders(cgroups / "memory", own, "memory"):
         limits += _numbers(folder / "memory.limit_in_bytes")
     limits = [each for each in limits if each < _UNLIMITED_V1]
-    return Resources(cpus, min(quotas, default=None), min(limits, default=None))
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Resources(cpus, min(quotas, default=None), min(limits, default=None), physical)
 
 
 def _folders(mount: Path, own: Path, controller: str) -> Iterator[Path]:

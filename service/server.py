@@ -28,7 +28,7 @@ logger = logging.getLogger("torchlit.server")
 
 CANNOT_START, FAILED = 1, 70  # exit statuses of a worker
 OTHER_FILES = 128  # that a worker opens beside its connections
-SHARED_MEMORY = "/dev/shm"  # there also where all else is read-only, as in a locked container
+SHARED_MEMORY = "/dev/shm"  # writable also where all else is not, as in a locked container
 HASTY_S = 1.0  # a worker that died younger than this is replaced only after as long
 
 
@@ -111,8 +111,7 @@ def metrics_folder(settings: Settings) -> Iterator[Path]:
         folder = settings.metrics_dir
         try:
             if folder is None:
-                parent = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
-                temporary = tempfile.TemporaryDirectory(prefix="torchlit-", dir=parent)
+                temporary = tempfile.TemporaryDirectory(prefix="torchlit-", dir=_temporary())
                 folder = Path(stack.enter_context(temporary))
             folder.mkdir(parents=True, exist_ok=True)
             for path in folder.glob("*.cells"):
@@ -124,6 +123,14 @@ def metrics_folder(settings: Settings) -> Iterator[Path]:
                 f"TORCHLIT_METRICS_DIR: {where}: cannot be written: {error.strerror}"
             ) from error
         yield folder
+
+
+def _temporary() -> str:
+    """Return a folder for what goes at the end."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:  # none can be written
+        return SHARED_MEMORY
 
 
 def supervise(settings: Settings, listener: socket.socket, where: str) -> None:

@@ -16,7 +16,12 @@ from service.versions import EXPECTED, Versions
 PREFIX = "TORCHLIT_"
 OF_TRAINING = {"TORCHLIT_DATA_DIR"}  # read by `python -m training`, known here
 AUTO = "auto"  # of `workers`
-Route: TypeAlias = Annotated[str, Meta(pattern="^/")]
+# Paths that platforms may choose: none that says something else here.
+_TAKEN = "metrics|models|schema|docs|execution-parameters"
+HealthRoute: TypeAlias = Annotated[str, Meta(pattern=rf"^/(?!({_TAKEN})(/|$))")]
+PredictRoute: TypeAlias = Annotated[
+    str, Meta(pattern=rf"^/(?!({_TAKEN}|health|ping|v2/health)(/|$))")
+]
 
 # What cloud platforms call a setting; TORCHLIT_ comes first, then these in their order.
 # SageMaker: "Run models with inference pipelines"; Vertex AI: "Custom container requirements";
@@ -64,7 +69,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         int,
         Meta(
             ge=1,
-            le=256,
+            le=resources.MOST_WORKERS,
             description="processes that share the port; `auto`: as many as CPUs and memory allow",
         ),
     ] = 1
@@ -73,10 +78,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(description="the model of requests that name none; the only one if unset"),
     ] = None
     predict_route: Annotated[
-        Route | None, Meta(description="a further path that predicts, as Vertex AI asks")
+        PredictRoute | None, Meta(description="a further path that predicts, as Vertex AI asks")
     ] = None
     health_route: Annotated[
-        Route | None, Meta(description="a further path that says what `/ping` does")
+        HealthRoute | None, Meta(description="a further path that says what `/ping` does")
     ] = None
     max_batch_size: Annotated[int, Meta(ge=1, le=65_536, description="most rows run together")] = 64
     max_queue_delay_ms: Annotated[
@@ -224,8 +229,8 @@ def _expected(annotation: Any) -> str:
         return "true or false"
     if kind is Versions:
         return EXPECTED
-    if Route in get_args(kind):
-        return "a path that begins with /"
+    if {HealthRoute, PredictRoute} & set(get_args(kind)):
+        return "a path that begins with / and says nothing else here"
     if kind not in (int, float):
         return "an address" if kind is str else "the path of a folder"
     number = "a whole number" if kind is int else "a number"

@@ -105,6 +105,24 @@ async def test_a_curl_of_the_readme_answers_as_printed(
     assert reply.json() == rounded(json.loads(printed))
 
 
+async def test_the_table_for_sagemaker_answers_as_printed() -> None:
+    """With the default model that the README's command sets."""
+    pattern = (
+        r"-e TORCHLIT_DEFAULT_MODEL=(\w+)\b.*?^```\ncurl -s localhost:8080(\S+) "
+        r"-H 'Content-Type: (\S+)' -H 'Accept: (\S+)' -d '(\S+)'\n```\n```\n(.+?)\n```$"
+    )
+    found = re.search(pattern, README, re.M | re.S)
+    assert found is not None
+    model, path, sent, accepted, row, printed = found.groups()
+    headers = {"Content-Type": sent, "Accept": accepted}
+    async with serving(Settings(models_dir=ROOT / "models", default_model=model)) as client:
+        reply = await client.post(path, content=row.encode(), headers=headers)
+    label, *shares = reply.text.strip().split(",")
+    expected, *numbers = printed.split(",")
+    assert label == expected
+    assert [float(share) for share in shares] == rounded([float(number) for number in numbers])
+
+
 def test_the_readme_has_a_curl_for_each_data_set_and_one_that_fails() -> None:
     assert len(curls()) == 4
 

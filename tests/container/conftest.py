@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from container.engine import Engine
+from toys import save_toy, toy_card
 
 FIGURES = pytest.StashKey[list[str]]()
 
@@ -27,14 +28,9 @@ def port() -> int:
 
 @pytest.fixture
 def models_dir(tmp_path: Path) -> Path:
-    """A models folder that any user may read."""
-    from toys import save_toy, toy_card
-
+    """A models folder with toy."""
     folder = tmp_path / "models"
     save_toy(folder, card=toy_card())
-    for each in (tmp_path, *tmp_path.parents):
-        if each.stat().st_mode & 0o077 == 0:
-            each.chmod(0o755)
     return folder
 
 

@@ -20,7 +20,8 @@ import httpx
 from msgspec import Struct
 
 ROOT = Path(__file__).parents[2]
-BASE = "docker.io/library/python:3.11-slim-bookworm"  # as the Dockerfile says
+GENUINE = "docker.io/library/python:3.11-slim-bookworm"  # as the Dockerfile says
+STAND_IN = "localhost/python-stand-in:3.11-bookworm"
 IMAGE = "localhost/torchlit:check"
 PORT = 8080  # in the image
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -53,7 +54,7 @@ class Engine:
             raise FileNotFoundError(f"expected {wanted or 'podman or docker'} on PATH, got none")
         self.name = found[0]
         self.is_podman = self.name == "podman"
-        self.base_is_genuine = True
+        self.base = GENUINE
         self._folder = folder
         self._environ = dict(os.environ)
         if self.is_podman and not Path("/run/systemd/system").exists():
@@ -91,12 +92,15 @@ class Engine:
 
     def need_base(self) -> None:
         """Have the base image: from here, from a registry, or the stand-in for it."""
-        if self.run("image", "inspect", BASE).returncode != 0 and (
-            self.run("pull", "--quiet", BASE, timeout=300).returncode != 0
-        ):
-            self._make_stand_in()
-        environ = json.loads(self("image", "inspect", BASE))[0]["Config"]["Env"]
-        self.base_is_genuine = any(each.startswith("PYTHON_VERSION=") for each in environ)
+        for base in (GENUINE, STAND_IN):
+            if self.run("image", "inspect", base).returncode == 0:
+                self.base = base
+                return
+            if base == GENUINE and self.run("pull", "--quiet", base, timeout=300).returncode == 0:
+                self.base = base
+                return
+        self._make_stand_in()
+        self.base = STAND_IN
 
     def _make_stand_in(self) -> None:
         hook, archive = self._folder / "hook", self._folder / "base.tar"
@@ -114,12 +118,12 @@ class Engine:
         )
         path = "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
         changes = ["--change", f"ENV {path}", "--change", "ENV LANG=C.UTF-8"]
-        self("import", *changes, str(archive), BASE, timeout=120)
+        self("import", *changes, str(archive), STAND_IN, timeout=120)
         archive.unlink()
 
     def build(self) -> None:
         """Build the Dockerfile's default target as IMAGE. The machine's certificates are lent."""
-        options = ["--tag", IMAGE]
+        options = ["--tag", IMAGE, f"--build-arg=PYTHON_IMAGE={self.base}"]
         if self.is_podman:
             options += ["--format=docker", "--pull=never"]
             if CERTIFICATES.exists():

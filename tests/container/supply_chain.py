@@ -11,10 +11,11 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
-from container.engine import IMAGE, ROOT, Engine
+from container.engine import GENUINE, IMAGE, ROOT, Engine
 
 LICENCES = ROOT / "deploy/image/LICENCES.md"
 
@@ -41,9 +42,11 @@ print(json.dumps([found[name] for name in sorted(found, key=str.lower)]))
 
 ABOVE = """# Licences of what the image holds
 
-Written by `make licences`. The texts are in the image: those of Python packages in their
-`.dist-info` folders below /venv, those of Debian's packages, which are the base image's, in
-/usr/share/doc/*/copyright. `make sbom` lists all packages.
+Written by `make licences`. The texts are in the image: those of Python packages beside them below
+/venv and /app, those of Debian's packages, the base image's, in /usr/share/doc/*/copyright. `make
+sbom` lists all packages. The target `gpu` has, instead of onnxruntime, onnxruntime-gpu (MIT) and
+NVIDIA's CUDA libraries (nvidia-*, deploy/image/constraints-gpu.txt), which are under NVIDIA's own
+licence agreements and not open source.
 
 | Python package | version | licence |
 | --- | --- | --- |
@@ -108,6 +111,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine(Path(folder))
         engine.need_base()
+        if engine.base != GENUINE:
+            print(f"no registry can be reached: the base image is {engine.base}", file=sys.stderr)
         engine.build()
         if arguments.command == "scan":
             return scan(engine)

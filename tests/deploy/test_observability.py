@@ -55,7 +55,7 @@ OF_PROMETHEUS: dict[str, dict[str, set[str]]] = {
     "up": {},
     "ALERTS": {label: set() for label in OF_ALERTS},
 }
-OF_EVERY_TARGET = {"job", "instance"}
+OF_EVERY_TARGET = {"namespace", "job", "instance"}  # the first on Kubernetes
 SELECTOR = re.compile(r"\b((?:torchlit|process)_\w+|up|ALERTS)\b(?:\{([^}]*)\})?")
 MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 GROUPED = re.compile(r"\b(?:by|on|ignoring|without|group_left|group_right)\s*\(([^)]*)\)")
@@ -67,7 +67,7 @@ VARIABLES = {
     "window": "2s",
     "before": "2s",
     "job": "torchlit",
-    **dict.fromkeys(["instance", "model", "version"], ".*"),
+    **dict.fromkeys(["namespace", "instance", "model", "version"], ".*"),
 }
 
 
@@ -124,6 +124,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         process, url = start_prometheus(folder, service.url)
         try:
             with httpx.Client(base_url=f"{url}/api/v1") as client:
+                wait_until(lambda: httpx.get(f"{url}/-/ready").is_success)  # first 503
                 wait_until(lambda: client.get("query?query=up").json()["data"]["result"])
                 sent = load(service.url, until=time.monotonic() + 6, model=model)
                 metrics = httpx.get(f"{service.url}/metrics").text
@@ -140,7 +141,8 @@ def start_prometheus(folder: Path, target: str) -> tuple[subprocess.Popen[bytes]
     config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
     config["rule_files"] = [str(FOLDER / name) for name in config["rule_files"]]
     (scrape,) = config["scrape_configs"]
-    scrape["static_configs"] = [{"targets": [target.removeprefix("http://")]}]
+    targets = [target.removeprefix("http://")]
+    scrape["static_configs"] = [{"targets": targets, "labels": {"namespace": "test"}}]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1135,6 +1135,43 @@ async def test_the_route_of_vertex_may_be_that_of_predict(folder: Path) -> None:
         assert (await client.get("/health/live")).json() == {"status": "live"}
 
 
+async def test_the_route_of_vertex_may_name_the_model(folder: Path) -> None:
+    settings = Settings(models_dir=folder, predict_route="/predict/mean")
+    async with serving(settings) as client:
+        content = b'{"instances": [[0, 1, 2, 3, 4, 5]]}'
+        reply = await client.post("/predict/mean", content=content)
+        assert reply.json() == {"predictions": [{"value": 2.5}]}
+        reply = await client.post("/predict/toy", content=b'{"instances": [[0, 1, 2, 3]]}')
+        assert reply.json()["model"] == "toy"
+
+
+async def test_a_route_of_v2_stays_what_it_is(folder: Path) -> None:
+    route = "/v2/models/mean/infer"
+    settings = Settings(models_dir=folder, predict_route=route, health_route="/v2/health/ready")
+    sent = {"name": "input", "shape": [1, 6], "datatype": "FP32", "data": [0, 1, 2, 3, 4, 5]}
+    async with serving(settings) as client:
+        assert (await client.post(route, json={"inputs": [sent]})).status_code == 200
+        assert (await client.get("/v2/health/ready")).status_code == 200
+
+
+@pytest.mark.parametrize("content_type", ["text/csv", "application/jsonlines"])
+@pytest.mark.parametrize("line", ["0,1,2,3,4,5\n", '"0",1,2,3,4,5\n', "\n", "\r"])
+async def test_a_packed_body_of_a_million_lines_costs_nothing(
+    folder: Path, content_type: str, line: str
+) -> None:
+    """Lines are counted before they are read: no thread was asked for."""
+    body = gzip.compress(line.encode() * 1_000_000)
+    headers = {"Content-Type": content_type, "Content-Encoding": "gzip"}
+    async with serving(Settings(models_dir=folder, default_model="mean")) as client:
+        threads = threading.active_count()
+        reply = await client.post("/invocations", content=body, headers=headers)
+        assert threading.active_count() <= threads + 1  # that unpacked
+    assert reply.status_code == 413
+    assert reply.json() == {
+        "error": "body: expected at most 4096 rows in one request, got 1000000 lines"
+    }
+
+
 async def test_both_routes_of_vertex_may_be_one_path(folder: Path) -> None:
     """Vertex AI, "ModelContainerSpec": both default to .../deployedModels/DEPLOYED_MODEL:predict.
 

@@ -855,6 +855,7 @@ def test_sighup_while_the_models_load_is_done_when_they_are(folder: Path) -> Non
     process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     with process.stderr:
+        assert "workers: 1" in process.stderr.readline()
         assert "toy version 1: ready" in process.stderr.readline()
         put(folder, 2)
         process.send_signal(signal.SIGHUP)

@@ -1,6 +1,7 @@
 """What a container may use, from folders as the two versions of cgroups have them."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,11 @@ def test_without_a_limit_all_may_be_used(tmp_path: Path, files: dict[str, str], 
 
 
 def test_this_machine_can_be_read() -> None:
-    assert available().workers >= 1
+    found = available()
+    assert found.workers >= 1
+    total = re.search(r"MemTotal: +(\d+) kB", Path("/proc/meminfo").read_text())
+    assert total is not None
+    assert found.physical_bytes == int(total[1]) * 1024
 
 
 WORKER = BYTES_OF_A_WORKER
@@ -96,6 +101,9 @@ WORKER = BYTES_OF_A_WORKER
         (Resources(8, None, 3 * WORKER), 3, 8, 2),
         (Resources(8, 4.0, 2 * WORKER - 1), 1, 4, 4),
         (Resources(4, 2.0, 1), 1, 2, 2),
+        (Resources(16, None, None, 2 * WORKER), 2, 16, 8),
+        (Resources(16, None, 3 * WORKER, 2 * WORKER), 2, 16, 8),
+        (Resources(384, None, None), 256, 384, 1),
     ],
 )
 def test_each_worker_has_a_whole_cpu_and_its_memory(

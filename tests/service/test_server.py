@@ -378,4 +378,4 @@ def test_any_worker_tells_what_all_hold_and_cpu_time_outlives_one(models_dir: Pa
             cpu.append(counted(text, "process_cpu_seconds_total"))
         cpu.append(counted(text, "process_cpu_seconds_total"))
         assert cpu == sorted(cpu)
-        assert cpu[0] > 0.5  # two workers began
+        assert cpu[0] > 0  # two workers began

@@ -9,6 +9,8 @@ from service.resources import Resources
 from service.settings import Settings, describe
 from service.versions import Versions
 
+A_PATH = "expected a path that begins with / and says nothing else here"
+
 
 def test_defaults_hold_when_nothing_is_set() -> None:
     assert Settings.from_env({"PATH": "/bin"}) == Settings()
@@ -109,8 +111,11 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("TORCHLIT_WORKERS", "Auto", "expected a whole number from 1 to 256, or auto, got 'Auto'"),
         ("PORT", "8080/tcp", "expected a whole number from 0 to 65535, got '8080/tcp'"),
         ("AIP_HTTP_PORT", "-1", "expected a whole number from 0 to 65535, got '-1'"),
-        ("AIP_PREDICT_ROUTE", "predict", "expected a path that begins with /, got 'predict'"),
-        ("TORCHLIT_HEALTH_ROUTE", "ping", "expected a path that begins with /, got 'ping'"),
+        ("AIP_PREDICT_ROUTE", "predict", f"{A_PATH}, got 'predict'"),
+        ("AIP_PREDICT_ROUTE", "/models/iris", f"{A_PATH}, got '/models/iris'"),
+        ("TORCHLIT_HEALTH_ROUTE", "ping", f"{A_PATH}, got 'ping'"),
+        ("TORCHLIT_HEALTH_ROUTE", "/metrics", f"{A_PATH}, got '/metrics'"),
+        ("AIP_PREDICT_ROUTE", "/health/live", f"{A_PATH}, got '/health/live'"),
         ("TORCHLIT_SERVICE_HOTS", "1", "no such setting; did you mean TORCHLIT_DEVICE?"),
         ("TORCHLIT_REQUEST_TIMEOUT_S", "0", "expected a number above 0 to 3600, got '0'"),
         ("TORCHLIT_REQUEST_TIMEOUT_S", "nan", "expected a number above 0 to 3600, got 'nan'"),
