@@ -135,7 +135,9 @@ class Engine:
         if self.is_podman:
             listed = json.loads(self("history", "--format=json", image))
             return [Layer(made_by=each["CreatedBy"], size=each["size"]) for each in listed]
-        lines = self("history", "--human=false", "--format={{.Size}} {{.CreatedBy}}", image)
+        lines = self(
+            "history", "--no-trunc", "--human=false", "--format={{.Size}} {{.CreatedBy}}", image
+        )
         pairs = [line.split(" ", 1) for line in lines.splitlines()]
         return [Layer(made_by=made_by, size=int(size)) for size, made_by in pairs]
 
