@@ -1156,11 +1156,11 @@ async def test_a_route_of_v2_stays_what_it_is(folder: Path) -> None:
 
 @pytest.mark.parametrize("content_type", ["text/csv", "application/jsonlines"])
 @pytest.mark.parametrize("line", ["0,1,2,3,4,5\n", '"0",1,2,3,4,5\n', "\n", "\r"])
-async def test_a_packed_body_of_a_million_lines_costs_nothing(
+async def test_a_packed_body_of_many_lines_costs_nothing(
     folder: Path, content_type: str, line: str
 ) -> None:
     """Lines are counted before they are read: no thread was asked for."""
-    body = gzip.compress(line.encode() * 1_000_000)
+    body = gzip.compress(line.encode() * 50_000)
     headers = {"Content-Type": content_type, "Content-Encoding": "gzip"}
     async with serving(Settings(models_dir=folder, default_model="mean")) as client:
         threads = threading.active_count()
@@ -1168,7 +1168,7 @@ async def test_a_packed_body_of_a_million_lines_costs_nothing(
         assert threading.active_count() <= threads + 1  # that unpacked
     assert reply.status_code == 413
     assert reply.json() == {
-        "error": "body: expected at most 4096 rows in one request, got 1000000 lines"
+        "error": "body: expected at most 4096 rows in one request, got 50000 lines"
     }
 
 
