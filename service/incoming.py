@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from service import compression
 from service.access import Headers
-from service.errors import InferenceFailed, InvalidInput, RequestError, TooLarge
+from service.errors import InferenceFailed, InvalidInput, MethodNotAllowed, RequestError, TooLarge
 from service.metrics import Metrics
 from service.served import ServedModel
 
@@ -48,6 +48,11 @@ class Incoming(Struct):
     content_type: tuple[bytes, bytes] = JSON  # of the reply
     has_body: bool = False  # whether it came whole
     served: ServedModel | None = None  # the model that it is for, once that is known
+
+    def check_is_post(self) -> None:
+        """Raise MethodNotAllowed for another method."""
+        if self.scope["method"] != "POST":
+            raise MethodNotAllowed(f"method: expected POST, got {self.scope['method']}")
 
     async def body(self, limit: int) -> bytes:
         """Return the whole body, unpacked. Raises TooLarge as soon as it is known, InvalidInput."""

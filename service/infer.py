@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from service import compression, tensors
 from service.batcher import Inputs, Outputs
-from service.errors import InvalidInput, MethodNotAllowed, TooLarge
+from service.errors import InvalidInput, TooLarge
 from service.incoming import JSON, Incoming, Parts, encode
 from service.inputs import decoded, shown
 from service.model import Model, Tensor
@@ -93,8 +93,7 @@ class Infer:
 
     async def respond(self, request: Incoming, start: float) -> Parts:
         """Return the reply's body. Raises RequestError; cancelled when the caller leaves."""
-        if request.scope["method"] != "POST":
-            raise MethodNotAllowed(f"method: expected POST, got {request.scope['method']}")
+        request.check_is_post()
         timeout_s = request.timeout_s(self._timeout_s)
         body = await request.body(self._max_body_bytes)
         served = request.served = self._models.named(*_model_in(request.scope["path"]))

@@ -23,7 +23,7 @@ import simdjson
 from numpy.typing import NDArray
 
 from service import inputs
-from service.errors import InvalidInput, MethodNotAllowed, TooLarge, UnsupportedMediaType
+from service.errors import InvalidInput, TooLarge, UnsupportedMediaType
 from service.incoming import Incoming, Parts, encode
 from service.inputs import Fields
 from service.model import Model
@@ -71,7 +71,7 @@ class Platforms:
 
         Raises RequestError; cancelled when the caller leaves.
         """
-        _check_method(request)
+        request.check_is_post()
         sent = _content_type(request)
         deadline = start + request.timeout_s(self._timeout_s)
         body = await request.body(self._max_body_bytes)
@@ -96,7 +96,7 @@ class Platforms:
 
     async def vertex(self, request: Incoming, start: float) -> Parts:
         """Return the reply's body for Vertex AI. Raises RequestError; cancelled as above."""
-        _check_method(request)
+        request.check_is_post()
         deadline = start + request.timeout_s(self._timeout_s)
         body = await request.body(self._max_body_bytes)
         fields = self._parser.parse(body, VERTEX_FIELDS)
@@ -142,11 +142,6 @@ class Platforms:
             raise
         except Exception:  # simdjson's are of many kinds; the slow way says what is wrong
             return None
-
-
-def _check_method(request: Incoming) -> None:
-    if request.scope["method"] != "POST":
-        raise MethodNotAllowed(f"method: expected POST, got {request.scope['method']}")
 
 
 def _check_lines(body: bytes, max_rows: int) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from service import inputs
 from service.batcher import Outputs
 from service.card import Card
-from service.errors import InvalidInput, MethodNotAllowed
+from service.errors import InvalidInput
 from service.incoming import Incoming, Parts, encode
 from service.repository import ModelRepository
 from service.served import ServedModel
@@ -34,8 +34,7 @@ class Predict:
     async def respond(self, request: Incoming, start: float) -> Parts:
         """Return the reply's body. Raises RequestError; cancelled when the caller leaves."""
         in_path = name_in_path(request.scope["path"])
-        if request.scope["method"] != "POST":
-            raise MethodNotAllowed(f"method: expected POST, got {request.scope['method']}")
+        request.check_is_post()
         timeout_s = request.timeout_s(self._timeout_s)
         body = await request.body(self._max_body_bytes)
         fields = self._parser.parse(body)
