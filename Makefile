@@ -8,7 +8,7 @@ KUBECTL ?= $(or $(shell command -v kubectl),$(CURDIR)/.cache/usr/bin/kubectl)
 OF_IMAGE := PYTHONPATH=tests .venv/bin/python -m container.supply_chain
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-stress soak test-promtool test-kserve test-deploy test-gpu \
+.PHONY: help serve test test-slow test-stress soak test-promtool test-kserve test-deploy test-browser test-gpu \
 	image-check sbom scan licences train bench check format lock clean
 
 help: ## show the targets
@@ -38,6 +38,9 @@ test-kserve: .venv/dev .venv/kserve/installed ## ask the service with KServe's c
 test-deploy: .venv/dev .venv/deploy/installed $(KUBECTL) ## check the manifests of deploy/ and the Dockerfile
 	KUBECTL=$(KUBECTL) KUBERNETES_VALIDATE=.venv/deploy/bin/kubernetes-validate HADOLINT=.venv/deploy/bin/hadolint \
 		$(PYTEST) -m deploy
+
+test-browser: .venv/dev .venv/browser/installed ## try the pages in Chromium; screenshots go to .cache/screenshots
+	PYTHONPATH=.venv/browser/packages $(PYTEST) $(IN_PARALLEL) -m browser
 
 image-check: .venv/dev ## build the image, run it locked down, print its figures (needs podman or Docker)
 	$(PYTEST) -m container --durations=5
@@ -111,6 +114,13 @@ clean: ## remove what the targets made
 	$(PYTHON) -m venv --clear .venv/deploy
 	.venv/deploy/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		-r tests/deploy/requirements.txt
+	@touch $@
+
+# Playwright and axe beside this Python's packages, not among them; they drive Debian's Chromium.
+.venv/browser/installed: .venv/bin/python tests/browser/requirements.txt
+	rm -rf .venv/browser && mkdir -p .venv/browser
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--target .venv/browser/packages -r tests/browser/requirements.txt
 	@touch $@
 
 .venv/supply/installed: .venv/bin/python Makefile

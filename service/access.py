@@ -18,12 +18,14 @@ Headers = list[tuple[bytes, bytes]]
 PROBES = ("/health/", "/v2/health/")
 METRICS = ("/metrics",)
 PING = "/ping"  # SageMaker's probe
+INDEX, DOCS, STATIC = "/", "/docs", "/static/"  # the pages, and the files of them
+READING = ("GET", "HEAD")
 PREFLIGHT = b"access-control-request-method"
 ALLOWED = (
     b"authorization, content-encoding, content-type, inference-header-content-length, traceparent, "
-    b"x-api-key, x-request-id, x-request-timeout-ms"
+    b"x-api-key, x-request-id, x-request-timeout-ms, x-request-timing"
 )
-EXPOSED = b"inference-header-content-length, retry-after, x-request-id"
+EXPOSED = b"inference-header-content-length, retry-after, server-timing, x-request-id"
 MAX_AGE_S = b"600"  # how long a browser may remember a preflight
 SHORTEST_KEY = 16
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[a-z0-9.\[\]:_-]+")
@@ -42,7 +44,7 @@ class Access:
     def is_essential(self, method: str, path: str) -> bool:
         """Whether a probe or Prometheus asks: they are answered also when all is full."""
         is_metrics = path.startswith(METRICS)
-        return method == "GET" and (is_metrics or is_probe(path, self._settings))
+        return method in READING and (is_metrics or is_probe(path, self._settings))
 
     def check(self, method: str, path: str, headers: dict[bytes, bytes]) -> None:
         """Raise Unauthorized unless a key is given, or none is needed there."""
@@ -59,6 +61,8 @@ class Access:
             raise Unauthorized("expected a valid API key, got another")
 
     def _is_open(self, method: str, path: str) -> bool:
+        if is_page(method, path):
+            return True  # it asks for a key itself
         if not self.is_essential(method, path):
             return False
         if path.startswith(METRICS):
@@ -91,6 +95,11 @@ class Access:
 def is_probe(path: str, settings: Settings) -> bool:
     """Whether GET of `path` asks for the service's health."""
     return path.startswith(PROBES) or path in (PING, settings.health_route)
+
+
+def is_page(method: str, path: str) -> bool:
+    """Whether a page or one of its files is asked for; they say nothing of the models."""
+    return method in READING and (path in (INDEX, DOCS) or path.startswith(STATIC))
 
 
 def _origins(settings: Settings) -> list[bytes]:

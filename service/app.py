@@ -11,20 +11,23 @@ from time import perf_counter
 from typing import Any
 
 from litestar import Litestar, Request, Response, get
-from litestar.enums import ScopeType
+from litestar.enums import MediaType, ScopeType
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
-from service import logs, oip, openapi
-from service.access import PING, PROBES, Access, Headers
+from service import logs, oip, openapi, page
+from service.access import PING, PROBES, READING, Access, Headers
 from service.errors import NotFound, RequestError, TooManyConnections, Unauthorized
-from service.incoming import WHOLE_REPLY, Incoming, answer, error_reply
+from service.incoming import WHOLE_REPLY, Incoming, answer, encode, error_reply
 from service.infer import Infer, is_infer
 from service.metrics import CONTENT_TYPE, Blocks, Metrics
 from service.model import PROVIDER_DEVICE
+from service.pictures import Pictures
 from service.platforms import INVOCATIONS, Platforms, execution_parameters
 from service.predict import Predict, is_predict
+from service.prepare import Prepare, is_prepare
+from service.replies import Asked, Reply, packed_if_long
 from service.repository import ModelRepository
 from service.served import Version
 from service.settings import Settings
@@ -42,10 +45,12 @@ class Service:
         others: Litestar,
         models: ModelRepository,
         metrics: Metrics,
+        pictures: Pictures,
     ) -> None:
-        self._predict = Predict(models, settings).respond
+        self._predict = Predict(models, pictures, settings).respond
+        self._prepare = Prepare(models, pictures, settings).respond
         self._infer = Infer(models, settings).respond
-        platforms = Platforms(models, settings)
+        platforms = Platforms(models, pictures, settings)
         self._exact = {INVOCATIONS: platforms.invocations}  # by path
         if settings.predict_route is not None and not is_infer(settings.predict_route):
             self._exact[settings.predict_route] = platforms.vertex
@@ -71,7 +76,7 @@ class Service:
             if not self._access.is_everybody and not await self._may_pass(request):
                 return
             path = scope["path"]
-            if path == self._health_route and scope["method"] == "GET":
+            if path == self._health_route and scope["method"] in READING:
                 scope = {**scope, "path": PING}
             elif path in self._exact:
                 await answer(request, self._exact[path], self.metrics)
@@ -82,8 +87,13 @@ class Service:
             elif is_infer(path):
                 await answer(request, self._infer, self.metrics)
                 return
+            elif is_prepare(path):
+                await answer(request, self._prepare, self.metrics)
+                return
             elif path == self._health_route:
                 scope = {**scope, "path": PING}  # which says what method it takes
+            if scope["method"] == "HEAD":  # as GET; the server leaves the body out
+                scope = {**scope, "method": "GET"}
             await self._others(scope, receive, _adding(request.reply_headers, request.send))
         except asyncio.CancelledError:
             return  # the caller left: there is nobody to tell
@@ -146,15 +156,18 @@ def create_app(settings: Settings | None = None, *, worker: int = 0) -> Service:
     settings = settings or Settings.from_env(os.environ)
     metrics = Metrics(Blocks(settings.metrics_dir, worker))
     models = ModelRepository(settings, metrics)
+    pictures = Pictures(settings)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with models:
-            yield
+        with contextlib.closing(pictures):
+            async with models:
+                yield
 
-    @get("/models", sync_to_thread=False)
-    def list_models() -> dict[str, Any]:
-        return {"models": [describe_model(models, name) for name in models.names]}
+    @get("/models")
+    async def list_models(request: Asked) -> Reply:
+        listed = {"models": [describe_model(models, name) for name in models.names]}
+        return await packed_if_long(encode(listed), MediaType.JSON, request)
 
     @get("/models/{model:str}", sync_to_thread=False)
     def show_model(model: FromPath[str]) -> dict[str, Any]:
@@ -185,13 +198,14 @@ def create_app(settings: Settings | None = None, *, worker: int = 0) -> Service:
     def show_execution_parameters() -> dict[str, Any]:
         return execution_parameters(settings)
 
-    @get("/metrics", sync_to_thread=False)
-    def show_metrics() -> Response[bytes]:
-        return Response(metrics.render(), media_type=CONTENT_TYPE)
+    @get("/metrics")
+    async def show_metrics(request: Asked) -> Reply:
+        return await packed_if_long(metrics.render(), CONTENT_TYPE, request)
 
-    @get("/schema/openapi.json", sync_to_thread=False)
-    def show_openapi() -> dict[str, Any]:
-        return openapi.document(models, settings)
+    @get("/schema/openapi.json")
+    async def show_openapi(request: Asked) -> Reply:
+        document = encode(openapi.document(models, settings))
+        return await packed_if_long(document, MediaType.JSON, request)
 
     others = Litestar(
         route_handlers=[
@@ -204,6 +218,7 @@ def create_app(settings: Settings | None = None, *, worker: int = 0) -> Service:
             show_metrics,
             show_openapi,
             *oip.route_handlers(models, settings),
+            *page.route_handlers(),
         ],
         lifespan=[lifespan],
         exception_handlers={
@@ -215,7 +230,7 @@ def create_app(settings: Settings | None = None, *, worker: int = 0) -> Service:
         openapi_config=None,  # written from the cards, in openapi.py
         logging_config=None,  # the process decides, in server.py
     )
-    return Service(settings, others, models, metrics)
+    return Service(settings, others, models, metrics, pictures)
 
 
 def _adding(headers: Headers, send: Send) -> Send:
@@ -261,6 +276,8 @@ def _describe_version(version: Version) -> dict[str, Any]:
     if version.served is None:
         return described
     model = version.served.model
+    if model.why_no_rows:
+        described["why_no_rows"] = model.why_no_rows
     pictures = model.card.pictures if model.card else []
     folder = f"/models/{version.served.name}/{version.served.version}"
     return described | {

@@ -27,10 +27,29 @@ Inputs = list[NDArray[Any]]  # one array for each input of a model; the first di
 Outputs = list[NDArray[Any]]
 
 
+class Timing:
+    """Where the time of a request went, in seconds; `submit` notes it for who asks.
+
+    `queue_s` is until the batch of its first rows began, `compute_s` the time of all batches that
+    held rows of it.
+    """
+
+    __slots__ = ("compute_s", "queue_s")
+
+    def __init__(self) -> None:
+        self.queue_s = self.compute_s = 0.0
+
+    def note(self, queue_s: float, compute_s: float) -> None:
+        """Add a batch."""
+        if not self.compute_s:
+            self.queue_s = queue_s
+        self.compute_s += compute_s
+
+
 class _Entry:
     """Rows that wait, and the future of their outputs."""
 
-    __slots__ = ("future", "inputs", "kind", "late", "since", "size", "timer")
+    __slots__ = ("future", "inputs", "kind", "late", "since", "size", "timer", "timing")
 
     def __init__(
         self,
@@ -39,6 +58,7 @@ class _Entry:
         kind: Hashable,
         future: asyncio.Future[Outputs],
         late: float,
+        timing: Timing | None,
     ) -> None:
         self.inputs = inputs
         self.size = size
@@ -47,6 +67,7 @@ class _Entry:
         self.late = late  # by the event loop's clock
         self.since = perf_counter()
         self.timer: asyncio.TimerHandle | None = None
+        self.timing = timing
 
 
 class Batcher:
@@ -101,6 +122,7 @@ class Batcher:
         *,
         alone: bool = False,
         kind: Hashable = None,
+        timing: Timing | None = None,
     ) -> Outputs:
         """Return the outputs for `inputs`, `rows` of them, as arrays whose first dimension is that.
 
@@ -108,7 +130,7 @@ class Batcher:
         come in this turn of the loop. Raises QueueFull at once when too many rows wait,
         DeadlineExceeded after `timeout_s`, Unavailable once closed, and whatever `run` raises for
         these rows. A caller that is cancelled while its rows wait takes them with it; its
-        batch-mates are not touched.
+        batch-mates are not touched. `timing` is told where the time went.
         """
         late = self._loop.time() + timeout_s
         if timeout_s <= 0:
@@ -116,11 +138,11 @@ class Batcher:
             raise DeadlineExceeded("the deadline passed before the request was complete")
         self._admit(rows)
         if alone and rows <= self._max_rows_in_loop and self._may_run_at_once():
-            return self._run_at_once(inputs, rows)
+            return self._run_at_once(inputs, rows, timing)
         step = self._max_batch_size
         if rows <= step:
             try:
-                return await self._enqueue(inputs, rows, kind, late)
+                return await self._enqueue(inputs, rows, kind, late, timing)
             except asyncio.CancelledError:
                 self._someone_left = True
                 raise
@@ -130,6 +152,7 @@ class Batcher:
                 min(step, rows - start),
                 kind,
                 late,
+                timing,
             )
             for start in range(0, rows, step)
         ]
@@ -170,19 +193,22 @@ class Batcher:
     def _may_run_at_once(self) -> bool:
         return self._idle.is_set() and not self._max_queue_delay_s
 
-    def _run_at_once(self, inputs: Inputs, rows: int) -> Outputs:
+    def _run_at_once(self, inputs: Inputs, rows: int, timing: Timing | None) -> Outputs:
         start = perf_counter()
         try:
             return self._run(inputs)
         finally:
+            seconds = perf_counter() - start
             self._metrics.queue_seconds.observe(0.0)
-            self._metrics.batch(rows, perf_counter() - start)
+            self._metrics.batch(rows, seconds)
+            if timing is not None:
+                timing.note(0.0, seconds)
 
     def _enqueue(
-        self, inputs: Inputs, rows: int, kind: Hashable, late: float
+        self, inputs: Inputs, rows: int, kind: Hashable, late: float, timing: Timing | None
     ) -> asyncio.Future[Outputs]:
         future: asyncio.Future[Outputs] = self._loop.create_future()
-        entry = _Entry(inputs, rows, kind, future, late)
+        entry = _Entry(inputs, rows, kind, future, late, timing)
         if self._executor is not None or self._max_queue_delay_s:
             entry.timer = self._loop.call_at(late, self._expire, entry)
         self._queue.append(entry)
@@ -281,6 +307,8 @@ class Batcher:
         for entry, result in zip(batch, results, strict=True):
             rows += entry.size
             observe_queue(start - entry.since)
+            if entry.timing is not None:
+                entry.timing.note(start - entry.since, seconds)
             if entry.timer is not None:
                 entry.timer.cancel()
             if entry.future.done():  # its caller left while the batch ran

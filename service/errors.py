@@ -41,7 +41,11 @@ class StartupError(ServiceError):
 
 
 class InvalidSetting(StartupError):
-    """A TORCHLIT_ variable is unknown, or its value does not fit."""
+    """A TORCHLIT_ variable is unknown, or its value does not fit: `variable`, if it is one."""
+
+    def __init__(self, sentence: str, variable: str = "") -> None:
+        super().__init__(sentence)
+        self.variable = variable
 
 
 class ModelError(ServiceError):

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from service import compression
 from service.access import Headers
+from service.batcher import Timing
 from service.errors import InferenceFailed, InvalidInput, MethodNotAllowed, RequestError, TooLarge
 from service.metrics import Metrics
 from service.served import ServedModel
@@ -21,6 +22,7 @@ logger = logging.getLogger("torchlit.incoming")
 encode = msgspec.json.Encoder().encode
 TIMEOUT = "X-Request-Timeout-Ms"
 TIMEOUT_HEADER = TIMEOUT.lower().encode()
+TIMING_HEADER = b"x-request-timing"
 JSON = (b"content-type", b"application/json")
 
 # An extension of ASGI that our server offers (asgi.readthedocs.io, "Extensions"): a function that
@@ -79,6 +81,17 @@ class Incoming(Struct):
             got = encode(text[:40].decode("latin-1")).decode()
             raise InvalidInput(f"{TIMEOUT}: expected whole milliseconds from 1, got {got}")
         return min(longest, int(text) / 1000)
+
+    def timing(self) -> Timing | None:
+        """Return what notes where the time goes, if the caller asks for that."""
+        return Timing() if self.headers.get(TIMING_HEADER) == b"true" else None
+
+    def tell(self, timing: Timing) -> None:
+        """Tell the caller where the time went (W3C, "Server Timing": durations in ms)."""
+        durations = (timing.queue_s * 1e3, timing.compute_s * 1e3)
+        self.reply_headers.append(
+            (b"server-timing", b"queue;dur=%.3f, compute;dur=%.3f" % durations)
+        )
 
     async def reply(self, status: int, parts: Parts) -> None:
         """Send a reply whose body is `parts`, with the headers that were gathered."""

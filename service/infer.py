@@ -103,13 +103,17 @@ class Infer:
         inputs = self._read_inputs(asked.inputs, binary, model)
         rows = count_rows(inputs, model)
         wanted = wanted_outputs(asked, model)
+        timing = request.timing()
         outputs = await served.batcher.submit(
             inputs,
             rows,
             timeout_s - (perf_counter() - start),
             alone=request.is_alone(),
             kind=tuple(array.shape[1:] for array in inputs) if model.is_open_inside else None,
+            timing=timing,
         )
+        if timing is not None:
+            request.tell(timing)
         reply_id = asked.id or dict(request.reply_headers)[b"x-request-id"].decode()
         return await _told(request, reply(served, reply_id, wanted, outputs))
 

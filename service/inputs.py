@@ -6,6 +6,8 @@ is the definition of what is accepted, and it finds the words for what is not. B
 same rows (tests/service/test_inputs.py compares them).
 """
 
+import base64
+import binascii
 import difflib
 import json
 from collections.abc import Sequence
@@ -16,8 +18,11 @@ import numpy as np
 import simdjson
 from numpy.typing import NDArray
 
+from service import imagefile
 from service.errors import InvalidInput, TooLarge
+from service.images import Reader, image_of
 from service.model import Model
+from service.preparation import Pixels
 
 FIELDS = frozenset({"model", "version", "instances"})
 EXAMPLE = '{"model": ..., "instances": [...]}'
@@ -27,6 +32,7 @@ _SURELY_FLOAT32 = 1e38
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 _TOO_DEEP = "expected JSON, got lists or objects nested too deeply"
 _NUMBERS = frozenset({int, float})
+_CHUNK = 2**18  # characters of base64 that are decoded at once: nobody else runs meanwhile
 
 
 T = TypeVar("T")
@@ -52,13 +58,14 @@ class BodyParser:
                 return fields
         except Exception:  # simdjson's are of many kinds; the slow way says what is wrong
             self._simdjson = simdjson.Parser()  # a document left alive would block the old one
-        return _parse_slowly(body, known)
+        return parse_slowly(body, known)
 
 
-def to_rows(fields: Fields, body: bytes, model: Model, max_rows: int) -> NDArray[Any]:
+def to_rows(fields: Fields, body: bytes, model: Model, max_rows: int) -> NDArray[Any] | None:
     """Return the instances of a body as rows (n, ...) of the model's dtype and row shape, n >= 1.
 
-    Raises InvalidInput with the place of the first thing that does not fit, and TooLarge.
+    None if there may be pictures among them, which take longer: see pictures.py. Raises
+    InvalidInput with the place of the first thing that does not fit, and TooLarge.
     """
     instances = fields.get("instances")
     if type(instances) is simdjson.Array:
@@ -67,8 +74,17 @@ def to_rows(fields: Fields, body: bytes, model: Model, max_rows: int) -> NDArray
         except TooLarge:
             raise
         except Exception:  # as above
-            fields = _parse_slowly(body, frozenset(fields))
+            if may_hold_pictures(body, model):
+                return None
+            fields = parse_slowly(body, frozenset(fields))
+    elif may_hold_pictures(body, model):
+        return None
     return slow_rows(fields, model, max_rows)
+
+
+def may_hold_pictures(body: bytes, model: Model) -> bool:
+    """Whether a model takes images, and JSON has what looks like a picture."""
+    return image_of(model) is not None and b'"b64"' in body
 
 
 def fast_rows(instances: Any, body: bytes, model: Model, max_rows: int) -> NDArray[np.float32]:
@@ -148,10 +164,12 @@ def _named_values(instances: Any, model: Model) -> NDArray[np.float64]:
     return np.array(values, np.float64)
 
 
-def _parse_slowly(body: bytes, known: frozenset[str]) -> Fields:
+def parse_slowly(body: bytes, known: frozenset[str]) -> Fields:
     """Return the body as a JSON object with known fields. Raises InvalidInput."""
     if not body.strip():
         raise InvalidInput(f"body: expected a JSON object {EXAMPLE}, got nothing")
+    if imagefile.is_picture(body):
+        raise InvalidInput("body: expected JSON, got a picture: send its Content-Type, image/...")
     document = parsed(body, "body")
     if not isinstance(document, dict):
         raise InvalidInput(f"body: expected a JSON object {EXAMPLE}, got {shown(document)}")
@@ -177,10 +195,13 @@ def parsed(text: bytes, where: str) -> Any:
         raise InvalidInput(f"{where}: expected JSON, got a number of too many digits") from error
 
 
-def slow_rows(fields: Fields, model: Model, max_rows: int) -> NDArray[Any]:
+def slow_rows(
+    fields: Fields, model: Model, max_rows: int, reader: Reader | None = None
+) -> NDArray[Any]:
     """Return the instances of a body as rows (n, ...) of the model's dtype and row shape.
 
-    Raises InvalidInput with the place of the first thing that does not fit, and TooLarge.
+    `reader` reads those that are {"b64": ...}. Raises InvalidInput with the place of the first
+    thing that does not fit, and TooLarge.
     """
     if "instances" not in fields:
         raise InvalidInput("instances: expected a list of instances, got no such field")
@@ -190,7 +211,10 @@ def slow_rows(fields: Fields, model: Model, max_rows: int) -> NDArray[Any]:
     if not instances:
         raise InvalidInput("instances: expected at least one instance, got an empty list")
     check_count(len(instances), max_rows)
-    rows = [row(each, f"instances[{index}]", model) for index, each in enumerate(instances)]
+    rows = [
+        row_or_picture(each, f"instances[{index}]", model, reader)
+        for index, each in enumerate(instances)
+    ]
     return np.array(rows, dtype=model.input.dtype).reshape(len(rows), *model.input.shape[1:])
 
 
@@ -226,6 +250,19 @@ def check_count(count: int, max_rows: int) -> None:
         raise TooLarge(f"instances: expected at most {max_rows} in one request, got {count}")
 
 
+def row_or_picture(
+    instance: Any, where: str, model: Model, reader: Reader | None
+) -> list[float] | Pixels:
+    """Return one instance as its numbers in order, those of a picture if it is {"b64": ...}.
+
+    Raises InvalidInput with its place, and what `Reader.read` raises.
+    """
+    if reader is not None and isinstance(instance, dict) and instance.keys() == {"b64"}:
+        place = f"{where}.b64"
+        return reader.read(_decoded(instance["b64"], place), place)
+    return row(instance, where, model)
+
+
 def row(instance: Any, where: str, model: Model) -> list[float]:
     """Return one instance as its numbers in order. Raises InvalidInput with its place."""
     names, size, shape = model.feature_names, model.row_size, model.row_shape
@@ -244,6 +281,26 @@ def row(instance: Any, where: str, model: Model) -> list[float]:
     if len(shape) > 1 and instance and isinstance(instance[0], list):
         return _nested_row(instance, where, shape, model)
     raise InvalidInput(f"{where}: expected {_expected(model)}, got {shown(instance)}")
+
+
+def _decoded(text: Any, where: str) -> bytes:
+    """Return the bytes that base64 says, also in a data: URL. Raises InvalidInput."""
+    expected = f"{where}: expected a PNG or JPEG image in base64"
+    if not isinstance(text, str):
+        raise InvalidInput(f"{expected}, got {shown(text)}")
+    if text.startswith("data:"):
+        head, comma, text = text.partition(",")
+        if not comma or not head.endswith(";base64"):
+            raise InvalidInput(f"{expected}, got {shown(head[:40])}")
+    if "\n" in text:  # as base64 and Python's encodebytes write it
+        text = "".join(text.split())
+    try:
+        chunks = range(0, len(text), _CHUNK)
+        return b"".join(
+            base64.b64decode(text[start : start + _CHUNK], validate=True) for start in chunks
+        )
+    except (binascii.Error, ValueError) as error:
+        raise InvalidInput(f"{expected}, got {shown(text)}: {error}") from error
 
 
 def _named_row(
@@ -311,15 +368,17 @@ def _expected(model: Model) -> str:
         listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
         return f"{text} or an object of {listed}"
     if len(shape) > 1:
-        return f"{text} or nested lists of {' x '.join(map(str, shape))}"
-    return text
+        text += f" or nested lists of {' x '.join(map(str, shape))}"
+    return text + (' or {"b64": a PNG or JPEG}' if image_of(model) else "")
 
 
 def _quoted(name: str) -> str:
     return json.dumps(name if len(name) <= 40 else name[:40] + "...", ensure_ascii=False)
 
 
-def did_you_mean(name: str, names: Sequence[str] | frozenset[str]) -> str:
-    """Say for an error message which of `names` is like `name`, or all if none is."""
+def did_you_mean(name: str, names: Sequence[str] | frozenset[str], *, or_all: bool = True) -> str:
+    """Say for an error message which of `names` is like `name`; if none is, all or nothing."""
     near = difflib.get_close_matches(name[:40], sorted(names), n=1)
-    return f"; did you mean {near[0]}?" if near else f"; expected {', '.join(sorted(names))}"
+    if near:
+        return f"; did you mean {near[0]}?"
+    return f"; expected {', '.join(sorted(names))}" if or_all else ""

@@ -21,12 +21,12 @@ from service.folder import (
     MODEL_FILE,
     NO_FOLDER,
     Fingerprint,
-    check_readable,
     fingerprint,
     scan,
 )
 from service.metrics import Metrics
 from service.model import PROVIDER_DEVICE, Model
+from service.opening import open_tested
 from service.served import ServedModel, Version, check_replaces
 from service.settings import Settings
 from service.watching import watching
@@ -291,17 +291,8 @@ class Loader:
 
     def _open(self, name: str, number: int) -> Model:
         """Open a version and test it, in any thread. Raises ModelError or StartupError."""
-        settings = self._settings
         path = self._models_dir / name / str(number) / MODEL_FILE
-        check_readable(path)
-        model = Model.open(path, device=settings.device)
-        model.self_test()
-        model.measure(settings.max_batch_size)
-        if not model.is_cheap and self._threads > 1:
-            model = Model.open(path, device=settings.device, threads=self._threads)
-            model.self_test()
-            model.measure(settings.max_batch_size)
-        return model
+        return open_tested(path, self._settings, self._threads)
 
     def _serve(self, name: str, number: int, model: Model) -> None:
         card = model.card

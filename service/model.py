@@ -90,6 +90,7 @@ class Model:
         self.row_shape = card.image.shape if card and card.image else self.input.shape[1:]
         self.feature_names = [feature.name for feature in card.features] if card else []
         self.provider: str = session.get_providers()[0]
+        self.threads: int = session.get_session_options().intra_op_num_threads
         self.takes_zeros = True  # as far as it was tried
         self.saw_nonfinite = False  # whether an answer ever was NaN or infinite
         self.batch_seconds = 0.0  # one run of the largest batch, as measured by `measure`
@@ -210,8 +211,7 @@ class Model:
             self.batch_seconds = self._best_of_two(rows)
 
     def _best_of_two(self, rows: int) -> float:
-        threads = self._session.get_session_options().intra_op_num_threads
-        clock = thread_time if self.provider == CPU and threads == 1 else perf_counter
+        clock = thread_time if self.provider == CPU and self.threads == 1 else perf_counter
         seconds = []
         for _ in range(2):
             start = clock()

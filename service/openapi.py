@@ -5,6 +5,7 @@ differs from model to model. So the document is built for the models there are: 
 each feature's unit and training range, and examples that the service answers as shown.
 """
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -13,12 +14,15 @@ import numpy as np
 from service import openapi_v2
 from service.access import METRICS, PING, is_probe
 from service.card import Card, Target
+from service.images import as_png, image_of, takes_pictures
 from service.incoming import encode
 from service.openapi_parts import (
     CONTENT_ENCODING_PARAMETER,
     ERRORS,
     OF_INFERENCE,
+    PREPARE_PARAMETER,
     TIMEOUT_PARAMETER,
+    VERSION_PARAMETER,
     Json,
     answer,
     any_of,
@@ -28,7 +32,9 @@ from service.openapi_parts import (
     list_of,
     operation,
     ref,
+    zeros_fit,
 )
+from service.pictures import FORM, IMAGES
 from service.platforms import CSV, INVOCATIONS, JSON_LINES
 from service.repository import ModelRepository
 from service.served import ServedModel
@@ -48,6 +54,8 @@ def document(models: ModelRepository, settings: Settings) -> Json:
     paths: Json = {"/predict": {"post": _predict_any(with_rows, unnamed, settings)}}
     for each in with_rows:
         paths[f"/predict/{each.name}"] = {"post": _predict_one(each, settings)}
+        if takes_pictures(each.model):
+            paths[f"/prepare/{each.name}"] = {"post": _prepare_one(each, settings)}
     paths |= {
         "/models": _get("models", "The models and their cards", "ModelList"),
         "/models/{model}": _get("model", "One model and its cards", "Model"),
@@ -98,7 +106,10 @@ def _predict_any(
     served: list[ServedModel], unnamed: ServedModel | None, settings: Settings
 ) -> Json:
     request = _request_to_any(served, unnamed, settings)
-    return _operation("predict", "Predict", request, "PredictReply", _examples_of_any(served))
+    described = _operation("predict", "Predict", request, "PredictReply", _examples_of_any(served))
+    if unnamed is not None and takes_pictures(unnamed.model):
+        _add_pictures(described, settings)
+    return described
 
 
 def _request_to_any(
@@ -175,6 +186,8 @@ def _invocations(
             CSV: _lines(unnamed, "A line for each instance, without a header", _as_csv),
             JSON_LINES: _lines(unnamed, "An instance in each line", _as_json),
         }
+        if takes_pictures(unnamed.model):
+            _add_pictures(described, settings)
     return described
 
 
@@ -255,8 +268,55 @@ def _predict_one(served: ServedModel, settings: Settings) -> Json:
     }
     summary = served.card.description if served.card else f"Predict with {served.name}"
     examples = {example["name"]: {"value": example["body"]} for example in _examples(served)}
+    examples |= _picture_examples(served)
     reply = f"{served.name}_reply"
-    return _operation(f"predict_{served.name}", summary, request, reply, examples)
+    described = _operation(f"predict_{served.name}", summary, request, reply, examples)
+    if takes_pictures(served.model):
+        _add_pictures(described, settings)
+    return described
+
+
+def _prepare_one(served: ServedModel, settings: Settings) -> Json:
+    """Describe POST /prepare/{model}: what /predict/{model} takes, and the pixels of it."""
+    described = _predict_one(served, settings)
+    described["operationId"] = f"prepare_{served.name}"
+    described["summary"] = f"The pixels that {served.name} sees of pictures, to send or to show"
+    reply = answer("An instance for each picture", ref(f"{served.name}_prepared"))
+    described["responses"]["200"] = reply
+    return described
+
+
+def _add_pictures(described: Json, settings: Settings) -> None:
+    """Say of an operation that its body may be a picture, or a form of them."""
+    described["parameters"].append(PREPARE_PARAMETER)
+    described["responses"]["415"] = error(ERRORS["415"])
+    picture = {"type": "string", "contentMediaType": "image/png"}
+    files = {"type": "array", "items": picture, "minItems": 1}
+    form = {
+        "type": "object",
+        "description": "One prediction for each file, in their order; their names do not matter",
+        "required": ["file"],
+        "properties": {"file": files | {"maxItems": settings.max_request_rows}},
+        "additionalProperties": False,
+    }
+    described["requestBody"]["content"] |= {
+        **{each: {} for each in IMAGES},  # without schema: bytes as they are (OpenAPI 3.1, 4.8.14)
+        FORM: {"schema": form, "encoding": {"file": {"contentType": ", ".join(IMAGES)}}},
+    }
+
+
+def _picture_examples(served: ServedModel) -> Json:
+    """Return those of the card's examples that a picture can say, as PNG in base64."""
+    image = image_of(served.model)
+    if served.card is None or image is None:
+        return {}
+    examples = {}
+    for example in served.card.examples:
+        if (data := as_png(example.input, image)) is not None:
+            b64 = base64.b64encode(data).decode()
+            value = {"instances": [{"b64": b64}]}
+            examples[f"{example.name}, as PNG"] = {"value": value}
+    return examples
 
 
 def _operation(operation_id: str, summary: str, request: Json, reply: str, examples: Json) -> Json:
@@ -268,7 +328,7 @@ def _operation(operation_id: str, summary: str, request: Json, reply: str, examp
         summary,
         answer("One prediction for each instance", ref(reply)),
         OF_INFERENCE,
-        parameters=[TIMEOUT_PARAMETER, CONTENT_ENCODING_PARAMETER],
+        parameters=[TIMEOUT_PARAMETER, CONTENT_ENCODING_PARAMETER, VERSION_PARAMETER],
         requestBody={"required": True, "content": {"application/json": content}},
     )
 
@@ -319,6 +379,7 @@ def _schemas(served: list[ServedModel]) -> Json:
             provider={"type": "string"},
             device={"type": "string"},
             card={"type": ["object", "null"]},
+            why_no_rows={"type": "string", "description": "Why only /v2 takes what it takes"},
             pictures=list_of(ref("Picture")),
         ),
         "Picture": json_object(
@@ -349,6 +410,14 @@ def _schemas(served: list[ServedModel]) -> Json:
             }
         )
         schemas[f"{each.name}_prediction"] = _prediction(each)
+        if takes_pictures(each.model):
+            schemas[f"{each.name}_prepared"] = json_object(
+                {
+                    "model": {"const": each.name},
+                    "version": {"type": "integer"},
+                    "instances": list_of(_nested(each)),
+                }
+            )
     return schemas
 
 
@@ -374,11 +443,23 @@ def _instance(served: ServedModel) -> Json:
         }
         forms.append(json_object(named) | {"additionalProperties": False})
     if len(model.row_shape) > 1:
-        nested: Json = number
-        for size in reversed(model.row_shape):
-            nested = {"type": "array", "items": nested, "minItems": size, "maxItems": size}
-        forms.append(nested)
+        forms.append(_nested(served))
+    if takes_pictures(model):
+        picture = {
+            "type": "string",
+            "contentMediaType": "image/png",
+            "contentEncoding": "base64",
+            "description": "A PNG or JPEG, also as a data: URL",
+        }
+        forms.append(json_object({"b64": picture}) | {"additionalProperties": False})
     return {"anyOf": forms}
+
+
+def _nested(served: ServedModel) -> Json:
+    nested = _number(served.model.input.dtype)
+    for size in reversed(served.model.row_shape):
+        nested = {"type": "array", "items": nested, "minItems": size, "maxItems": size}
+    return nested
 
 
 def _number(dtype: type[np.generic]) -> Json:
@@ -424,10 +505,12 @@ def _first(served: list[ServedModel]) -> list[tuple[ServedModel, Json]]:
 
 
 def _examples(served: ServedModel) -> list[Json]:
-    """Return request bodies from the card's examples, features by name."""
+    """Return request bodies from the card's examples, features by name; zeros without a card."""
     card = served.card
     if card is None:
-        return []
+        if not zeros_fit(served.model):
+            return []
+        return [{"name": "zeros", "body": {"instances": [[0] * served.model.row_size]}}]
     names = served.model.feature_names
     return [
         {

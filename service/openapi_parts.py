@@ -1,11 +1,15 @@
 """The parts that an OpenAPI document is made of: references, objects, operations, errors."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 from service.incoming import TIMEOUT
+from service.model import Model
 
 Json = dict[str, Any]
+
+MOST_ZEROS = 4096  # of an example
 
 ERRORS = {
     "400": "The input does not fit",
@@ -34,6 +38,24 @@ CONTENT_ENCODING_PARAMETER = {
     "description": "How the body is packed; deflate is zlib's format",
     "schema": {"enum": ["gzip", "deflate", "identity"]},
 }
+VERSION_PARAMETER = {
+    "name": "version",
+    "in": "query",
+    "description": "Of the model, where the body does not say it; the highest if absent",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+}
+PREPARE_PARAMETER = {
+    "name": "prepare",
+    "in": "query",
+    "description": "For pictures; false: they have the model's size and are taken as they are",
+    "schema": {"enum": ["auto", "false"]},
+}
+
+
+def zeros_fit(model: Model) -> bool:
+    """Whether zeros are an example of a model without a card: few, and answered."""
+    sizes = sum(math.prod(each.shape[1:]) for each in model.inputs)
+    return model.takes_zeros and not model.is_open_inside and sizes <= MOST_ZEROS
 
 
 def operation(

@@ -4,12 +4,14 @@ Bodies: https://github.com/kserve/open-inference-protocol (inference_rest.md) an
 docs/protocol/, the extensions that those two modules name.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from service.folder import VERSION
+from service.model import Tensor
 from service.openapi_parts import (
     CONTENT_ENCODING_PARAMETER,
     OF_INFERENCE,
@@ -22,6 +24,7 @@ from service.openapi_parts import (
     list_of,
     operation,
     ref,
+    zeros_fit,
 )
 from service.served import ServedModel
 from service.tensors import DATATYPES, NAMES, widened
@@ -88,7 +91,7 @@ def _of_repository() -> Json:
 def _control(what: str) -> Json:
     described = operation(
         f"v2_repository_{what}",
-        f"{what.capitalize()} all versions of a model",
+        f"{what.capitalize()} all versions of a model, where the settings allow that",
         answer("It is done", {"type": "object"}),
         ("400", "404", "408", "413", "431", "503"),
         parameters=[in_path("model", TEXT)],
@@ -290,10 +293,16 @@ def _request_of(served: ServedModel) -> Json:
 
 
 def _examples(served: ServedModel) -> Json:
-    """Return requests from the card's examples, by name; none if JSON cannot carry them."""
+    """Return requests from the card's examples, by name; none if JSON cannot carry them.
+
+    Without a card it is one row of zeros.
+    """
     model, card = served.model, served.card
-    if card is None or any(each.dtype is np.float16 for each in model.inputs + model.outputs):
+    if any(each.dtype is np.float16 for each in model.inputs + model.outputs):
         return {}
+    if card is None:
+        zeros = {"inputs": [_zeros(each) for each in model.inputs]}
+        return {"zeros": {"value": zeros}} if zeros_fit(model) else {}
     fields = {
         "name": model.input.name,
         "datatype": NAMES[model.input.dtype],
@@ -302,6 +311,13 @@ def _examples(served: ServedModel) -> Json:
     return {
         each.name: {"value": {"inputs": [fields | {"data": each.input}]}} for each in card.examples
     }
+
+
+def _zeros(tensor: Tensor) -> Json:
+    shape = [1 if size == -1 else size for size in tensor.shape]
+    zero = {np.object_: "", np.bool_: False}.get(tensor.dtype, 0)
+    data = [zero] * math.prod(shape)
+    return {"name": tensor.name, "datatype": NAMES[tensor.dtype], "shape": shape, "data": data}
 
 
 def _config() -> Json:

@@ -15,7 +15,8 @@ import asyncio
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,13 @@ from numpy.typing import NDArray
 
 from service import inputs
 from service.errors import InvalidInput, TooLarge, UnsupportedMediaType
+from service.images import Reader
 from service.incoming import Incoming, Parts, encode
 from service.inputs import Fields
 from service.model import Model
-from service.predict import infer_rows, is_predict, look_up, name_in_path, predictions
+from service.pictures import FORM, IMAGES, PICTURES, Pictures, Query, query_of
+from service.predict import infer_rows, is_predict, look_up, name_below, predictions
+from service.preparation import Pixels
 from service.repository import ModelRepository
 from service.served import ServedModel
 from service.settings import Settings
@@ -58,11 +62,12 @@ SHORTEST_LINE = 2  # bytes: a digit and the line's end
 class Platforms:
     """Answers POST /invocations and POST TORCHLIT_PREDICT_ROUTE."""
 
-    def __init__(self, models: ModelRepository, settings: Settings) -> None:
+    def __init__(self, models: ModelRepository, pictures: Pictures, settings: Settings) -> None:
         self._models = models
         self._timeout_s = settings.request_timeout_s
         self._max_body_bytes = settings.max_body_bytes
         self._max_rows = settings.max_request_rows
+        self._pictures = pictures
         self._parser = inputs.BodyParser()
         self._csv_parser = simdjson.Parser()
 
@@ -74,17 +79,28 @@ class Platforms:
         request.check_is_post()
         sent = _content_type(request)
         deadline = start + request.timeout_s(self._timeout_s)
+        query = query_of(request)
         body = await request.body(self._max_body_bytes)
         if sent == JSON:
             fields = self._parser.parse(body)
-            name, version = fields.get("model"), fields.get("version")
+            name, version = fields.get("model"), query.version_beside(fields.get("version"))
             request.served = served = look_up(self._models, name, version)
             rows = inputs.to_rows(fields, body, served.model, self._max_rows)
             del fields  # the parser is free again before anything waits
+            if rows is None:
+                find = partial(look_up, self._models, name, version)
+                served, rows = await self._pictures.of_json(
+                    request, body, inputs.FIELDS, find, query.prepare, deadline
+                )
+        elif sent in (CSV, JSON_LINES):
+            served, rows = await self._of_lines(request, body, sent, query, deadline)
         else:
-            served, rows = await self._of_lines(request, body, sent)
+            find = partial(look_up, self._models, None, query.version)
+            served, rows = await self._pictures.of_files(
+                request, body, sent, find, query.prepare, deadline
+            )
         outputs = await infer_rows(request, served, rows, deadline)
-        answers = predictions(served, outputs)
+        answers = predictions(served.model, outputs)
         accepted = _accepted(request)
         if accepted == JSON:
             whole = {"model": served.name, "version": served.version, "predictions": answers}
@@ -98,31 +114,46 @@ class Platforms:
         """Return the reply's body for Vertex AI. Raises RequestError; cancelled as above."""
         request.check_is_post()
         deadline = start + request.timeout_s(self._timeout_s)
+        query = query_of(request)
         body = await request.body(self._max_body_bytes)
         fields = self._parser.parse(body, VERTEX_FIELDS)
         name, version = _parameters(fields)
+        version = query.version_beside(version)
         if name is None and is_predict(request.scope["path"]):  # the route may be /predict/iris
-            name = name_in_path(request.scope["path"])
+            name = name_below("/predict", request.scope["path"])
         request.served = served = look_up(self._models, name, version)
         rows = inputs.to_rows(fields, body, served.model, self._max_rows)
         del fields  # the parser is free again before anything waits
+        if rows is None:
+            find = partial(look_up, self._models, name, version)
+            served, rows = await self._pictures.of_json(
+                request, body, VERTEX_FIELDS, find, query.prepare, deadline
+            )
         outputs = await infer_rows(request, served, rows, deadline)
-        return [encode({"predictions": predictions(served, outputs)})]
+        return [encode({"predictions": predictions(served.model, outputs)})]
 
     async def _of_lines(
-        self, request: Incoming, body: bytes, sent: str
+        self, request: Incoming, body: bytes, sent: str, query: Query, deadline: float
     ) -> tuple[ServedModel, NDArray[Any]]:
         """Return the default model, and the rows of CSV or JSON Lines for it."""
-        request.served = served = look_up(self._models, None, None)
+        find = partial(look_up, self._models, None, query.version)
+        request.served = served = find()
         _check_lines(body, self._max_rows)
         rows = self._of_plain_csv(body, served.model) if sent == CSV else None
         if rows is not None:
             return served, rows
+        if sent == JSON_LINES and inputs.may_hold_pictures(body, served.model):
+
+            def read_lines(model: Model, reader: Reader | None) -> NDArray[Any]:
+                return json_lines_rows(body, model, self._max_rows, reader)
+
+            return await self._pictures.read(request, find, read_lines, deadline, query.prepare)
         read = csv_rows if sent == CSV else json_lines_rows
         rows = await asyncio.to_thread(read, body, served.model, self._max_rows)
-        if look_up(self._models, None, None) is served:
+        if find() is served:
             return served, rows
-        return await self._of_lines(request, body, sent)  # the folder has another version by now
+        # The folder has another version by now.
+        return await self._of_lines(request, body, sent, query, deadline)
 
     def _of_plain_csv(self, body: bytes, model: Model) -> NDArray[Any] | None:
         """Return the rows of CSV that JSON would say with the same numbers, else None.
@@ -175,34 +206,37 @@ def csv_rows(body: bytes, model: Model, max_rows: int) -> NDArray[Any]:
             if len(cells) != model.row_size:
                 raise InvalidInput(f"{where}: expected {model.row_size} values, got {len(cells)}")
             inputs.check_count(len(rows) + 1, max_rows)
-            rows.append(inputs.row([_value(cell) for cell in cells], where, model))
+            rows.append(inputs.row([value_of(cell) for cell in cells], where, model))
     except csv.Error as error:
         raise InvalidInput(f"line {reader.line_num}: expected CSV, got: {error}") from error
     return _stacked(rows, model, max_rows)
 
 
-def json_lines_rows(body: bytes, model: Model, max_rows: int) -> NDArray[Any]:
+def json_lines_rows(
+    body: bytes, model: Model, max_rows: int, reader: Reader | None = None
+) -> NDArray[Any]:
     """Return JSON Lines, an instance in each, as rows (n, ...) of the model's dtype and shape.
 
-    Blank lines are none. Raises InvalidInput with the line of the first thing that does not fit,
-    and TooLarge.
+    Blank lines are none; `reader` reads {"b64": ...}. Raises InvalidInput with the line of the
+    first thing that does not fit, and TooLarge.
     """
-    rows: list[list[float]] = []
+    rows: list[list[float] | Pixels] = []
     for number, line in enumerate(body.split(b"\n"), 1):
         if line.strip():
             where = f"line {number}"
             inputs.check_count(len(rows) + 1, max_rows)
-            rows.append(inputs.row(inputs.parsed(line, where), where, model))
+            instance = inputs.parsed(line, where)
+            rows.append(inputs.row_or_picture(instance, where, model, reader))
     return _stacked(rows, model, max_rows)
 
 
-def _stacked(rows: list[list[float]], model: Model, max_rows: int) -> NDArray[Any]:
+def _stacked(rows: Sequence[list[float] | Pixels], model: Model, max_rows: int) -> NDArray[Any]:
     if not rows:
         raise InvalidInput("body: expected a line for each instance, got none")
     return np.array(rows, dtype=model.input.dtype).reshape(len(rows), *model.input.shape[1:])
 
 
-def _value(cell: str) -> float | str:
+def value_of(cell: str) -> float | str:
     """Return the number that a cell holds, or what it says if that is none."""
     text = cell.strip()
     try:
@@ -234,8 +268,10 @@ def _content_type(request: Incoming) -> str:
     """Return the media type of the body. Raises UnsupportedMediaType."""
     text = request.headers.get(b"content-type", b"").decode("latin-1")
     media_type = _without_parameters(text)
+    if media_type in PICTURES:
+        return PICTURES[media_type]
     if media_type not in MEDIA_TYPES:
-        expected = " or ".join((JSON, CSV, JSON_LINES))
+        expected = ", ".join((JSON, CSV, JSON_LINES, *IMAGES)) + f" or {FORM}"
         got = inputs.shown(text)
         raise UnsupportedMediaType(f"Content-Type: expected {expected}, got {got}")
     return MEDIA_TYPES[media_type]

@@ -1,11 +1,12 @@
 """POST /predict: the whole life of a request, top to bottom.
 
-    body bytes -> model looked up -> inputs -> batcher -> model -> reply bytes
+    body bytes -> model looked up -> inputs or pictures -> batcher -> model -> reply bytes
 
 This is an ASGI function of its own, beside the Litestar app: the framework's way to it costs
 14 microseconds a request, as much as all that is done here (DESIGN.md).
 """
 
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +17,8 @@ from service.batcher import Outputs
 from service.card import Card
 from service.errors import InvalidInput
 from service.incoming import Incoming, Parts, encode
+from service.model import Model
+from service.pictures import Pictures, media_type_of, query_of
 from service.repository import ModelRepository
 from service.served import ServedModel
 from service.settings import Settings
@@ -24,29 +27,45 @@ from service.settings import Settings
 class Predict:
     """Answers POST /predict and POST /predict/{model}."""
 
-    def __init__(self, models: ModelRepository, settings: Settings) -> None:
+    def __init__(self, models: ModelRepository, pictures: Pictures, settings: Settings) -> None:
         self._models = models
         self._timeout_s = settings.request_timeout_s
         self._max_body_bytes = settings.max_body_bytes
         self._max_rows = settings.max_request_rows
         self._parser = inputs.BodyParser()
+        self._pictures = pictures
 
     async def respond(self, request: Incoming, start: float) -> Parts:
         """Return the reply's body. Raises RequestError; cancelled when the caller leaves."""
-        in_path = name_in_path(request.scope["path"])
+        name_in_path = name_below("/predict", request.scope["path"])
         request.check_is_post()
-        timeout_s = request.timeout_s(self._timeout_s)
+        deadline = start + request.timeout_s(self._timeout_s)
+        query = query_of(request)
+        sent = request.headers.get(b"content-type", b"application/json")
+        media_type = None if sent == b"application/json" else media_type_of(sent)
         body = await request.body(self._max_body_bytes)
-        fields = self._parser.parse(body)
-        name = _name(fields.get("model"), in_path)
-        request.served = served = look_up(self._models, name, fields.get("version"))
-        rows = inputs.to_rows(fields, body, served.model, self._max_rows)
-        del fields  # the parser is free again before anything waits
-        outputs = await infer_rows(request, served, rows, start + timeout_s)
+        if media_type is None:
+            fields = self._parser.parse(body)
+            name = model_name(fields.get("model"), name_in_path)
+            version = query.version_beside(fields.get("version"))
+            request.served = served = look_up(self._models, name, version)
+            rows = inputs.to_rows(fields, body, served.model, self._max_rows)
+            del fields  # the parser is free again before anything waits
+            if rows is None:
+                find = partial(look_up, self._models, name, version)
+                served, rows = await self._pictures.of_json(
+                    request, body, inputs.FIELDS, find, query.prepare, deadline
+                )
+        else:
+            find = partial(look_up, self._models, name_in_path, query.version)
+            served, rows = await self._pictures.of_files(
+                request, body, media_type, find, query.prepare, deadline
+            )
+        outputs = await infer_rows(request, served, rows, deadline)
         reply = {
             "model": served.name,
             "version": served.version,
-            "predictions": predictions(served, outputs),
+            "predictions": predictions(served.model, outputs),
         }
         return [encode(reply)]
 
@@ -56,12 +75,12 @@ def is_predict(path: str) -> bool:
     return path == "/predict" or path.startswith("/predict/")
 
 
-def name_in_path(path: str) -> str | None:
+def name_below(route: str, path: str) -> str | None:
     """Return "iris" for "/predict/iris", None for "/predict"; a slash at the end is ignored."""
-    return path.removeprefix("/predict").strip("/") or None
+    return path.removeprefix(route).strip("/") or None
 
 
-def _name(in_body: Any, in_path: str | None) -> Any:
+def model_name(in_body: Any, in_path: str | None) -> Any:
     """Return the model's name. Raises InvalidInput when body and path say two."""
     if in_path is None:
         return in_body
@@ -100,18 +119,21 @@ async def infer_rows(
 
     `deadline` is by `perf_counter`. Raises RequestError.
     """
+    timing = request.timing()
     outputs = await served.batcher.submit(
-        [rows], len(rows), deadline - perf_counter(), alone=request.is_alone()
+        [rows], len(rows), deadline - perf_counter(), alone=request.is_alone(), timing=timing
     )
+    if timing is not None:
+        request.tell(timing)
     served.model.check_finite(outputs)
     return outputs
 
 
-def predictions(served: ServedModel, outputs: Outputs) -> list[dict[str, Any]]:
+def predictions(model: Model, outputs: Outputs) -> list[dict[str, Any]]:
     """Return one prediction per row: a label, a value, or what an ONNX without a card gives."""
-    card = served.card
+    card = model.card
     if card is None:
-        names = [output.name for output in served.model.outputs]
+        names = [output.name for output in model.outputs]
         rows_of_each = zip(*(array.tolist() for array in outputs), strict=True)
         return [dict(zip(names, row, strict=True)) for row in rows_of_each]
     rows = outputs[0].tolist()

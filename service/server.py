@@ -111,7 +111,7 @@ def metrics_folder(settings: Settings) -> Iterator[Path]:
         folder = settings.metrics_dir
         try:
             if folder is None:
-                temporary = tempfile.TemporaryDirectory(prefix="torchlit-", dir=_temporary())
+                temporary = tempfile.TemporaryDirectory(prefix="torchlit-", dir=temporary_folder())
                 folder = Path(stack.enter_context(temporary))
             folder.mkdir(parents=True, exist_ok=True)
             for path in folder.glob("*.cells"):
@@ -125,8 +125,8 @@ def metrics_folder(settings: Settings) -> Iterator[Path]:
         yield folder
 
 
-def _temporary() -> str:
-    """Return a folder for what goes at the end."""
+def temporary_folder() -> str:
+    """Return the folder for what goes at the end."""
     try:
         return tempfile.gettempdir()
     except FileNotFoundError:  # none can be written

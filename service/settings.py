@@ -105,6 +105,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, description="most open connections per worker; beyond it 503")
     ] = 4096
     max_body_bytes: Annotated[int, Meta(ge=1, description="largest request body")] = 16_777_216
+    max_image_pixels: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=89_478_485,  # Pillow's own; beyond it, it warns
+            description="most pixels of a picture; all of one request: four times that",
+        ),
+    ] = 16_777_216
     drain_s: Annotated[
         float,
         Meta(ge=0, le=3600, description="after SIGTERM: how long it still serves, not ready"),
@@ -185,7 +193,8 @@ def _variables(environ: Mapping[str, str], fields: Mapping[str, object]) -> dict
             continue
         field = variable.removeprefix(PREFIX).lower()
         if field not in fields or variable != variable_name(field):
-            raise InvalidSetting(f"{variable}: no such setting{_nearest(variable, fields)}")
+            sentence = f"{variable}: no such setting{_nearest(variable, fields)}"
+            raise InvalidSetting(sentence, variable)
         variables[field] = variable
     return variables
 
@@ -209,7 +218,8 @@ def _converted(variable: str, text: str, annotation: Any) -> Any:
         expected = _expected(annotation)
         if variable == variable_name("workers"):
             expected += f", or {AUTO}"
-        raise InvalidSetting(f"{variable}: expected {expected}, got {text!r}") from error
+        sentence = f"{variable}: expected {expected}, got {text!r}"
+        raise InvalidSetting(sentence, variable) from error
 
 
 def _parsed(expected: type, text: str) -> Path | Versions:

@@ -1,23 +1,29 @@
+import gc
 from pathlib import Path
 
 import pytest
 
-from training import housing, mnist
-from training.data import data_dir
 
-FILES = [
-    housing.FILE,
-    mnist.TRAIN_IMAGES,
-    mnist.TRAIN_LABELS,
-    mnist.TEST_IMAGES,
-    mnist.TEST_LABELS,
-]
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what lives to the end: all of torch, and every test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The data folder; the test is skipped where it does not hold the real files."""
-    for file in FILES:
+    # Here and not above: torch takes seconds, and a run's first process tests nothing.
+    from training import housing, mnist
+    from training.data import data_dir
+
+    for file in (
+        housing.FILE,
+        mnist.TRAIN_IMAGES,
+        mnist.TRAIN_LABELS,
+        mnist.TEST_IMAGES,
+        mnist.TEST_LABELS,
+    ):
         if not (data_dir() / file.path).exists():
             pytest.skip(f"the data folder {data_dir()} has no {file.path}")
     return data_dir()

@@ -204,7 +204,7 @@ def test_every_metric_is_in_the_readme() -> None:
 async def test_every_route_is_in_the_readme(client: httpx.AsyncClient) -> None:
     document = (await client.get("/schema/openapi.json")).json()
     for path, item in document["paths"].items():
-        general = re.sub(r"^/predict/.*", "/predict/{model}", path)
+        general = re.sub(r"^/(predict|prepare)/.*", r"/\1/{model}", path)
         general = re.sub(r"^/v2/models/[^/]+/infer$", "/v2/models/{model}/infer", general)
         general = general.replace("/versions/{version}", "")  # a sentence says so of all
         for method in item:

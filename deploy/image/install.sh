@@ -27,6 +27,13 @@ rm -rf onnxruntime/transformers onnxruntime/quantization onnxruntime/tools onnxr
 # Colours for source code in 500 languages; rich, which litestar imports, needs none to be there.
 find pygments/lexers -name '*.py' ! -name __init__.py ! -name _mapping.py ! -name python.py -delete
 
+# Pillow: fonts, colour profiles, windows, and all formats but PNG and JPEG (its TIFF, JPEG 2000 and X11
+# libraries must stay, as the module that has PNG and JPEG is linked to them).
+rm -f PIL/_avif* PIL/_webp* PIL/_imagingft* PIL/_imagingcms* PIL/_imagingtk*
+for each in avif webp sharpyuv freetype harfbuzz brotli png16 lcms2; do
+    rm -f pillow.libs/lib$each*
+done
+
 # Tests, what was compiled or helps to compile, types for editors.
 rm -rf numpy/f2py numpy/distutils
 find . -type d -name tests -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
 """The image as it is run: locked down, probed, loaded, stopped, killed, and told nonsense."""
 
 import asyncio
+import base64
 import json
 import os
 import re
@@ -16,7 +17,9 @@ import pytest
 import yaml
 from clients import address, ask_until_sent_away, predict_request, read_reply
 from container.engine import IMAGE, PORT, ROOT, Container, Engine
+from drawings import saved
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from processes import running
 from toys import body, save_graph, save_toy, tensor, toy_answer, toy_card
 
@@ -103,7 +106,19 @@ def here() -> Iterator[httpx.Client]:
 def test_each_model_answers_as_it_does_here(
     locked: Container, file: Path, here: httpx.Client
 ) -> None:
-    request = file.read_bytes()
+    check_answer(locked, here, file.read_bytes())
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_is_read_as_it_is_here(locked: Container, here: httpx.Client, kind: str) -> None:
+    picture = np.full((60, 40), 250, np.uint8)
+    picture[8:50, 18:23] = 20
+    b64 = base64.b64encode(saved(Image.fromarray(picture), kind)).decode()
+    check_answer(locked, here, body("mnist", [{"b64": b64}]))
+
+
+def check_answer(locked: Container, here: httpx.Client, request: bytes) -> None:
+    """Fail unless the container answers as the service does here, numbers nearly."""
     code = f"{ASK}print(json.dumps(ask('/predict', {request!r})))"
     status, reply = json.loads(locked.python(code))
     assert status == 200
@@ -111,6 +126,18 @@ def test_each_model_answers_as_it_does_here(
     assert (reply["model"], reply["version"]) == (expected["model"], expected["version"])
     for got, wanted in zip(flat(reply["predictions"]), flat(expected["predictions"]), strict=True):
         assert got == (wanted if isinstance(wanted, str) else pytest.approx(wanted, rel=1e-3))
+
+
+def test_the_pages_are_those_that_are_served_here(locked: Container, here: httpx.Client) -> None:
+    """Also the files that they name: their names hold the hash of all."""
+    code = "import urllib.request as u\nfor path in ('/', '/docs'):\n"
+    code += "    print(u.urlopen('http://127.0.0.1:8080' + path, timeout=10).read().decode())"
+    assert locked.python(code) == here.get("/").text + "\n" + here.get("/docs").text + "\n"
+
+
+def test_the_doctor_finds_all_well(locked: Container) -> None:
+    told = locked.exec("/venv/bin/python", "-m", "service", "doctor")
+    assert told.splitlines()[-1] == "all is well", told
 
 
 def flat(value: Any) -> list[Any]:

@@ -5,15 +5,19 @@ each input, each input and output once, and that a body is what the headers say.
 are to be taken are changed.
 """
 
+import base64
+import io
 import json
 import math
 from typing import Any
 
 import numpy as np
 import schemathesis
+from PIL import Image
 from schemathesis import Case, HookContext
 from schemathesis.transport import SerializationContext
 
+from service.pictures import FORM, IMAGES
 from service.platforms import CSV, INVOCATIONS, JSON_LINES
 from service.tensors import DATATYPES
 
@@ -31,8 +35,12 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
     for name in (HEADER_LENGTH, "Content-Encoding"):
         case.headers.pop(name, None)
     schemas = case.operation.schema.raw_schema["components"]["schemas"]
-    takes_rows = case.path.startswith("/predict") or case.path in (INVOCATIONS, PREDICT_ROUTE)
+    takes_rows = case.path.startswith(("/predict", "/prepare"))
+    takes_rows |= case.path in (INVOCATIONS, PREDICT_ROUTE)
+    if case.path.startswith(("/predict/", "/prepare/")):
+        paint(case, schemas[case.path.split("/")[2] + "_instance"])
     if takes_rows and isinstance(case.body, dict):
+        case.query.pop("version", None)  # the body may say another
         case.body["instances"] = tame(case.body.get("instances"))
         write_whole_numbers(case.body)
         write_whole_numbers(case.body.get("parameters") or {})
@@ -61,6 +69,38 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
 def write_lines(context: SerializationContext, value: Any) -> bytes:
     """Write lines as they are, and what is no text as JSON."""
     return (value if isinstance(value, str) else json.dumps(value)).encode("utf-8", "replace")
+
+
+@schemathesis.serializer(*IMAGES)
+def write_picture(context: SerializationContext, value: Any) -> bytes:
+    """Write what `paint` put there, bytes as Latin-1, and anything else as text."""
+    return str(value).encode("latin-1", "replace")
+
+
+def paint(case: Case, instance: dict[str, Any]) -> None:
+    """Put pictures where a request is to have some, of the size that the model takes."""
+    nested = [each["items"] for each in instance["anyOf"] if "items" in each.get("items", {})]
+    if not nested:
+        return
+    width = nested[0]["minItems"]
+    (height,) = [each["minItems"] for each in instance["anyOf"] if each.get("items") == nested[0]]
+
+    def picture(text: Any) -> bytes:
+        file = io.BytesIO()
+        Image.new("L", (width, height), len(str(text)) % 256).save(file, "PNG")
+        return file.getvalue()
+
+    if case.media_type in IMAGES:
+        case.body = picture(case.body).decode("latin-1")
+    elif case.media_type == FORM and isinstance(case.body, dict):
+        case.body = {"file": [picture(each) for each in case.body.get("file") or [""]]}
+    elif isinstance(case.body, dict):
+        case.body["instances"] = [
+            {"b64": base64.b64encode(picture(each["b64"])).decode()}
+            if isinstance(each, dict) and "b64" in each
+            else each
+            for each in case.body.get("instances") or []
+        ]
 
 
 def lines(text: str, size: int, media_type: str) -> str:

@@ -96,6 +96,13 @@ async def test_errors_of_the_framework_have_our_form(
     assert reply.json()["error"].startswith(sentence)
 
 
+async def test_a_slash_behind_docs_leads_to_docs(client: httpx.AsyncClient) -> None:
+    reply = await client.get("/docs/")
+    assert (reply.status_code, reply.headers["location"]) == (308, "../docs")
+    followed = await client.get("/docs/", follow_redirects=True)
+    assert (followed.status_code, followed.url.path) == (200, "/docs")
+
+
 def test_the_app_never_shows_tracebacks(models_dir: Path) -> None:
     assert create_app(Settings(models_dir=models_dir))._others.debug is False
 

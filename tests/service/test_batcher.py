@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.batcher import Batcher, Inputs, Outputs
+from service.batcher import Batcher, Inputs, Outputs, Timing
 from service.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -573,3 +573,28 @@ def test_every_error_has_a_counter() -> None:
     before_a_model_is_known = {"unauthorized", "timeout", "too_many_connections"}
     assert outcomes - before_a_model_is_known <= set(OUTCOMES)
     assert outcomes - {QueueFull.outcome} <= set(UNMATCHED_OUTCOMES)
+
+
+async def test_a_caller_who_is_alone_learns_that_it_did_not_wait() -> None:
+    batcher, metrics = make(Doubler())
+    timing = Timing()
+    await submit(batcher, rows(1, 2), 10, alone=True, timing=timing)
+    assert timing.queue_s == 0
+    assert timing.compute_s == metrics.compute_seconds._cells[-1] > 0
+
+
+async def test_a_caller_learns_what_the_metrics_count_of_it() -> None:
+    """Three batches: it waits until the first, and computes in all of them."""
+    batcher, metrics = make(Doubler())
+    timing = Timing()
+    await submit(batcher, rows(*range(10)), 10, timing=timing)
+    assert timing.compute_s == pytest.approx(metrics.compute_seconds._cells[-1])
+    assert 0 < timing.queue_s < metrics.queue_seconds._cells[-1]
+
+
+async def test_what_shares_a_batch_shares_its_time() -> None:
+    batcher, metrics = make(Doubler())
+    timings = [Timing(), Timing()]
+    await asyncio.gather(*(submit(batcher, rows(1), 10, timing=each) for each in timings))
+    assert [each.compute_s for each in timings] == [metrics.compute_seconds._cells[-1]] * 2
+    assert timings[0].queue_s >= timings[1].queue_s > 0

@@ -2,6 +2,7 @@ import asyncio
 import gzip
 import json
 import logging
+import re
 import socket
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -350,6 +351,17 @@ def test_a_connection_goes_on_after_what_was_refused(service: Process) -> None:
     assert [int(head[9:12]) for head, _ in together] == [int(head[9:12]) for head, _ in answers]
 
 
+@pytest.mark.parametrize("path", ["/", "/health/ready", "/models"])
+def test_head_is_get_without_a_body(service: Process, path: str) -> None:
+    asked = {"accept-encoding": "identity"}
+    get, head = (
+        httpx.request(method, service.url + path, headers=asked) for method in ("GET", "HEAD")
+    )
+    assert (head.status_code, head.content) == (200, b"")
+    assert int(head.headers["content-length"]) == len(get.content) > 0
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
 def test_head_gets_no_body(service: Process) -> None:
     with socket.create_connection(address(service.url), timeout=10) as connection:
         connection.sendall(
@@ -402,3 +414,21 @@ def test_predict_and_infer_share_a_connection(service: Process) -> None:
         writer.close()
 
     asyncio.run(both())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/predict/toy", "/v2/models/toy/infer"])
+async def test_who_asks_is_told_where_the_time_went(client: httpx.AsyncClient, path: str) -> None:
+    sent = {"name": "input", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}
+    body = {"instances": [[1, 2, 3, 4]]} if "predict" in path else {"inputs": [sent]}
+    asked = await client.post(path, json=body, headers={"X-Request-Timing": "true"})
+    told = re.fullmatch(
+        r"queue;dur=(\d+\.\d{3}), compute;dur=(\d+\.\d{3})", asked.headers["server-timing"]
+    )
+    assert told is not None
+    metrics = (await client.get("/metrics")).text
+    counted = re.search(r'torchlit_compute_seconds_sum\{model="toy",version="1"\} (\S+)', metrics)
+    assert counted is not None
+    assert float(told[2]) == pytest.approx(float(counted[1]) * 1000, abs=0.001)
+    for headers in ({}, {"X-Request-Timing": "false"}):
+        assert "server-timing" not in (await client.post(path, json=body, headers=headers)).headers

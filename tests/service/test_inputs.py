@@ -139,8 +139,8 @@ def test_what_does_not_fit_is_named_with_its_place(text: str, sentence: str, toy
         ("[[[1,2,3],[4,5,null]]]", "instances[0][1][2]: expected a number, got null"),
         ("[[1,2,3,4,5,[6]]]", "instances[0][5]: expected a number, got a list of 1"),
         ("[[[1,2,3],4]]", "instances[0][1]: expected a list of 3, got 4"),
-        ('[{"a":1}]', "a list of 6 numbers or nested lists of 2 x 3, got an object of 1 fields"),
-        ("[[1]]", "a list of 6 numbers or nested lists of 2 x 3, got a list of 1"),
+        ('[{"a":1}]', 'nested lists of 2 x 3 or {"b64": a PNG or JPEG}, got an object of 1 fields'),
+        ("[[1]]", "a list of 6 numbers or nested lists of 2 x 3 or {"),
     ],
 )
 def test_an_image_that_does_not_fit_is_named_with_its_place(

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.anyio
 
 NAMES = ("mean", "toy")
 JSON, CSV, LINES = "application/json", "text/csv", "application/jsonlines"
+PICTURES = ["image/png", "image/jpeg", "multipart/form-data"]
 PREDICT = "/v1/endpoints/123/deployedModels/456:predict"
 HEALTH = "/v1/endpoints/123/deployedModels/456"
 KEY = "a-key-of-16-chars"
@@ -50,7 +51,8 @@ async def test_every_example_is_valid_and_answered_by_the_schema(client: httpx.A
             tried[path] += 1
     alone = [path % name for path in ("/predict/%s", "/v2/models/%s/infer") for name in NAMES]
     any_of_them = dict.fromkeys(("/predict", "/invocations"), len(NAMES))
-    assert tried == any_of_them | dict.fromkeys(alone, 1)
+    with_pictures = dict.fromkeys(("/predict/mean", "/prepare/mean"), 2)
+    assert tried == any_of_them | dict.fromkeys(alone, 1) | with_pictures
 
 
 @pytest.mark.parametrize(
@@ -94,9 +96,11 @@ async def test_what_platforms_ask_is_in_the_document(models_dir: Path, default: 
         described = document["paths"]["/invocations"]["post"]
         sent = described["requestBody"]["content"]
         given = described["responses"]["200"]["content"]
-        assert list(sent) == list(given) == [JSON, CSV, LINES]
+        assert list(given) == [JSON, CSV, LINES]
+        assert list(sent) == [*given, *(PICTURES if default == "mean" else [])]
         for accept in given:
-            for content_type, content in sent.items():
+            for content_type in given:
+                content = sent[content_type]
                 for example in content["examples"].values():
                     check(example["value"], content["schema"], document)
                     reply = await client.post(
@@ -126,7 +130,7 @@ async def test_what_platforms_ask_is_in_the_document(models_dir: Path, default: 
 async def test_errors_of_invocations_are_in_the_document(client: httpx.AsyncClient) -> None:
     document = (await client.get("/schema/openapi.json")).json()
     responses = document["paths"]["/invocations"]["post"]["responses"]
-    for content_type, status in ((JSON, 400), ("image/png", 415)):
+    for content_type, status in ((JSON, 400), ("image/webp", 415)):
         headers = {"content-type": content_type}
         reply = await client.post("/invocations", content=b"{}", headers=headers)
         assert reply.status_code == status
@@ -164,7 +168,7 @@ async def test_the_only_model_need_not_be_named(tmp_path: Path) -> None:
     assert content[JSON]["schema"]["required"] == ["instances"]
     assert content[JSON]["schema"]["properties"]["model"]["description"] == "toy if absent"
     assert content[CSV]["schema"]["description"].endswith("for the model toy")
-    assert "examples" not in content[CSV]  # it has no card
+    assert content[CSV]["examples"] == {"zeros": {"value": "0,0,0,0\n"}}  # it has no card
 
 
 async def test_a_path_of_two_methods_is_described_by_each(models_dir: Path) -> None:
@@ -214,8 +218,11 @@ async def test_a_model_without_card_is_in_the_document(tmp_path: Path) -> None:
     save_toy(tmp_path, card=None)
     async with serving(Settings(models_dir=tmp_path)) as client:
         document = (await client.get("/schema/openapi.json")).json()
+        content = document["paths"]["/predict/toy"]["post"]["requestBody"]["content"]
+        ((name, example),) = content["application/json"]["examples"].items()
+        reply = await client.post("/predict/toy", json=example["value"])
     validate(document)
-    assert "/predict/toy" in document["paths"]
+    assert (name, reply.status_code) == ("zeros", 200)
 
 
 @pytest.mark.parametrize("targets", [1, 2])

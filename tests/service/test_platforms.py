@@ -47,6 +47,7 @@ from service.card import Example
 from service.errors import InvalidSetting, RequestError
 from service.metrics import Blocks, Metrics
 from service.model import Model
+from service.pictures import Pictures
 from service.repository import ModelRepository
 from service.settings import Settings
 
@@ -334,7 +335,10 @@ async def test_json_lines_of_whole_numbers_are_exact(whole: httpx.AsyncClient) -
 # ------------------------------------------------ POST /invocations: wrong
 
 FINITE = "expected a finite number that fits float32 (at most 3.4e+38), got"
-EXPECTED = f"Content-Type: expected {JSON} or {CSV} or {LINES}, got"
+EXPECTED = (
+    f"Content-Type: expected {JSON}, {CSV}, {LINES}, "
+    "image/png, image/jpeg or multipart/form-data, got"
+)
 BAD: list[tuple[str, str, bytes, int, str]] = [
     # (what, content type, body, status, sentence)
     ("header", CSV, b"a,b,c,d\n1,2,3,4\n", 400, 'line 1[0]: expected a number, got "a"'),
@@ -481,7 +485,7 @@ BAD: list[tuple[str, str, bytes, int, str]] = [
         415,
         f'{EXPECTED} "application/x-recordio-protobuf"',
     ),
-    ("image", "image/png; q=1", b"\x89PNG", 415, f'{EXPECTED} "image/png; q=1"'),
+    ("image", "image/webp; q=1", b"RIFF", 415, f'{EXPECTED} "image/webp; q=1"'),
     ("not ASCII", "caf\u00e9", b"", 415, f'{EXPECTED} "caf\u00e9"'),
     ("no type", "csv", b"1,2,3,4", 415, f'{EXPECTED} "csv"'),
 ]
@@ -709,7 +713,7 @@ def four(folder: Path) -> Model:
 def reader(folder: Path) -> platforms.Platforms:
     """Reads CSV; its models are not needed for that."""
     settings = Settings(models_dir=folder, max_request_rows=MAX_ROWS)
-    return platforms.Platforms(create_app(settings).models, settings)
+    return platforms.Platforms(create_app(settings).models, Pictures(settings), settings)
 
 
 def told(rows: Any) -> Any:
@@ -833,7 +837,7 @@ async def test_what_cannot_go_the_fast_way_is_not_read_as_json_by_the_loop(
     def forbidden(*_: object) -> None:
         raise AssertionError("the slow way of JSON was taken")
 
-    monkeypatch.setattr("service.inputs._parse_slowly", forbidden)
+    monkeypatch.setattr("service.inputs.parse_slowly", forbidden)
     monkeypatch.setattr("service.inputs.slow_rows", forbidden)
     assert read(await invoke(same, b"+1,2,3,4\n")) == [ROW]
 

@@ -238,7 +238,7 @@ async def test_the_fast_way_is_the_one_that_is_taken(
         raise AssertionError("the slow way was taken")
 
     monkeypatch.setattr("service.inputs.slow_rows", forbidden)
-    monkeypatch.setattr("service.inputs._parse_slowly", forbidden)
+    monkeypatch.setattr("service.inputs.parse_slowly", forbidden)
     rows = [[1, 2, 3, 4], {"a": 1, "b": 2, "c": 3, "d": 4}]
     for _ in range(3):
         answered = await asyncio.gather(*(post(client, body("toy", [row])) for row in rows))

@@ -803,6 +803,7 @@ def test_requests_that_do_not_wait_for_each_other_have_their_own_answers(address
             assert np.abs(answer.as_numpy(TOY) - toy_answer(rows[place] * 2)).max() < 1e-6
 
 
+@pytest.mark.slow
 async def test_64_clients_at_once_each_have_their_own_answers(
     service: Process, address: str
 ) -> None:

@@ -141,6 +141,7 @@ def test_files_hold_no_path_of_this_machine(exported: Path) -> None:
             assert path.encode() not in content, f"{path} in {name}"
 
 
+@pytest.mark.slow
 def test_exported_again_the_bytes_are_equal(
     classifier: Candidate, exported: Path, tmp_path: Path
 ) -> None:
@@ -263,6 +264,7 @@ def test_card_that_the_service_could_not_read_is_not_saved(classifier: Candidate
         card_text(card)
 
 
+@pytest.mark.slow
 def test_network_that_changes_in_the_export_is_not_saved(
     classifier: Candidate, tmp_path: Path
 ) -> None:

@@ -79,6 +79,7 @@ def image_card(classifier: Candidate, labels: int) -> Card:
 @pytest.mark.parametrize(
     ("labels", "wrong", "has_pairs"), [(5, 1, True), (5, 0, False), (4, 1, False)]
 )
+@pytest.mark.slow
 def test_pairs_are_shown_of_many_labels_if_any_were_confused(
     labels: int, wrong: int, has_pairs: bool, classifier: Candidate
 ) -> None:

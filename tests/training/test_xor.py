@@ -12,6 +12,7 @@ from training.recipe import learnt, train
 
 
 @pytest.mark.parametrize("seed", range(20))
+@pytest.mark.slow
 def test_four_of_four_are_right_from_every_seed(seed: int) -> None:
     rows, _ = xor.load()
     network, _ = learnt(xor.RECIPE, msgspec.structs.replace(xor.PARAMETERS, seed=seed), rows)

@@ -1,0 +1,135 @@
+// Asking the service that this page came from.
+
+const KEY = "torchlit.key";
+const LIMIT_MS = 60_000;
+export const QUICK_MS = 5000; // for what is asked again and again
+export const base = new URL(".", document.baseURI).href; // of / and of /docs alike
+
+let held = "";
+try {
+  held = sessionStorage.getItem(KEY) ?? "";
+} catch {
+  // storage may be refused
+}
+
+export const key = {
+  get: () => held,
+  set(text) {
+    held = text;
+    try {
+      if (text) sessionStorage.setItem(KEY, text);
+      else sessionStorage.removeItem(KEY);
+    } catch {
+      // kept for this page only
+    }
+  },
+};
+
+// Told true when the service refuses us for want of a key; pages tell it false, as only they know
+// which of their questions need one: /metrics may be open to all.
+export let locked = () => {};
+export const whenLocked = (call) => (locked = call);
+
+// The service answered, and not with what was asked for.
+export class Refused extends Error {
+  constructor({ status, statusText, headers }, text) {
+    super(sentence(text) ?? `${status} ${statusText}`);
+    this.status = status;
+    this.retryAfterS = Number(headers.get("retry-after")) || null;
+  }
+}
+
+function sentence(text) {
+  try {
+    return JSON.parse(text).error;
+  } catch {
+    return undefined;
+  }
+}
+
+// Nothing came: the service is away, hangs, or the connection broke.
+export class NoAnswer extends Error {}
+
+// Returns the Response, whatever its status, and how long it took. Throws NoAnswer if none came,
+// and what `signal` says if that was aborted.
+export async function request(path, { method = "GET", headers = {}, body, signal, limitMs = LIMIT_MS } = {}) {
+  const all = new Headers(headers);
+  if (key.get() && !all.has("authorization")) all.set("authorization", `Bearer ${key.get()}`);
+  const limit = AbortSignal.timeout(limitMs);
+  const options = { method, headers: all, body, cache: "no-store", signal: signal ? AbortSignal.any([signal, limit]) : limit };
+  const start = performance.now();
+  let response, content;
+  try {
+    response = await fetch(new URL(path.replace(/^\//, ""), base), options);
+    content = await response.arrayBuffer();
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new NoAnswer(limit.aborted ? `The service gave no answer in ${limitMs / 1000} s.` : "The service does not answer.");
+  }
+  if (response.status === 401) locked(true);
+  return { response, content, ms: performance.now() - start };
+}
+
+// Returns the reply's JSON, or its text, its headers and its time. Throws Refused or NoAnswer.
+export async function ask(path, options) {
+  const { response, content, ms } = await request(path, options);
+  const text = new TextDecoder().decode(content);
+  if (!response.ok) throw new Refused(response, text);
+  return { data: options?.isText ? null : JSON.parse(text), text, headers: response.headers, ms };
+}
+
+// `instances` is JSON: what was typed is sent as it was typed.
+export function predict(model, version, instances, signal) {
+  return ask(`predict/${encodeURIComponent(model)}`, {
+    method: "POST",
+    headers: { "content-type": "application/json", "x-request-timing": "true" },
+    body: `{"version":${version},"instances":${instances}}`,
+    signal,
+  });
+}
+
+// The first output of a model, as numbers, for rows of numbers. Over /v2 and in binary: a tenth of
+// what /predict would spell out. `input` is what /v2 says of the model's input.
+export async function infer(model, version, input, rows) {
+  const { name, datatype } = input;
+  const tensor = { name, datatype, shape: [rows.length, rows[0].length], data: rows.flat() };
+  const { response, content } = await request(`v2/models/${encodeURIComponent(model)}/versions/${version}/infer`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ inputs: [tensor], parameters: { binary_data_output: true } }),
+  });
+  const length = Number(response.headers.get("inference-header-content-length") ?? content.byteLength);
+  const head = new TextDecoder().decode(content.slice(0, length));
+  if (!response.ok) throw new Refused(response, head);
+  const { shape, datatype: type } = JSON.parse(head).outputs[0];
+  const Numbers = { FP32: Float32Array, FP64: Float64Array }[type];
+  if (!Numbers) throw new Error(`The answers are ${type}, which this page does not read.`);
+  const count = shape.reduce((all, size) => all * size, 1);
+  return new Numbers(content.slice(length, length + count * Numbers.BYTES_PER_ELEMENT));
+}
+
+export function prepare(model, version, picture, signal) {
+  return ask(`prepare/${encodeURIComponent(model)}?version=${version}`, {
+    method: "POST",
+    headers: { "content-type": picture.type },
+    body: picture,
+    signal,
+  });
+}
+
+// {queue, compute} in milliseconds, as far as Server-Timing says.
+export function timing(headers) {
+  const times = {};
+  for (const each of (headers.get("server-timing") ?? "").split(",")) {
+    const found = /^\s*([\w-]+)\s*;.*\bdur=([\d.]+)/.exec(each);
+    if (found) times[found[1]] = Number(found[2]);
+  }
+  return times;
+}
+
+// A picture as an object URL: <img> could not send the key.
+export async function picture(path) {
+  const { response, content } = await request(path);
+  if (!response.ok) throw new Refused(response, "");
+  return URL.createObjectURL(new Blob([content], { type: response.headers.get("content-type") }));
+}

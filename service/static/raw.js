@@ -1,0 +1,43 @@
+// The input of a model without a card: numbers as JSON.
+
+import { h, id } from "./dom.js";
+
+// `input` is what /v2 says of the model's input: {name, datatype, shape}. Returns {element,
+// instances()}, which gives JSON: the instances, and their numbers as one flat list.
+export function raw({ memory, changed, input }) {
+  const shape = input.shape.length > 1 ? input.shape.slice(1) : [1]; // rows are lists, of one number too
+  memory.text ??= JSON.stringify(zeros(shape.map((size) => Math.max(1, size))));
+  const fieldId = id("numbers");
+  const field = h("textarea", { id: fieldId, rows: 6, spellcheck: "false", value: memory.text });
+  field.addEventListener("input", () => {
+    memory.text = field.value;
+    changed();
+  });
+  const what = `${input.name}: ${input.datatype}, a row is ${shape.map((size) => (size < 0 ? "any number" : size)).join(" × ")}`;
+  const element = h(
+    "section.card.input",
+    { "aria-label": "Input" },
+    h("h2", {}, "Input"),
+    h("label", { for: fieldId }, "One row of numbers, as JSON"),
+    field,
+    h("p.note", {}, `${what}. The file has no card, so nobody says what they mean.`),
+  );
+  return {
+    element,
+    async instances() {
+      try {
+        JSON.parse(field.value);
+      } catch (error) {
+        return { why: `Not JSON: ${error.message}` };
+      }
+      // As it was typed: JSON.parse alters integers above 2^53.
+      const numbers = field.value.replaceAll(/[[\]\s]+/g, "");
+      return { instances: `[${field.value}]`, flat: `[${numbers}]` };
+    },
+  };
+}
+
+function zeros([size, ...rest]) {
+  if (size === undefined) return 0;
+  return Array.from({ length: size }, () => zeros(rest));
+}
