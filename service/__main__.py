@@ -1,48 +1,146 @@
-"""The command line: `python -m service` serves until SIGTERM or Ctrl-C."""
+"""The command line: `python -m service` serves until SIGTERM or Ctrl-C; other commands beside it.
+
+Each imports what it needs when it runs: `health` and the parent of several workers need little.
+"""
 
 import argparse
+import contextlib
+import importlib
 import os
+import signal
 import sys
+from collections.abc import Iterator
 
 from service.errors import ServiceError
 from service.settings import Settings, describe
+from service.streams import open_closed, say
+
+BROKEN_PIPE, INTERRUPTED = 141, 130  # exit statuses as shells have them: 128 and the signal
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; return the exit status: 0 when all is well, 1 when it cannot be done."""
+    """Run a command; return the exit status.
+
+    0 when all is well, 1 when it cannot be done, 3 when `score` left out rows, 2 for arguments that
+    do not fit, as argparse has it.
+    """
+    open_closed()
+    options = _parser().parse_args(arguments)
+    try:
+        return run(options)
+    except ServiceError as error:
+        say(str(error))
+        return 1
+    except BrokenPipeError:  # who reads has enough
+        return BROKEN_PIPE
+    except KeyboardInterrupt as interrupt:
+        say("; ".join(["interrupted", *interrupt.args]))
+        return INTERRUPTED
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run one of the commands, importing only what it needs. Raises ServiceError."""
+    if options.command == "doctor":
+        from service.doctor import examine
+
+        with _no_interrupt(), contextlib.suppress(ImportError):
+            importlib.import_module("onnxruntime")  # which doctor would import, and tell of
+        return examine(os.environ, as_json=options.json)
+    settings = Settings.from_env(os.environ)
+    if options.command == "health":
+        from service.health import check
+
+        check(settings)
+    elif options.command == "score":
+        with _no_interrupt():
+            from service.score import Job, score
+
+        job = Job(
+            model=options.model,
+            input=options.input,
+            output=options.output,
+            format=options.format,
+            keep=options.keep,
+            strict=options.strict,
+            force=options.force,
+        )
+        return score(job, settings)
+    elif options.command == "inspect":
+        with _no_interrupt():
+            from service.inspection import inspect
+
+        return inspect(options.model, settings, as_json=options.json)
+    else:
+        from service.server import serve
+
+        serve(settings)
+    return 0
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Let Ctrl-C wait: what is written in C makes other errors of it while it is imported."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description="Serve the models of a folder over HTTP.",
         epilog="Settings are environment variables:\n" + _settings_table(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "command",
-        nargs="?",
-        choices=["serve", "health"],
-        default="serve",
-        help="serve: the default; health: exit with 0 if the service that has these settings is "
-        "ready, else with 1",
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
+    commands.add_parser("serve", help="serve until SIGTERM or Ctrl-C: the default")
+    says = "exit with 0 if the service that has these settings is ready, else with 1"
+    commands.add_parser("health", help=says, description=says.capitalize() + ".")
+    _add_score(commands.add_parser("score", help="answer each row of a file with a model"))
+    says = "tell what a model is, what it takes and answers, and whether it can be served"
+    inspect = commands.add_parser("inspect", help=says, description=says.capitalize() + ".")
+    inspect.add_argument("model", metavar="MODEL", help="iris, iris/1 or a path to an .onnx file")
+    says = (
+        "tell what would run here, on what, and what is wrong; exit with 1 if something is; it "
+        "loads every model anew, beside a service that runs"
     )
-    command = parser.parse_args(arguments).command
-    try:
-        run(command, Settings.from_env(os.environ))
-    except ServiceError as error:
-        print(f"torchlit: {error}", file=sys.stderr)
-        return 1
-    return 0
+    doctor = commands.add_parser("doctor", help=says, description=says.capitalize() + ".")
+    for each in (inspect, doctor):
+        each.add_argument("--json", action="store_true", help="JSON for machines")
+    return parser
 
 
-def run(command: str, settings: Settings) -> None:
-    """Run one of the commands, importing only what it needs. Raises ServiceError."""
-    if command == "health":
-        from service.health import check
-
-        check(settings)
-    else:
-        from service.server import serve
-
-        serve(settings)
+def _add_score(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Answer each row of a file as POST /predict would. Run again after it was stopped, it goes "
+        "on where it was. Exit status: 0, or 3 when bad rows were left out, each told on stderr; 1 "
+        "when it cannot be done, 130 after Ctrl-C."
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", help="iris (its highest version), iris/1 or a path to .onnx"
+    )
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help="CSV, with a header that names the features or without one, or JSON Lines; - is stdin",
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="a file to make; - is stdout")
+    parser.add_argument(
+        "--format",
+        choices=["csv", "jsonl"],
+        help="of what has no suffix .csv, .jsonl or .ndjson; else that of the other file",
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="copy what INPUT has beside the features"
+    )
+    parser.add_argument("--strict", action="store_true", help="stop at the first bad row")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace OUTPUT, or the beginning of another one, if it is there",
+    )
 
 
 def _settings_table() -> str:

@@ -1,44 +1,48 @@
 """`python -m service health`, as the health check of a container runs it."""
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from processes import environment, running
 
+from service import health as module
+from service.__main__ import main
 
-def health(**settings: object) -> tuple[int, str]:
-    """Run the command; return its exit status and what it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "service", "health"],
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert done.stdout == ""
-    return done.returncode, done.stderr
+Health = Callable[..., tuple[int, str]]
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "0.0.0.0",
-        pytest.param("127.0.0.1", marks=pytest.mark.slow),
-        pytest.param("::", marks=pytest.mark.slow),
-    ],
-)
-def test_a_service_that_is_ready_is_healthy(models_dir: Path, host: str) -> None:
+@pytest.fixture
+def health(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Health:
+    """Run the command; give its exit status and what it says."""
+
+    def health(**settings: object) -> tuple[int, str]:
+        for name, value in environment(**settings).items():
+            monkeypatch.setenv(name, value)
+        status = main(["health"])
+        said = capfd.readouterr()
+        assert said.out == ""
+        return status, said.err
+
+    return health
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["127.0.0.1", "::"])
+def test_a_service_that_is_ready_is_healthy(models_dir: Path, health: Health, host: str) -> None:
     with running(models_dir=models_dir, host=host) as service:
         port = service.url.rpartition(":")[2]
         assert health(host=host, port=port) == (0, "")
 
 
 @pytest.mark.slow
-def test_one_that_has_a_failed_model_is_not(models_dir: Path) -> None:
+def test_one_that_has_a_failed_model_is_not(models_dir: Path, health: Health) -> None:
     broken = models_dir / "broken/1/model.onnx"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"")
@@ -49,19 +53,22 @@ def test_one_that_has_a_failed_model_is_not(models_dir: Path) -> None:
     assert "broken/1: model.onnx: not a model" in said
 
 
-def test_a_key_is_sent_where_health_needs_one(models_dir: Path, tmp_path: Path) -> None:
+def test_a_key_is_sent_where_health_needs_one(
+    models_dir: Path, tmp_path: Path, health: Health
+) -> None:
     file = tmp_path / "keys"
     file.write_text("# those of the mobile app\n0123456789abcdef\n")
-    protected = {"api_keys_file": file, "protect_health": True}
-    with running(models_dir=models_dir, **protected) as service:
+    with running(
+        models_dir=models_dir, host="0.0.0.0", api_keys_file=file, protect_health=True
+    ) as service:
         port = service.url.rpartition(":")[2]
-        assert health(port=port, **protected) == (0, "")
         status, said = health(port=port)
         assert status == 1
         assert "says 401" in said
+        assert health(port=port, host="0.0.0.0", api_keys_file=file) == (0, "")
 
 
-def test_nobody_there_is_one_sentence() -> None:
+def test_nobody_there_is_one_sentence(health: Health) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
     status, said = health(port=port, protect_health=True)
@@ -69,20 +76,82 @@ def test_nobody_there_is_one_sentence() -> None:
     assert said == f"torchlit: 127.0.0.1:{port}: no answer: [Errno 111] Connection refused\n"
 
 
-def test_something_else_there_is_one_sentence() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        command = [sys.executable, "-m", "service", "health"]
-        asking = subprocess.Popen(
-            command, env=environment(port=port), stderr=subprocess.PIPE, text=True
-        )
-        connection, _ = other.accept()
-        with connection:
-            connection.recv(1000)
-            connection.sendall(b"SSH-2.0-OpenSSH\r\n")
-        _, said = asking.communicate(timeout=20)
-    assert asking.returncode == 1
-    assert said == f"torchlit: 127.0.0.1:{port}: no answer: SSH-2.0-OpenSSH\n"
+@pytest.mark.parametrize("host", ["a..b", "foo bar"])
+def test_a_host_that_is_no_name_is_one_sentence(health: Health, host: str) -> None:
+    status, said = health(host=host)
+    assert status == 1
+    assert said.startswith(f"torchlit: {host}:8000: no answer: ")
+    assert said.count("\n") == 1
+
+
+@pytest.fixture
+def other() -> Iterator[Callable[[list[bytes]], int]]:
+    """Somebody who answers a connection with bytes, and waits until it is closed; its port."""
+    threads = []
+    servers = []
+
+    def other(answer: list[bytes], asked: list[bytes] | None = None) -> int:
+        server = socket.create_server(("127.0.0.1", 0))
+        servers.append(server)
+
+        def run() -> None:
+            connection, _ = server.accept()
+            with connection:
+                request = connection.recv(10_000)
+                if asked is not None:
+                    asked.append(request)
+                with contextlib.suppress(OSError):
+                    for part in answer:
+                        connection.sendall(part)
+                        if len(answer) > 1 and closed.wait(0.02):
+                            break
+                    connection.shutdown(socket.SHUT_WR)
+                    connection.recv(1)
+
+        closed = threading.Event()
+        thread = threading.Thread(target=run)
+        thread.start()
+        threads.append((thread, closed))
+        return int(server.getsockname()[1])
+
+    yield other
+    for thread, closed in threads:
+        closed.set()
+        thread.join()
+    for server in servers:
+        server.close()
+
+
+def test_something_else_there_is_one_sentence(health: Health, other: Callable[..., int]) -> None:
+    port = other([b"SSH-2.0-\x1b[31mOpenSSH\r\n"])
+    assert health(port=port) == (
+        1,
+        f"torchlit: 127.0.0.1:{port}: answers, but not as HTTP: SSH-2.0-\\x1b[31mOpenSSH\n",
+    )
+
+
+def test_who_answers_a_byte_now_and_then_is_given_up(
+    health: Health, other: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TIMEOUT_S", 0.1)
+    port = other([b"H"] * 1000)
+    assert health(port=port) == (1, f"torchlit: 127.0.0.1:{port}: no answer: timed out\n")
+
+
+@pytest.mark.parametrize(
+    "answer", [b'{"message":"No API key found in request"}', b'{"error":"forbidden"}', b"[]"]
+)
+def test_a_key_is_not_sent_to_others(
+    health: Health, other: Callable[..., int], answer: bytes
+) -> None:
+    asked: list[bytes] = []
+    head = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n" % len(answer)
+    port = other([head + answer], asked)
+    status, said = health(port=port, api_keys="0123456789abcdef", protect_health=True)
+    assert status == 1
+    assert "says 401" in said
+    assert len(asked) == 1
+    assert b"0123456789abcdef" not in asked[0]
 
 
 def test_it_imports_little() -> None:

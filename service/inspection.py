@@ -1,0 +1,331 @@
+"""`python -m service inspect MODEL`: what a model is, takes and answers, and how good it is."""
+
+import math
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from service import resources
+from service.card import Card
+from service.errors import ModelError, SelfTestFailed, ServiceError
+from service.model import PROVIDER_DEVICE, Model, Tensor
+from service.opening import File, files_of, find, open_tested, sentence
+from service.settings import Settings
+from service.streams import Stdout, plain
+
+WIDTH = 13  # of the left column
+
+
+class CannotInspect(ServiceError):
+    """There is no such file, or it is no model."""
+
+
+class Port(Struct, frozen=True):
+    """An input or output of the graph; -1 in its shape is open."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Head(Struct, frozen=True, kw_only=True):
+    """What stands in the file beside the graph, as ONNX says it."""
+
+    ir_version: int | None = None
+    opsets: dict[str, int] = {}
+    producer: str = ""
+    producer_version: str = ""
+
+
+class Inspection(Struct, frozen=True, kw_only=True):
+    """What is known of a model. Times are in seconds, None where they cannot be known."""
+
+    model: str
+    path: str
+    files: list[File]
+    self_test: str  # "passed", "none" or why it failed
+    provider: str
+    max_batch_size: int
+    row_seconds: float | None = None
+    batch_seconds: float | None = None
+    runs_in: str = ""
+    takes_rows: bool
+    why_no_rows: str
+    head: Head
+    inputs: list[Port]
+    outputs: list[Port]
+    left_out: dict[str, str]
+    card: Card | None
+
+
+def inspect(model: str, settings: Settings, *, as_json: bool) -> int:
+    """Print what a model is; return the exit status: 1 if it fails its self-test.
+
+    Raises CannotInspect, and what `find` and `Stdout.write` raise.
+    """
+    found = inspection(model, settings)
+    if as_json:
+        Stdout().tell(msgspec.json.format(msgspec.json.encode(found)).decode())
+    else:
+        Stdout().tell("\n".join(told(found)))
+    return 0 if found.self_test in ("passed", "none") else 1
+
+
+def inspection(model: str, settings: Settings) -> Inspection:
+    """Open a model and look at it. Raises CannotInspect, and what `find` raises."""
+    place = find(model, settings)
+    try:
+        try:
+            opened = open_tested(place.path, settings, resources.available().threads(1))
+            self_test = "passed" if opened.card else "none"
+        except SelfTestFailed as error:
+            opened = Model.open(place.path, device=settings.device)
+            self_test = str(error)
+        return _of(place.name, place.path, opened, self_test, settings)
+    except ModelError as error:
+        raise CannotInspect(sentence(place, error)) from error
+    except OSError as error:
+        raise CannotInspect(f"{place.name}: cannot be read: {error.strerror}") from error
+
+
+def _of(name: str, path: Path, model: Model, self_test: str, settings: Settings) -> Inspection:
+    was_tested = self_test in ("passed", "none")
+    return Inspection(
+        model=name,
+        path=str(path),
+        files=files_of(path),
+        self_test=self_test,
+        provider=model.provider,
+        max_batch_size=settings.max_batch_size if model.is_batched else 1,
+        row_seconds=_known(model.row_seconds) if was_tested else None,
+        batch_seconds=_known(model.batch_seconds) if was_tested else None,
+        runs_in=where(model) if was_tested else "",
+        takes_rows=not model.why_no_rows,
+        why_no_rows=model.why_no_rows,
+        head=_head(path),
+        inputs=[_port(each) for each in model.inputs],
+        outputs=[_port(each) for each in model.outputs],
+        left_out=model.left_out,
+        card=model.card,
+    )
+
+
+def _known(seconds: float) -> float | None:
+    return seconds if math.isfinite(seconds) else None
+
+
+def where(model: Model) -> str:
+    """Say where the service runs a model."""
+    if model.is_cheap:
+        return "in the event loop"
+    threads = "1 core" if model.threads == 1 else f"{model.threads} cores"
+    return f"in a thread of its own, {threads}"
+
+
+def _port(tensor: Tensor) -> Port:
+    dtype = "string" if tensor.dtype is np.object_ else np.dtype(tensor.dtype).name
+    return Port(tensor.name, dtype, tensor.shape)
+
+
+def _head(path: Path) -> Head:
+    """Read what stands beside the graph in an ONNX file, which is a ModelProto of protobuf.
+
+    The numbers of the fields are those of onnx.proto. ONNX Runtime tells of the producer only.
+    """
+    ir_version: int | None = None
+    texts = {2: "", 3: ""}
+    opsets: dict[str, int] = {}
+    with path.open("rb") as file:
+        for number, value in _fields(file, skip={7, 20, 25}):  # graph, training, functions
+            if number == 1 and isinstance(value, int):
+                ir_version = value
+            elif number in texts and isinstance(value, bytes):
+                texts[number] = value.decode(errors="replace")
+            elif number == 8 and isinstance(value, bytes):
+                domain, version = _opset(value)
+                opsets[domain or "ai.onnx"] = version
+    return Head(ir_version=ir_version, opsets=opsets, producer=texts[2], producer_version=texts[3])
+
+
+def _opset(message: bytes) -> tuple[str, int]:
+    domain, version = "", 0
+    for number, value in _fields(BytesIO(message), skip=set()):
+        if number == 1 and isinstance(value, bytes):
+            domain = value.decode(errors="replace")
+        elif number == 2 and isinstance(value, int):
+            version = value
+    return domain, version
+
+
+def _fields(file: BinaryIO, skip: set[int]) -> Iterator[tuple[int, int | bytes]]:
+    """Yield the fields of a protobuf message (its documentation, "Encoding"), but for `skip`."""
+    while (key := _varint(file)) is not None:
+        number, kind = key >> 3, key & 7
+        if kind == 0:
+            yield number, _varint(file) or 0
+        elif kind == 2:
+            length = _varint(file) or 0
+            if number in skip:
+                file.seek(length, 1)
+            else:
+                yield number, file.read(length)
+        elif kind in (1, 5):
+            file.seek(8 if kind == 1 else 4, 1)
+        else:
+            return  # groups are no part of ONNX
+
+
+def _varint(file: BinaryIO) -> int | None:
+    value = shift = 0
+    while byte := file.read(1):
+        value |= (byte[0] & 0x7F) << shift
+        shift += 7
+        if byte[0] < 0x80:
+            return value
+    return None
+
+
+def told(found: Inspection) -> Iterator[str]:
+    """Yield lines that tell people of a model."""
+    card = found.card
+    yield f"{plain(found.model)}: {plain(card.description) if card else 'an ONNX file, no card'}"
+    yield ""
+    yield from _lines("opens", [f"yes, on {PROVIDER_DEVICE.get(found.provider, found.provider)}"])
+    yield from _lines("self-test", [_self_test(found)])
+    yield from _lines("cost", [_cost(found)])
+    for file in found.files:
+        yield from _lines("file", [f"{file.name}, {file.bytes:,} bytes", f"sha256 {file.sha256}"])
+    yield from _lines("made by", [_maker(found.head)])
+    if card is None or not found.takes_rows:
+        takes = found.why_no_rows and f"no rows by way of /predict: {found.why_no_rows}"
+        yield from _lines("takes", [takes or "rows of numbers"])
+    yield from _lines("inputs", [_port_text(each) for each in found.inputs])
+    yield from _lines("outputs", [_port_text(each) for each in found.outputs])
+    if found.left_out:
+        yield from _lines("left out", [f"{name}: {kind}" for name, kind in found.left_out.items()])
+    if card is not None:
+        yield from _card_lines(card)
+
+
+def _card_lines(card: Card) -> Iterator[str]:
+    yield ""
+    yield from _lines("task", [card.task])
+    if card.features:
+        yield from _lines("features", _table(_feature_rows(card)))
+    if card.image is not None:
+        image = card.image
+        size = " x ".join(map(str, image.shape))
+        yield from _lines("image", [f"{size}, values 0 to 255", image.preparation])
+    if card.labels:
+        yield from _lines("labels", [", ".join(card.labels)])
+    if card.targets:
+        rows = [[each.name, each.unit, each.description] for each in card.targets]
+        yield from _lines("targets", _table(rows))
+    if card.interval is not None:
+        coverage = f"{card.interval.coverage:.0%}"
+        yield from _lines("interval", [f"meant to hold {coverage} of the true values"])
+    yield from _lines("held out", [_pairs(card.metrics)])
+    dataset = card.dataset
+    yield from _lines(
+        "data set",
+        [
+            f"{dataset.name}, {dataset.source}",
+            f"licence: {dataset.licence}",
+            f"sha256 {dataset.sha256}",
+            *(f"caveat: {each}" for each in dataset.caveats),
+        ],
+    )
+    yield from _lines("training", [_pairs(card.training)])
+    yield from _lines("versions", [_pairs(card.versions)])
+    yield from _lines("examples", [_example(card, index) for index in range(len(card.examples))])
+    if card.pictures:
+        yield from _lines("pictures", [f"{each.file}: {each.title}" for each in card.pictures])
+
+
+def _feature_rows(card: Card) -> list[list[str]]:
+    return [
+        [
+            each.name,
+            each.unit or "-",
+            f"{each.minimum:g} to {each.maximum:g}",
+            f"mean {each.mean:.4g}",
+            each.description,
+        ]
+        for each in card.features
+    ]
+
+
+def _example(card: Card, index: int) -> str:
+    example = card.examples[index]
+    if card.labels:
+        highest = max(example.output)
+        answer = f"{card.labels[example.output.index(highest)]} ({highest:.3g})"
+    else:
+        answer = _numbers(example.output)
+        if example.interval:
+            answer += f" in {_numbers(example.interval)}"
+    return f"{example.name}: {_numbers(example.input)} gives {answer}"
+
+
+def _numbers(numbers: list[float]) -> str:
+    shown = ", ".join(f"{each:.4g}" for each in numbers[:8])
+    return f"[{shown}{', ...' if len(numbers) > 8 else ''}]"
+
+
+def _self_test(found: Inspection) -> str:
+    if found.self_test == "none":
+        return "none: only a card has examples to be tested by"
+    if found.self_test == "passed" and found.card is not None:
+        return f"passed: {len(found.card.examples)} examples answered as PyTorch did"
+    return f"FAILED: {found.self_test}"
+
+
+def _cost(found: Inspection) -> str:
+    if found.row_seconds is None or found.batch_seconds is None:
+        return f"not measured: {found.runs_in}" if found.runs_in else "not measured"
+    one = f"1 row {found.row_seconds * 1000:.3g} ms"
+    return (
+        f"{one}, {found.max_batch_size} rows {found.batch_seconds * 1000:.3g} ms: {found.runs_in}"
+    )
+
+
+def _maker(head: Head) -> str:
+    producer = " ".join(each for each in (head.producer, head.producer_version) if each)
+    opsets = ", ".join(f"{domain} {version}" for domain, version in head.opsets.items())
+    return (
+        f"{producer or 'an unknown producer'}; opset {opsets or '?'}; IR {head.ir_version or '?'}"
+    )
+
+
+def _port_text(port: Port) -> str:
+    sizes = ", ".join("?" if size == -1 else str(size) for size in port.shape)
+    return f"{port.name}: {port.dtype} ({sizes})"
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    shown = (
+        f"{value:.6g}" if isinstance(value, float) else str(value) for value in values.values()
+    )
+    return ", ".join(f"{key} {value}" for key, value in zip(values, shown, strict=True))
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+    """Return rows as lines, their columns one below the other."""
+    rows = [[plain(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _lines(head: str, texts: list[str]) -> Iterator[str]:
+    """Yield a line for each text, the first with its head."""
+    for text in texts:
+        yield f"{head:<{WIDTH}} {plain(text)}".rstrip()
+        head = ""

@@ -1,0 +1,68 @@
+"""The three standard streams as the commands use them, also where one is closed or full.
+
+They are written by their numbers, unbuffered: what cannot be written is known at once, and
+nothing is left for Python to write, and to fail at, when it ends.
+"""
+
+import contextlib
+import os
+
+from service.errors import ServiceError
+
+STDIN, STDOUT, STDERR = range(3)
+
+
+class NotWritten(ServiceError):
+    """The result cannot be written, or may not be."""
+
+
+class Stdout:
+    """Standard output."""
+
+    def write(self, data: bytes) -> None:
+        """Write all of `data`. Raises NotWritten, and BrokenPipeError when nobody reads."""
+        try:
+            write_all(STDOUT, data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise NotWritten(f"stdout: cannot be written: {error.strerror}") from error
+
+    def tell(self, text: str) -> None:
+        """Write a text and the end of the line. Raises what `write` raises."""
+        self.write(f"{text}\n".encode(errors="backslashreplace"))
+
+
+def open_closed() -> None:
+    """Open those that are closed, so that no other file gets their numbers and what is written.
+
+    The wrong way round, so that who reads or writes there fails as before.
+    """
+    for number, mode in ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O_RDONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest number that is free: this one
+
+
+def say(sentence: str) -> None:
+    """Say a sentence on stderr, if that can be written."""
+    show(f"torchlit: {plain(sentence)}\n")
+
+
+def show(text: str) -> None:
+    """Write a text to stderr, if that can be written."""
+    with contextlib.suppress(OSError):
+        write_all(STDERR, text.encode(errors="backslashreplace"))
+
+
+def plain(text: str) -> str:
+    """Return what others wrote as it can be shown: one line, nothing that a terminal obeys."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def write_all(file: int, data: bytes) -> None:
+    """Write all of `data` to a file by its number. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
