@@ -333,15 +333,16 @@ def on_http_exception(
 ) -> Response[dict[str, str]]:
     """Answer an error of the framework in our form."""
     path, method = request.scope["path"][:80], request.method
+    headers = dict(error.headers or {})
     sentence = f"{method} {path}: {error.detail}"
     if error.status_code == 404:
         sentence = f"{method} {path}: no such path; /schema/openapi.json lists all"
     if error.status_code == 413:
         sentence = f"{method} {path}: the body is over the limit"
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("allow", "")
-        sentence = f"method: expected {allowed}, got {method} {path}"
-    return Response({"error": sentence}, status_code=error.status_code, headers=error.headers)
+        headers["allow"] = headers.get("allow", "").replace("GET", "GET, HEAD")
+        sentence = f"method: expected {headers['allow']}, got {method} {path}"
+    return Response({"error": sentence}, status_code=error.status_code, headers=headers)
 
 
 def on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, str]]:

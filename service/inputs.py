@@ -169,7 +169,7 @@ def parse_slowly(body: bytes, known: frozenset[str]) -> Fields:
     if not body.strip():
         raise InvalidInput(f"body: expected a JSON object {EXAMPLE}, got nothing")
     if imagefile.is_picture(body):
-        raise InvalidInput("body: expected JSON, got a picture: send its Content-Type, image/...")
+        raise InvalidInput("body: expected JSON, got a picture: say so (Content-Type: image/png)")
     document = parsed(body, "body")
     if not isinstance(document, dict):
         raise InvalidInput(f"body: expected a JSON object {EXAMPLE}, got {shown(document)}")

@@ -711,7 +711,7 @@ BAD: list[tuple[str, str, bytes, int, str]] = [
     ("/predict/seen?prepare=no", PNG, DRAWN, 400, 'prepare: expected auto or false, got "no"'),
     ("/predict/seen?prepar=false", PNG, DRAWN, 400, "unknown parameter; did you mean prepare?"),
     ("/predict/seen?versoin=2", "", b"{}", 400, "unknown parameter; did you mean version?"),
-    ("/predict/seen", "", DRAWN, 400, "body: expected JSON, got a picture: send its Content-Type"),
+    ("/predict/seen", "", DRAWN, 400, "body: expected JSON, got a picture: say so (Content-Type"),
     (
         "/predict/seen",
         FORM,

@@ -150,10 +150,10 @@ async def test_all_ready_is_200(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("POST", "/v2", "GET, OPTIONS"),
-        ("POST", "/v2/models/toy", "GET, OPTIONS"),
-        ("PUT", "/v2/models/toy/ready", "GET, OPTIONS"),
-        ("PUT", "/v2/models/stats", "GET, OPTIONS"),
+        ("POST", "/v2", "GET, HEAD, OPTIONS"),
+        ("POST", "/v2/models/toy", "GET, HEAD, OPTIONS"),
+        ("PUT", "/v2/models/toy/ready", "GET, HEAD, OPTIONS"),
+        ("PUT", "/v2/models/stats", "GET, HEAD, OPTIONS"),
         ("GET", "/v2/repository/index", "POST, OPTIONS"),
         ("GET", "/v2/repository/models/toy/load", "POST, OPTIONS"),
         ("DELETE", "/v2/repository/models/toy/unload", "POST, OPTIONS"),
