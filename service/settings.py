@@ -17,7 +17,7 @@ PREFIX = "TORCHLIT_"
 OF_TRAINING = {"TORCHLIT_DATA_DIR"}  # read by `python -m training`, known here
 AUTO = "auto"  # of `workers`
 # Paths that platforms may choose: none that says something else here.
-_TAKEN = "metrics|models|schema|docs|execution-parameters"
+_TAKEN = "metrics|models|prepare|schema|docs|static|execution-parameters"
 HealthRoute: TypeAlias = Annotated[str, Meta(pattern=rf"^/(?!({_TAKEN})(/|$))")]
 PredictRoute: TypeAlias = Annotated[
     str, Meta(pattern=rf"^/(?!({_TAKEN}|health|ping|v2/health)(/|$))")

@@ -118,6 +118,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("TORCHLIT_HEALTH_ROUTE", "ping", f"{A_PATH}, got 'ping'"),
         ("TORCHLIT_HEALTH_ROUTE", "/metrics", f"{A_PATH}, got '/metrics'"),
         ("AIP_PREDICT_ROUTE", "/health/live", f"{A_PATH}, got '/health/live'"),
+        ("AIP_PREDICT_ROUTE", "/prepare", f"{A_PATH}, got '/prepare'"),
+        ("TORCHLIT_HEALTH_ROUTE", "/static/x", f"{A_PATH}, got '/static/x'"),
         ("TORCHLIT_SERVICE_HOTS", "1", "no such setting; did you mean TORCHLIT_DEVICE?"),
         ("TORCHLIT_REQUEST_TIMEOUT_S", "0", "expected a number above 0 to 3600, got '0'"),
         ("TORCHLIT_REQUEST_TIMEOUT_S", "nan", "expected a number above 0 to 3600, got 'nan'"),
