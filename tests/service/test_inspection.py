@@ -251,6 +251,7 @@ def test_ctrl_c_waits_while_onnx_runtime_is_imported(models_dir: Path) -> None:
     """Else its parts in C make an ImportError of it, with a traceback."""
     code = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's & ignores it
         "class Finder:\n"
         "    def find_spec(self, name, *_):\n"
         "        if name.startswith('onnxruntime.capi.onnxruntime_pybind11'):\n"

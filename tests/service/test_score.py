@@ -915,6 +915,11 @@ def test_killed_again_and_again_at_any_moment_the_result_is_the_same(
 # Pipes.
 
 
+def heed_interrupts() -> None:
+    """Undo what a shell does to what it runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_stdin_and_stdout_carry_rows_and_answers_until_ctrl_c(models_dir: Path) -> None:
     process = subprocess.Popen(
         command("toy", "-", "-", "--format", "csv"),
@@ -922,6 +927,7 @@ def test_stdin_and_stdout_carry_rows_and_answers_until_ctrl_c(models_dir: Path) 
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,
     )
     assert process.stdin is not None
     assert process.stdout is not None
