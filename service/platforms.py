@@ -15,7 +15,7 @@ import asyncio
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -82,16 +82,9 @@ class Platforms:
         query = query_of(request)
         body = await request.body(self._max_body_bytes)
         if sent == JSON:
-            fields = self._parser.parse(body)
-            name, version = fields.get("model"), query.version_beside(fields.get("version"))
-            request.served = served = look_up(self._models, name, version)
-            rows = inputs.to_rows(fields, body, served.model, self._max_rows)
-            del fields  # the parser is free again before anything waits
-            if rows is None:
-                find = partial(look_up, self._models, name, version)
-                served, rows = await self._pictures.of_json(
-                    request, body, inputs.FIELDS, find, query.prepare, deadline
-                )
+            served, rows = await self._of_json(
+                request, body, inputs.FIELDS, _model_and_version, query, deadline
+            )
         elif sent in (CSV, JSON_LINES):
             served, rows = await self._of_lines(request, body, sent, query, deadline)
         else:
@@ -116,21 +109,40 @@ class Platforms:
         deadline = start + request.timeout_s(self._timeout_s)
         query = query_of(request)
         body = await request.body(self._max_body_bytes)
-        fields = self._parser.parse(body, VERTEX_FIELDS)
-        name, version = _parameters(fields)
+
+        def named(fields: Fields) -> tuple[Any, Any]:
+            name, version = _parameters(fields)
+            if name is None and is_predict(request.scope["path"]):  # it may be /predict/iris
+                name = name_below("/predict", request.scope["path"])
+            return name, version
+
+        served, rows = await self._of_json(request, body, VERTEX_FIELDS, named, query, deadline)
+        outputs = await infer_rows(request, served, rows, deadline)
+        return [encode({"predictions": predictions(served.model, outputs)})]
+
+    async def _of_json(
+        self,
+        request: Incoming,
+        body: bytes,
+        known: frozenset[str],
+        named: Callable[[Fields], tuple[Any, Any]],
+        query: Query,
+        deadline: float,
+    ) -> tuple[ServedModel, NDArray[Any]]:
+        """Return the model whose name and version `named` finds in a JSON body, and its rows.
+
+        As predict.py does it in place, where a further coroutine would be felt.
+        """
+        fields = self._parser.parse(body, known)
+        name, version = named(fields)
         version = query.version_beside(version)
-        if name is None and is_predict(request.scope["path"]):  # the route may be /predict/iris
-            name = name_below("/predict", request.scope["path"])
         request.served = served = look_up(self._models, name, version)
         rows = inputs.to_rows(fields, body, served.model, self._max_rows)
         del fields  # the parser is free again before anything waits
-        if rows is None:
-            find = partial(look_up, self._models, name, version)
-            served, rows = await self._pictures.of_json(
-                request, body, VERTEX_FIELDS, find, query.prepare, deadline
-            )
-        outputs = await infer_rows(request, served, rows, deadline)
-        return [encode({"predictions": predictions(served.model, outputs)})]
+        if rows is not None:
+            return served, rows
+        find = partial(look_up, self._models, name, version)
+        return await self._pictures.of_json(request, body, known, find, query.prepare, deadline)
 
     async def _of_lines(
         self, request: Incoming, body: bytes, sent: str, query: Query, deadline: float
@@ -286,6 +298,11 @@ def _accepted(request: Incoming) -> str:
 
 def _without_parameters(media_type: str) -> str:
     return media_type.partition(";")[0].strip().lower()
+
+
+def _model_and_version(fields: Fields) -> tuple[Any, Any]:
+    """Return the model and version that a body of /predict's form names."""
+    return fields.get("model"), fields.get("version")
 
 
 def _parameters(fields: Fields) -> tuple[Any, Any]:

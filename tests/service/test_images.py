@@ -10,8 +10,8 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -594,23 +594,34 @@ async def test_long_replies_of_prepare_are_written_in_the_thread(client: httpx.A
     assert seen == [True, False]
 
 
-async def test_who_waits_for_other_pictures_is_told_in_time(client: httpx.AsyncClient) -> None:
-    go_on = threading.Event()
+@contextmanager
+def held_reading() -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Hold the thread that reads: (it has begun, it may go on)."""
+    held, go_on = threading.Event(), threading.Event()
     original = Reader.read
 
-    def wait(self: Reader, data: bytes, where: str) -> Any:
-        go_on.wait(10)
+    def hold(self: Reader, data: bytes, where: str) -> Any:
+        if not self._in_loop:
+            held.set()
+            go_on.wait(5)
         return original(self, data, where)
 
-    dear = saved(
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200), np.uint8)), "PNG"
-    )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Reader, "read", wait)
-        first = asyncio.create_task(send(client, "/predict/seen", dear))
-        await asyncio.sleep(0.05)
+        patch.setattr(Reader, "read", hold)
+        yield held, go_on
+
+
+async def until_set(event: threading.Event) -> None:
+    while not event.is_set():
+        await asyncio.sleep(0)
+
+
+async def test_who_waits_for_other_pictures_is_told_in_time(client: httpx.AsyncClient) -> None:
+    with held_reading() as (held, go_on):
+        first = asyncio.create_task(send(client, "/predict/seen", DRAWN))
+        await until_set(held)
         headers = {"content-type": PNG, "x-request-timeout-ms": "50"}
-        late = await client.post("/predict/seen", content=dear, headers=headers)
+        late = await client.post("/predict/seen", content=DRAWN, headers=headers)
         assert not first.done()
         go_on.set()
         assert (await first).status_code == 200
@@ -870,20 +881,9 @@ async def test_prepare_needs_a_key_where_keys_are_set(folder: Path) -> None:
 
 
 async def test_a_late_picture_is_not_read(client: httpx.AsyncClient) -> None:
-    held, go_on = threading.Event(), threading.Event()
-    original = Reader.read
-
-    def hold(self: Reader, data: bytes, where: str) -> Any:
-        if not self._in_loop:
-            held.set()
-            go_on.wait(5)
-        return original(self, data, where)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Reader, "read", hold)
+    with held_reading() as (held, go_on):
         first = asyncio.create_task(send(client, "/predict/seen", DRAWN))
-        while not held.is_set():
-            await asyncio.sleep(0)
+        await until_set(held)
         headers = {"content-type": PNG, "x-request-timeout-ms": "1"}
         late = asyncio.create_task(client.post("/predict/seen", content=DRAWN, headers=headers))
         small = await send(client, "/predict/seen", SMALL)  # the loop waits for no thread
@@ -899,20 +899,9 @@ async def test_a_late_picture_is_not_read(client: httpx.AsyncClient) -> None:
 async def test_pictures_are_for_the_version_that_answers_when_they_are_read(tmp_path: Path) -> None:
     save_seen(tmp_path)
     async with serving(Settings(models_dir=tmp_path, watch=False)) as client:
-        held, go_on = threading.Event(), threading.Event()
-        original = Reader.read
-
-        def hold(self: Reader, data: bytes, where: str) -> Any:
-            if not self._in_loop:
-                held.set()
-                go_on.wait(5)
-            return original(self, data, where)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Reader, "read", hold)
+        with held_reading() as (held, go_on):
             slow = asyncio.create_task(send(client, "/predict/seen", DRAWN))
-            while not held.is_set():
-                await asyncio.sleep(0)
+            await until_set(held)
             (tmp_path / "seen/1").rename(tmp_path / "seen/2")
             await client._transport.app.models.reload()
             go_on.set()
