@@ -18,6 +18,12 @@ TOY = Hyperparameters(
 CORNERS = torch.tensor([[0.0, 0.0], [40.0, 0.0], [0.0, 40.0]])
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Let no test's first weights depend on the tests that ran before it in the same process."""
+    torch.manual_seed(TOY.seed)
+
+
 @pytest.fixture
 def toy_parameters() -> Hyperparameters:
     return TOY
