@@ -22,7 +22,6 @@ from service.errors import NotFound, RequestError, TooManyConnections, Unauthori
 from service.incoming import WHOLE_REPLY, Incoming, answer, encode, error_reply
 from service.infer import Infer, is_infer
 from service.metrics import CONTENT_TYPE, Blocks, Metrics
-from service.model import PROVIDER_DEVICE
 from service.pictures import Pictures
 from service.platforms import INVOCATIONS, Platforms, execution_parameters
 from service.predict import Predict, is_predict
@@ -282,7 +281,12 @@ def _describe_version(version: Version) -> dict[str, Any]:
     folder = f"/models/{version.served.name}/{version.served.version}"
     return described | {
         "provider": model.provider,
-        "device": PROVIDER_DEVICE.get(model.provider, model.provider),
+        "device": model.device,
+        "batching": {
+            "of": "rows" if model.is_batched else "requests",
+            "largest_batch": model.largest_batch,
+            "reason": model.why_batching,
+        },
         "card": model.card,
         "pictures": [
             {"title": picture.title, "url": f"{folder}/{picture.file}"} for picture in pictures
@@ -315,7 +319,7 @@ def readiness(models: ModelRepository) -> Response[dict[str, Any]]:
             states[name] = {
                 "ready": True,
                 "version": default.version,
-                "device": PROVIDER_DEVICE.get(default.model.provider, default.model.provider),
+                "device": default.model.device,
             } | ({"failed": failed} if failed else {})
     status = "draining" if models.draining else "ready" if models.is_ready else "not ready"
     content = {"status": status, "models": states}

@@ -7,24 +7,36 @@ loop's turn; while a batch runs, what arrives forms the next one. There is no ti
 
 Without an executor, batches run in the event loop, one a turn, so that other work gets its
 turn too; with one, they run there and the loop stays free. A caller who is alone waits for
-neither: its rows are run where it stands, if they are few enough for the loop.
+neither: its rows are run where it stands, if they are few enough for the loop. A batch that
+holds the loop for more than SLOW_S is the last one there: from then on there is an executor.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
-from time import perf_counter
-from typing import Any
+from math import inf
+from time import perf_counter, thread_time
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import DeadlineExceeded, InvalidInput, QueueFull, Unavailable
+from service.errors import (
+    DeadlineExceeded,
+    InferenceFailed,
+    InvalidInput,
+    QueueFull,
+    Unavailable,
+)
 from service.metrics import ModelMetrics
 
 Inputs = list[NDArray[Any]]  # one array for each input of a model; the first dimension is the rows
 Outputs = list[NDArray[Any]]
+
+ALONE: Final = object()  # the kind of entries that share no batch, and are run as they were sent
+SLOW_S = 0.02  # of CPU time: what holds the event loop for longer does not belong there
+_MARK_S = 0.01
 
 
 class Timing:
@@ -44,6 +56,29 @@ class Timing:
         if not self.compute_s:
             self.queue_s = queue_s
         self.compute_s += compute_s
+
+
+class _CpuMark:
+    """What CPU time the event loop's thread had a moment ago.
+
+    Where a machine is busy, or a container used up its quota, a batch of microseconds may take
+    100 ms by the clock. CPU time is the model's own; but asking for it is a system call, of up to
+    1 us, so it is asked at most every _MARK_S.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._at = -inf
+        self._cpu_s = 0.0
+
+    def note(self, now: float) -> None:
+        """Note the CPU time, unless that was done just before; `now` is by perf_counter."""
+        if now - self._at > _MARK_S:
+            self._at, self._cpu_s = now, self._clock()
+
+    def spent_since(self, start: float) -> float:
+        """Return the least CPU time that can have been used since `start`, which was noted."""
+        return self._clock() - self._cpu_s - (start - self._at)
 
 
 class _Entry:
@@ -73,9 +108,10 @@ class _Entry:
 class Batcher:
     """Runs rows in batches of at most `max_batch_size`, in the order they came.
 
-    `run` takes arrays (n, ...) and returns arrays whose first dimension is n. If it raises, the
-    entries of the batch are run one by one, so that only the culprit fails. With a batch size of 1
-    the arrays of an entry are handed to `run` as they are, and so is what it returns.
+    `run` takes arrays (n, ...) and returns arrays whose first dimension is n. If it raises, or
+    returns others, the entries of the batch are run one by one, so that only the culprit fails.
+    The arrays of an entry that is run by itself are handed to `run` as they are, and so is what
+    it returns.
     """
 
     def __init__(
@@ -88,11 +124,15 @@ class Batcher:
         max_queue_delay_s: float = 0.0,
         executor: Executor | None = None,
         max_rows_in_loop: int | None = None,
+        on_slow: Callable[[int, float], Executor] | None = None,
+        cpu_clock: Callable[[], float] = thread_time,
     ) -> None:
         """Take the parts, in the event loop that will call; `executor` is where `run` is called.
 
         max_rows_in_loop: how many rows may be run in the loop for a caller who is alone; a
         whole batch if not given.
+        on_slow: called once, with the rows and the seconds of a batch that held the loop for more
+        than SLOW_S by `cpu_clock`; what it returns is the executor from then on.
         """
         self._loop = asyncio.get_running_loop()  # kept: asking costs a system call in 3.11
         self._run = run
@@ -104,6 +144,8 @@ class Batcher:
         self._max_rows_in_loop = max_batch_size
         if max_rows_in_loop is not None:
             self._max_rows_in_loop = min(max_batch_size, max_rows_in_loop)
+        self._on_slow = on_slow
+        self._cpu = _CpuMark(cpu_clock)
         self._queue: deque[_Entry] = deque()
         self._queued_rows = 0
         self._wake: asyncio.Handle | None = None  # the coming batch, if its time is set
@@ -126,7 +168,8 @@ class Batcher:
     ) -> Outputs:
         """Return the outputs for `inputs`, `rows` of them, as arrays whose first dimension is that.
 
-        Only entries of one `kind` share a batch. `alone` says that no other caller is about to
+        Only entries of one `kind` share a batch, those of the kind ALONE none, and they are not
+        cut into several batches. `alone` says that no other caller is about to
         come in this turn of the loop. Raises QueueFull at once when too many rows wait,
         DeadlineExceeded after `timeout_s`, Unavailable once closed, and whatever `run` raises for
         these rows. A caller that is cancelled while its rows wait takes them with it; its
@@ -140,7 +183,7 @@ class Batcher:
         if alone and rows <= self._max_rows_in_loop and self._may_run_at_once():
             return self._run_at_once(inputs, rows, timing)
         step = self._max_batch_size
-        if rows <= step:
+        if rows <= step or kind is ALONE:
             try:
                 return await self._enqueue(inputs, rows, kind, late, timing)
             except asyncio.CancelledError:
@@ -163,6 +206,8 @@ class Batcher:
                 part.cancel()
             self._someone_left = True
             raise
+        for start, answers in zip(range(0, rows, step), outputs, strict=True):
+            check_rows(answers, min(step, rows - start))
         try:
             return [np.concatenate(arrays) for arrays in zip(*outputs, strict=True)]
         except ValueError as error:
@@ -195,10 +240,13 @@ class Batcher:
 
     def _run_at_once(self, inputs: Inputs, rows: int, timing: Timing | None) -> Outputs:
         start = perf_counter()
+        self._cpu.note(start)
         try:
             return self._run(inputs)
         finally:
             seconds = perf_counter() - start
+            if seconds > SLOW_S:
+                self._leave_loop(rows, start)
             self._metrics.queue_seconds.observe(0.0)
             self._metrics.batch(rows, seconds)
             if timing is not None:
@@ -240,12 +288,29 @@ class Batcher:
         batch = self._form_batch(self._loop.time())
         self._metrics.queue_rows(self._queued_rows - queued_before)
         if batch and self._executor is None:
-            self._finish(batch, self._execute(batch))
+            self._cpu.note(perf_counter())
+            executed = self._execute(batch)
+            self._finish(batch, executed)
+            start, seconds, _ = executed
+            if seconds > SLOW_S:
+                self._leave_loop(sum(entry.size for entry in batch), start)
         elif batch:
             self._running = self._loop.run_in_executor(self._executor, self._execute, batch)
             self._running.add_done_callback(lambda done: self._on_executed(batch, done))
             return
         self._go_on()
+
+    def _leave_loop(self, rows: int, start: float) -> None:
+        """Run no more batches in the loop, if the one since `start` really took so long."""
+        seconds = self._cpu.spent_since(start)
+        if self._on_slow is None or seconds <= SLOW_S / 2:
+            return
+        self._executor = self._on_slow(rows, seconds)
+        self._on_slow = None
+        self._max_rows_in_loop = 0
+        for entry in self._queue:
+            if entry.timer is None:  # none is needed in the loop: a batch looks at the time
+                entry.timer = self._loop.call_at(entry.late, self._expire, entry)
 
     def _on_executed(self, batch: list[_Entry], done: asyncio.Future[Any]) -> None:
         self._running = None
@@ -263,8 +328,13 @@ class Batcher:
         batch: list[_Entry] = []
         room = self._max_batch_size
         queue = self._queue
-        while queue and queue[0].size <= room and (not batch or queue[0].kind == batch[0].kind):
-            entry = queue.popleft()
+        while queue:
+            entry = queue[0]
+            if batch and not (
+                entry.size <= room and entry.kind == batch[0].kind and entry.kind is not ALONE
+            ):
+                break
+            queue.popleft()
             self._queued_rows -= entry.size
             if entry.future.done():
                 self._dropped(entry)
@@ -284,7 +354,8 @@ class Batcher:
             results = [self._try(batch[0].inputs)]
         else:
             outputs = self._try(*(entry.inputs for entry in batch))
-            if isinstance(outputs, Exception):
+            rows = sum(entry.size for entry in batch)
+            if isinstance(outputs, Exception) or not _have_rows(outputs, rows):
                 results = [self._try(entry.inputs) for entry in batch]
             else:
                 results = _split(outputs, batch)
@@ -344,6 +415,16 @@ class Batcher:
             entry.timer.cancel()
         cancelled = entry.future.cancelled()
         self._metrics.rejected("cancelled" if cancelled else "deadline", entry.size)
+
+
+def check_rows(outputs: Outputs, rows: int) -> None:
+    """Raise InferenceFailed unless each output has an answer for each row."""
+    if not _have_rows(outputs, rows):
+        raise InferenceFailed("the model did not answer with one row for each row")
+
+
+def _have_rows(outputs: Outputs, rows: int) -> bool:
+    return all(output.shape[:1] == (rows,) for output in outputs)
 
 
 def _split(outputs: Outputs, batch: list[_Entry]) -> list[Outputs | Exception]:

@@ -8,7 +8,6 @@ import contextlib
 import errno
 import http.client
 import json
-import math
 import os
 import platform
 import resource
@@ -144,15 +143,13 @@ def _runtime(settings: Settings) -> Iterator[Finding]:
         advice = f"remove both, then install one: pip uninstall -y {' '.join(RUNTIMES)}"
         yield Finding(topic, "wrong", f"{said}: both are installed in the same place", advice)
     try:
-        import onnxruntime as ort
-
-        from service.model import CUDA
+        from service.engine.providers import CUDA, RUNTIME_VERSION, available
     except ImportError as error:
         advice = "install the extra cpu or gpu: pip install '.[cpu]' -c constraints.txt"
         yield Finding(topic, "wrong", f"cannot be imported: {error}", advice)
         return
-    providers = ort.get_available_providers()
-    yield Finding(topic, "well", f"{said or ort.__version__}, {', '.join(providers)}")
+    providers = available()
+    yield Finding(topic, "well", f"{said or RUNTIME_VERSION}, {', '.join(providers)}")
     why = _why_no_cuda(providers)
     if settings.device == "cuda" and why:
         advice = "install the extra gpu instead of cpu and NVIDIA's driver, or set TORCHLIT_DEVICE"
@@ -164,7 +161,7 @@ def _runtime(settings: Settings) -> Iterator[Finding]:
 
 def _why_no_cuda(providers: list[str]) -> str:
     """Say why no model runs on CUDA, nothing if they may."""
-    from service.model import CUDA, driver_problem
+    from service.engine.providers import CUDA, driver_problem
 
     if CUDA in providers:
         return driver_problem()
@@ -249,8 +246,8 @@ def _models(settings: Settings, threads: int) -> Iterator[Finding]:
         yield Finding(topic, "wrong", str(error), advice)
         return
     yield Finding(topic, "well", f"{len(found)} in {settings.models_dir.resolve()}")
-    for name in sorted(settings.versions.names - found.keys()):
-        yield Finding(topic, "note", f"TORCHLIT_VERSIONS: {name!r}: no such model")
+    for unknown in settings.unknown_models(found):
+        yield Finding(topic, "note", unknown)
     if settings.default_model is not None and settings.default_model not in found:
         said = f"TORCHLIT_DEFAULT_MODEL: expected one of {', '.join(found)}, got "
         advice = "correct it: the service does not start like that"
@@ -288,11 +285,8 @@ def _advice_for_file(path: Path, text: str) -> str:
 def _model(name: str, number: int, settings: Settings, threads: int) -> Finding:
     topic = f"model {name}/{number}"
     try:
-        import onnxruntime as ort
-
-        from service.inspection import where
-        from service.model import CUDA, PROVIDER_DEVICE
-        from service.opening import Place, open_tested, sentence
+        from service.engine.providers import CUDA, available
+        from service.opening import Place, open_tested, sentence, where
     except ImportError as error:
         return Finding(topic, "wrong", f"cannot be opened: {error}", "see the packages above")
     place = Place("", settings.models_dir / name / str(number) / MODEL_FILE)
@@ -300,21 +294,22 @@ def _model(name: str, number: int, settings: Settings, threads: int) -> Finding:
     if wants_cuda:  # that it cannot be had is told above, once
         settings = msgspec.structs.replace(settings, device="auto")
     try:
-        model = open_tested(place.path, settings, threads)
+        model = open_tested(place.path, name, settings, threads)
     except ModelError as error:
         text = sentence(place, error).removeprefix(": ")
         return Finding(topic, "wrong", text, _advice_for_file(place.path, text))
     tested = "self-test passed" if model.card else "opens, has no card to be tested by"
-    rows = settings.max_batch_size if model.is_batched else 1
-    was_measured = math.isfinite(model.batch_seconds)
-    cost = f"{rows} rows in {model.batch_seconds * 1000:.2f} ms" if was_measured else "not measured"
-    device = PROVIDER_DEVICE.get(model.provider, model.provider)
-    text = f"{tested}, {cost} on {device}, {where(model)}"
-    state: Literal["well", "note"] = "well" if was_measured else "note"
+    cost = "not measured"
+    if model.batch_s is not None:
+        cost = f"{model.largest_batch} rows in {model.batch_s * 1000:.2f} ms"
+    text = f"{tested}, {cost} on {model.device}, {where(model)}"
+    if not model.is_batched:
+        text += f"; each request runs by itself, as {model.why_batching}"
+    state: Literal["well", "note"] = "note" if model.batch_s is None else "well"
     if model.why_no_rows:
         text += f"; only by way of /v2, as {model.why_no_rows}"
     model.close()
-    if wants_cuda and model.provider != CUDA and not _why_no_cuda(ort.get_available_providers()):
+    if wants_cuda and model.provider != CUDA and not _why_no_cuda(available()):
         advice = "CUDA's libraries may be missing: install the extra gpu with cuda and cudnn"
         return Finding(topic, "wrong", f"{text}, though TORCHLIT_DEVICE is cuda", advice)
     return Finding(topic, state, text)

@@ -1,17 +1,19 @@
 """The models folder: which versions it holds, and whether their files have changed.
 
 A folder is `<name>/<version>/model.onnx`, the version a whole number from 1; weights outside
-the model are files beside it whose names begin with model.onnx.
+the model are the files that it names, in its folder or below.
 """
 
 import os
 import re
 import stat
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
 from msgspec import Struct
 
+from service.engine.file import names_of
 from service.errors import ModelError, StartupError
 from service.versions import Versions
 
@@ -84,21 +86,28 @@ def fingerprint(folder: Path) -> Fingerprint:
     the time of modification, the size and often the inode number of those they replace.
     """
     try:
-        names = sorted(name for name in os.listdir(folder) if name.startswith(MODEL_FILE))
+        folder.stat()
     except FileNotFoundError:
         return NO_FOLDER
     except OSError as error:
         return ((error.errno or 0,),)
-    return tuple(_state(folder / name) for name in names)
+    model = _state(folder, MODEL_FILE)
+    return (model, *(_state(folder, name) for name in _weights(folder / MODEL_FILE, model)))
 
 
-def _state(path: Path) -> tuple[str | int, ...]:
+@lru_cache(maxsize=1024)
+def _weights(path: Path, state: tuple[str | int, ...]) -> list[str]:
+    """Return the names of the files with a model's weights; `state` is that of the model's own."""
+    return names_of(path)[1:]
+
+
+def _state(folder: Path, name: str) -> tuple[str | int, ...]:
     try:
-        status = path.stat()  # of the file that a link leads to
+        status = (folder / name).stat()  # of the file that a link leads to
     except OSError as error:
-        return path.name, error.errno or 0
+        return name, error.errno or 0
     times = status.st_mtime_ns, status.st_ctime_ns
-    return path.name, *times, status.st_size, status.st_ino, status.st_dev
+    return name, *times, status.st_size, status.st_ino, status.st_dev
 
 
 def check_readable(path: Path) -> None:

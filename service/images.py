@@ -15,8 +15,8 @@ from msgspec import Struct
 from PIL import Image
 
 from service import card, imagefile
+from service.engine.model import Model
 from service.errors import DeadlineExceeded, InvalidInput, TooLarge
-from service.model import Model
 from service.preparation import Floats, Pixels, prepared
 
 AT_FULL_SIZE = 4  # so many pictures of the largest size may be in one request

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from service import compression, tensors
 from service.batcher import Inputs, Outputs
+from service.engine.model import Model
+from service.engine.spec import Tensor
 from service.errors import InvalidInput, TooLarge
 from service.incoming import JSON, Incoming, Parts, encode
 from service.inputs import decoded, shown
-from service.model import Model, Tensor
 from service.repository import ModelRepository
 from service.served import ServedModel
 from service.settings import Settings
@@ -109,7 +110,7 @@ class Infer:
             rows,
             timeout_s - (perf_counter() - start),
             alone=request.is_alone(),
-            kind=tuple(array.shape[1:] for array in inputs) if model.is_open_inside else None,
+            kind=served.kind_of(inputs),
             timing=timing,
         )
         if timing is not None:
@@ -148,6 +149,8 @@ class Infer:
                         f"behind the JSON, got {len(data)}"
                     )
                 array = tensors.read_binary(data, each.shape, each.datatype, where)
+            if not tensor.shape and tensor.has_shape:
+                array = array.reshape(())  # Triton's clients send a single number as [1]
             wide = tensors.widened(array, tensor.dtype)
             if wide is None:
                 raise InvalidInput(
@@ -235,13 +238,14 @@ def _raw_request(body: memoryview, model: Model) -> tuple[Request, memoryview]:
     """
     tensor = model.inputs[0]
     where = "Inference-Header-Content-Length: 0"
-    opened = [place for place, size in enumerate(tensor.shape) if size == -1]
+    shape = tensor.shown_shape
+    opened = [place for place, size in enumerate(shape) if size == -1]
     if len(model.inputs) > 1 or len(opened) > 1:
         raise InvalidInput(
             f"{where}: expected a model with one input, and one open dimension, got one with "
             f"{len(model.inputs)} and {len(opened)} in {tensor.name}"
         )
-    shape = [1 if size == -1 else size for size in tensor.shape]
+    shape = [1 if size == -1 else size for size in shape]
     datatype = tensors.NAMES[tensor.dtype]
     parameters: dict[str, Any] = {"binary_data_size": len(body)}
     if datatype == "BYTES":
@@ -275,15 +279,34 @@ def _check_tensor(sent: InputTensor, tensor: Tensor, where: str) -> None:
     if sent.datatype not in tensors.DATATYPES:
         known = ", ".join(tensors.DATATYPES)
         raise InvalidInput(f"{where}.datatype: expected one of {known}; got {shown(sent.datatype)}")
-    fits = len(sent.shape) == len(tensor.shape) and all(
-        0 < got <= _LARGEST_SIZE if size == -1 else got == size
-        for got, size in zip(sent.shape, tensor.shape, strict=True)
-    )
-    if not fits:
+    if not _fits(sent.shape, tensor):
         raise InvalidInput(
-            f"{where}.shape: expected {list(tensor.shape)} for input {tensor.name}, with sizes "
-            f"from 1 for -1; got {_shown_shape(sent.shape)}"
+            f"{where}.shape: expected {_expected_shape(tensor)}; got {_shown_shape(sent.shape)}"
         )
+
+
+def _fits(sent: list[int], tensor: Tensor) -> bool:
+    """Whether a shape is right for an input. No rows are none: operators of ONNX fail on them."""
+    if sent and not 0 < sent[0] <= _LARGEST_SIZE:
+        return False
+    if not tensor.has_shape:
+        return all(0 <= size <= _LARGEST_SIZE for size in sent)
+    if not tensor.shape and sent == [1]:
+        return True
+    return len(sent) == len(tensor.shape) and all(
+        0 <= got <= _LARGEST_SIZE if size == -1 else got == size
+        for got, size in zip(sent, tensor.shape, strict=True)
+    )
+
+
+def _expected_shape(tensor: Tensor) -> str:
+    named = f"for input {tensor.name}"
+    if not tensor.has_shape:
+        return f"any shape {named}, the first size from 1"
+    if not tensor.shape:
+        return f"[] or [1] {named}"
+    inner = ", from 0 where it is not the first" if -1 in tensor.shape[1:] else ""
+    return f"{list(tensor.shape)} {named}, with sizes from 1 for -1{inner}"
 
 
 def _shown_shape(shape: list[int]) -> str:
@@ -391,7 +414,7 @@ def reply(served: ServedModel, reply_id: str, wanted: list[Wanted], outputs: Out
             binary.append(tensors.as_binary(array))
             output["parameters"] = {"binary_data_size": len(binary[-1])}
         else:
-            model.check_finite([array])
+            served.check_finite([array])
             output["data"] = tensors.as_json(array)
         described.append(output)
     head = encode(

@@ -1,10 +1,7 @@
 """`python -m service inspect MODEL`: what a model is, takes and answers, and how good it is."""
 
-import math
 from collections.abc import Iterator, Mapping
-from io import BytesIO
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -12,9 +9,12 @@ from msgspec import Struct
 
 from service import resources
 from service.card import Card
+from service.engine import file
+from service.engine.model import Model
+from service.engine.providers import device_of
+from service.engine.spec import Tensor
 from service.errors import ModelError, SelfTestFailed, ServiceError
-from service.model import PROVIDER_DEVICE, Model, Tensor
-from service.opening import File, files_of, find, open_tested, sentence
+from service.opening import File, Place, files_of, find, open_untested, sentence, where
 from service.settings import Settings
 from service.streams import Stdout, plain
 
@@ -26,11 +26,11 @@ class CannotInspect(ServiceError):
 
 
 class Port(Struct, frozen=True):
-    """An input or output of the graph; -1 in its shape is open."""
+    """An input or output of the graph; -1 in its shape is open, None is any shape."""
 
     name: str
     dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
 
 
 class Head(Struct, frozen=True, kw_only=True):
@@ -56,6 +56,8 @@ class Inspection(Struct, frozen=True, kw_only=True):
     runs_in: str = ""
     takes_rows: bool
     why_no_rows: str
+    batching: Literal["rows", "requests"]  # whether callers share a run
+    why_batching: str
     head: Head
     inputs: list[Port]
     outputs: list[Port]
@@ -80,114 +82,53 @@ def inspection(model: str, settings: Settings) -> Inspection:
     """Open a model and look at it. Raises CannotInspect, and what `find` raises."""
     place = find(model, settings)
     try:
+        threads = resources.available().threads(1)
+        opened = open_untested(place.path, place.model, settings, threads)
         try:
-            opened = open_tested(place.path, settings, resources.available().threads(1))
+            opened.self_test()
             self_test = "passed" if opened.card else "none"
         except SelfTestFailed as error:
-            opened = Model.open(place.path, device=settings.device)
             self_test = str(error)
-        return _of(place.name, place.path, opened, self_test, settings)
+        return _of(place, opened, self_test)
     except ModelError as error:
         raise CannotInspect(sentence(place, error)) from error
     except OSError as error:
         raise CannotInspect(f"{place.name}: cannot be read: {error.strerror}") from error
 
 
-def _of(name: str, path: Path, model: Model, self_test: str, settings: Settings) -> Inspection:
+def _of(place: Place, model: Model, self_test: str) -> Inspection:
+    head = file.read(place.path)
     was_tested = self_test in ("passed", "none")
     return Inspection(
-        model=name,
-        path=str(path),
-        files=files_of(path),
+        model=place.name,
+        path=str(place.path),
+        files=files_of(place.path),
         self_test=self_test,
         provider=model.provider,
-        max_batch_size=settings.max_batch_size if model.is_batched else 1,
-        row_seconds=_known(model.row_seconds) if was_tested else None,
-        batch_seconds=_known(model.batch_seconds) if was_tested else None,
+        max_batch_size=model.largest_batch,
+        row_seconds=model.row_s if was_tested else None,
+        batch_seconds=model.batch_s if was_tested else None,
         runs_in=where(model) if was_tested else "",
         takes_rows=not model.why_no_rows,
         why_no_rows=model.why_no_rows,
-        head=_head(path),
+        batching="rows" if model.is_batched else "requests",
+        why_batching=model.why_batching,
+        head=Head(
+            ir_version=head.ir_version,
+            opsets=head.opsets,
+            producer=head.producer,
+            producer_version=head.producer_version,
+        ),
         inputs=[_port(each) for each in model.inputs],
-        outputs=[_port(each) for each in model.outputs],
+        outputs=[_port(each) for each in model.trial.outputs],
         left_out=model.left_out,
         card=model.card,
     )
 
 
-def _known(seconds: float) -> float | None:
-    return seconds if math.isfinite(seconds) else None
-
-
-def where(model: Model) -> str:
-    """Say where the service runs a model."""
-    if model.is_cheap:
-        return "in the event loop"
-    threads = "1 core" if model.threads == 1 else f"{model.threads} cores"
-    return f"in a thread of its own, {threads}"
-
-
 def _port(tensor: Tensor) -> Port:
     dtype = "string" if tensor.dtype is np.object_ else np.dtype(tensor.dtype).name
-    return Port(tensor.name, dtype, tensor.shape)
-
-
-def _head(path: Path) -> Head:
-    """Read what stands beside the graph in an ONNX file, which is a ModelProto of protobuf.
-
-    The numbers of the fields are those of onnx.proto. ONNX Runtime tells of the producer only.
-    """
-    ir_version: int | None = None
-    texts = {2: "", 3: ""}
-    opsets: dict[str, int] = {}
-    with path.open("rb") as file:
-        for number, value in _fields(file, skip={7, 20, 25}):  # graph, training, functions
-            if number == 1 and isinstance(value, int):
-                ir_version = value
-            elif number in texts and isinstance(value, bytes):
-                texts[number] = value.decode(errors="replace")
-            elif number == 8 and isinstance(value, bytes):
-                domain, version = _opset(value)
-                opsets[domain or "ai.onnx"] = version
-    return Head(ir_version=ir_version, opsets=opsets, producer=texts[2], producer_version=texts[3])
-
-
-def _opset(message: bytes) -> tuple[str, int]:
-    domain, version = "", 0
-    for number, value in _fields(BytesIO(message), skip=set()):
-        if number == 1 and isinstance(value, bytes):
-            domain = value.decode(errors="replace")
-        elif number == 2 and isinstance(value, int):
-            version = value
-    return domain, version
-
-
-def _fields(file: BinaryIO, skip: set[int]) -> Iterator[tuple[int, int | bytes]]:
-    """Yield the fields of a protobuf message (its documentation, "Encoding"), but for `skip`."""
-    while (key := _varint(file)) is not None:
-        number, kind = key >> 3, key & 7
-        if kind == 0:
-            yield number, _varint(file) or 0
-        elif kind == 2:
-            length = _varint(file) or 0
-            if number in skip:
-                file.seek(length, 1)
-            else:
-                yield number, file.read(length)
-        elif kind in (1, 5):
-            file.seek(8 if kind == 1 else 4, 1)
-        else:
-            return  # groups are no part of ONNX
-
-
-def _varint(file: BinaryIO) -> int | None:
-    value = shift = 0
-    while byte := file.read(1):
-        value |= (byte[0] & 0x7F) << shift
-        shift += 7
-        if byte[0] < 0x80:
-            return value
-    return None
+    return Port(tensor.name, dtype, tensor.shape if tensor.has_shape else None)
 
 
 def told(found: Inspection) -> Iterator[str]:
@@ -195,11 +136,13 @@ def told(found: Inspection) -> Iterator[str]:
     card = found.card
     yield f"{plain(found.model)}: {plain(card.description) if card else 'an ONNX file, no card'}"
     yield ""
-    yield from _lines("opens", [f"yes, on {PROVIDER_DEVICE.get(found.provider, found.provider)}"])
+    yield from _lines("opens", [f"yes, on {device_of(found.provider)}"])
     yield from _lines("self-test", [_self_test(found)])
     yield from _lines("cost", [_cost(found)])
-    for file in found.files:
-        yield from _lines("file", [f"{file.name}, {file.bytes:,} bytes", f"sha256 {file.sha256}"])
+    together = "rows of several requests" if found.batching == "rows" else "each request by itself"
+    yield from _lines("runs", [f"{together}: {found.why_batching}"])
+    for each in found.files:
+        yield from _lines("file", [f"{each.name}, {each.bytes:,} bytes", f"sha256 {each.sha256}"])
     yield from _lines("made by", [_maker(found.head)])
     if card is None or not found.takes_rows:
         takes = found.why_no_rows and f"no rows by way of /predict: {found.why_no_rows}"
@@ -303,6 +246,8 @@ def _maker(head: Head) -> str:
 
 
 def _port_text(port: Port) -> str:
+    if port.shape is None:
+        return f"{port.name}: {port.dtype} of any shape"
     sizes = ", ".join("?" if size == -1 else str(size) for size in port.shape)
     return f"{port.name}: {port.dtype} ({sizes})"
 

@@ -18,9 +18,9 @@ import numpy as np
 from msgspec import Raw, Struct
 
 from service import inputs
+from service.engine.model import Model
 from service.errors import InvalidInput, RequestError
 from service.images import Limits, Reader, image_of
-from service.model import Model
 from service.platforms import value_of
 from service.preparation import Pixels
 

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from functools import partial
-from math import inf
 from typing import TypeAlias
 
 from service import resources
+from service.engine.model import Model
 from service.errors import ModelError, ServiceError, StartupError
 from service.folder import (
     LEFT_OUT,
@@ -25,8 +25,7 @@ from service.folder import (
     scan,
 )
 from service.metrics import Metrics
-from service.model import PROVIDER_DEVICE, Model
-from service.opening import open_tested
+from service.opening import open_tested, where
 from service.served import ServedModel, Version, check_replaces
 from service.settings import Settings
 from service.watching import watching
@@ -67,7 +66,7 @@ class Loader:
         self._find = find
         self._replace = put
         self._pause = pause
-        self._threads = resources.available().threads(settings.workers)  # of a dear model
+        self._threads = resources.available().threads(settings.workers)  # of a slow model
         self._tried: Look = {}  # the files of each version when last opened
         self.unloaded: dict[str, list[int]] = {}  # models that are not to be opened, and versions
         self._strange: set[str] = set()  # what the log has told of folders that are no version
@@ -84,8 +83,8 @@ class Loader:
         """Open every version, then follow. Raises StartupError if there is no folder or model."""
         self._loop = asyncio.get_running_loop()
         self._tried = self._look()
-        for name in sorted(self._settings.versions.names - {name for name, _ in self._tried}):
-            logger.warning("TORCHLIT_VERSIONS: %r: no such model", name)
+        for unknown in self._settings.unknown_models({name for name, _ in self._tried}):
+            logger.warning("%s", unknown)
         for (name, number), files in self._tried.items():
             if number is None:
                 self._fail((name, None), str(files[0][0]))
@@ -292,7 +291,7 @@ class Loader:
     def _open(self, name: str, number: int) -> Model:
         """Open a version and test it, in any thread. Raises ModelError or StartupError."""
         path = self._models_dir / name / str(number) / MODEL_FILE
-        return open_tested(path, self._settings, self._threads)
+        return open_tested(path, name, self._settings, self._threads)
 
     def _serve(self, name: str, number: int, model: Model) -> None:
         card = model.card
@@ -304,17 +303,19 @@ class Loader:
             info={"provider": model.provider, "device": self._settings.device},
         )
         self._metrics.set_stale(name, str(number), False)
-        in_thread = f"in a thread of its own, {self._threads} cores"
         logger.info(
             "model %s version %d: ready on %s, %s, %s",
-            *(name, number, PROVIDER_DEVICE.get(model.provider, model.provider)),
-            self._cost(model),
-            "in the event loop" if model.is_cheap else in_thread,
+            *(name, number, model.device, _cost(model), where(model)),
         )
-        if not model.takes_zeros:
+        logger.info(
+            "model %s version %d: runs %s: %s",
+            *(name, number, _batches(model), model.why_batching),
+        )
+        if model.trial.failure and model.card is None:
             logger.warning(
-                "model %s version %d: a row of zeros fails, and it has no examples to be tested by",
-                *(name, number),
+                "model %s version %d: it could not be tried, and has no examples to be tested by: "
+                "%s",
+                *(name, number, model.trial.failure),
             )
         for output, kind in model.left_out.items():
             logger.warning(
@@ -323,12 +324,6 @@ class Loader:
             )
         served = ServedModel(name, number, model, metrics, self._settings)
         self._put((name, number), Version(version=number, state="ready", served=served))
-
-    def _cost(self, model: Model) -> str:
-        what = f"{self._settings.max_batch_size} rows" if model.is_batched else "a request"
-        if model.batch_seconds == inf:
-            return f"{what} in a time that is not known"
-        return f"{what} in {model.batch_seconds * 1000:.2f} ms"
 
     def _fail(self, key: Key, reason: str, cause: str = "", old: Version | None = None) -> None:
         """Log and show why a version could not be opened; what serves of an old one stays."""
@@ -360,6 +355,19 @@ class Loader:
             closing = asyncio.create_task(replaced.close())
             self.closing.add(closing)
             closing.add_done_callback(self.closing.discard)
+
+
+def _cost(model: Model) -> str:
+    what = f"{model.largest_batch} rows" if model.is_batched else "a request"
+    if model.batch_s is None:
+        return f"{what} in a time that is not known"
+    return f"{what} in {model.batch_s * 1000:.2f} ms"
+
+
+def _batches(model: Model) -> str:
+    if model.is_batched:
+        return f"rows of several requests together, {model.largest_batch} at most"
+    return "each request by itself"
 
 
 def _sentences(error: Exception) -> tuple[str, str]:

@@ -14,10 +14,12 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from msgspec import Struct
 
+from service.engine.model import Model
+from service.engine.providers import CUDA
+from service.engine.spec import Tensor
 from service.errors import InvalidInput, NotSupported
 from service.inputs import decoded
 from service.metrics import Total
-from service.model import CUDA, Model, Tensor
 from service.repository import ModelRepository
 from service.served import ServedModel
 from service.settings import Settings
@@ -154,12 +156,12 @@ def _metadata(models: ModelRepository, served: ServedModel) -> Json:
         "versions": [str(each.version) for each in _served(models, served.name)],
         "platform": PLATFORM,
         "inputs": [_tensor(each) for each in served.model.inputs],
-        "outputs": [_tensor(each) for each in served.model.outputs],
+        "outputs": [_tensor(each) for each in served.model.trial.outputs],
     }
 
 
 def _tensor(tensor: Tensor) -> Json:
-    return {"name": tensor.name, "datatype": NAMES[tensor.dtype], "shape": tensor.shape}
+    return {"name": tensor.name, "datatype": NAMES[tensor.dtype], "shape": tensor.shown_shape}
 
 
 def _config(served: ServedModel, settings: Settings) -> Json:
@@ -175,7 +177,7 @@ def _config(served: ServedModel, settings: Settings) -> Json:
         "version_policy": {"latest": {"num_versions": 1}},
         "max_batch_size": settings.max_request_rows if model.is_batched else 0,
         "input": [_configured(each, model) for each in model.inputs],
-        "output": [_configured(each, model) for each in model.outputs],
+        "output": [_configured(each, model) for each in model.trial.outputs],
         "instance_group": [
             {
                 "name": served.name,
@@ -184,10 +186,14 @@ def _config(served: ServedModel, settings: Settings) -> Json:
             }
         ],
         "default_model_filename": "model.onnx",
+        "parameters": {
+            "batching": {"string_value": "rows" if model.is_batched else "requests"},
+            "batching_reason": {"string_value": model.why_batching},
+        },
     }
     if model.is_batched:
         config["dynamic_batching"] = {
-            "preferred_batch_size": [settings.max_batch_size],
+            "preferred_batch_size": [model.largest_batch],
             "max_queue_delay_microseconds": round(settings.max_queue_delay_ms * 1000),
         }
     return config
@@ -198,7 +204,7 @@ def _configured(tensor: Tensor, model: Model) -> Json:
     return {
         "name": tensor.name,
         "data_type": "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}",
-        "dims": tensor.shape[model.is_batched :],
+        "dims": tensor.shown_shape[model.is_batched :],
     }
 
 

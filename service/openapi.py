@@ -378,6 +378,13 @@ def _schemas(served: list[ServedModel]) -> Json:
             reason={"type": "string"},
             provider={"type": "string"},
             device={"type": "string"},
+            batching=json_object(
+                {
+                    "of": {"enum": ["rows", "requests"]},
+                    "largest_batch": {"type": "integer", "minimum": 1},
+                    "reason": {"type": "string"},
+                }
+            ),
             card={"type": ["object", "null"]},
             why_no_rows={"type": "string", "description": "Why only /v2 takes what it takes"},
             pictures=list_of(ref("Picture")),

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from service.engine.model import Model
 from service.incoming import TIMEOUT
-from service.model import Model
 
 Json = dict[str, Any]
 
@@ -55,7 +55,7 @@ PREPARE_PARAMETER = {
 def zeros_fit(model: Model) -> bool:
     """Whether zeros are an example of a model without a card: few, and answered."""
     sizes = sum(math.prod(each.shape[1:]) for each in model.inputs)
-    return model.takes_zeros and not model.is_open_inside and sizes <= MOST_ZEROS
+    return model.trial.takes_zeros and not model.is_open_inside and sizes <= MOST_ZEROS
 
 
 def operation(

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from service.engine.spec import Tensor
 from service.folder import VERSION
-from service.model import Tensor
 from service.openapi_parts import (
     CONTENT_ENCODING_PARAMETER,
     OF_INFERENCE,
@@ -277,8 +277,15 @@ def _request_of(served: ServedModel) -> Json:
             for name, dtype in DATATYPES.items()
             if name != "FP16" and widened(np.empty(0, dtype), tensor.dtype) is not None
         ]
-        sizes = [{"const": size} if size != -1 else WHOLE | {"minimum": 1} for size in tensor.shape]
-        shape = {"type": "array", "minItems": len(sizes), "maxItems": len(sizes)}
+        sizes = [
+            {"const": size} if size != -1 else WHOLE | {"minimum": 1 if place == 0 else 0}
+            for place, size in enumerate(tensor.shape)
+        ]
+        shape: Json = {"type": "array"}
+        if tensor.has_shape:
+            shape |= {"minItems": len(sizes), "maxItems": max(1, len(sizes))}
+        if tensor.has_shape and not sizes:
+            sizes = [{"const": 1}]  # a single number, which may also be sent as [1]
         if sizes:
             shape["prefixItems"] = sizes
         fields = {
@@ -331,6 +338,7 @@ def _config() -> Json:
     batching = json_object(
         {"preferred_batch_size": list_of(WHOLE), "max_queue_delay_microseconds": WHOLE}
     )
+    text = json_object({"string_value": TEXT})
     return json_object(
         {
             "name": TEXT,
@@ -346,6 +354,7 @@ def _config() -> Json:
                 )
             ),
             "default_model_filename": TEXT,
+            "parameters": json_object({"batching": text, "batching_reason": text}),
         },
         dynamic_batching=batching,
     )

@@ -2,16 +2,15 @@
 
 import hashlib
 import os
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec import Struct
 
+from service.engine.file import names_of
+from service.engine.model import Model
 from service.errors import ModelError, NotFound
 from service.folder import LEFT_OUT, MODEL_FILE, VERSION, check_readable, scan
 from service.inputs import did_you_mean
-from service.model import Model
 from service.settings import Settings
 
 
@@ -20,6 +19,7 @@ class Place(Struct, frozen=True):
 
     name: str
     path: Path
+    model: str = ""  # its name in the models folder, if it is there
 
 
 def find(model: str, settings: Settings) -> Place:
@@ -45,11 +45,11 @@ def find(model: str, settings: Settings) -> Place:
     elif not VERSION.fullmatch(number) or int(number) not in versions:
         known = ", ".join(map(str, versions)) or "none"
         raise NotFound(f"{model}: version: expected one of {known}; got {number!r}")
-    return Place(f"{name}/{number}", folder / name / number / MODEL_FILE)
+    return Place(f"{name}/{number}", folder / name / number / MODEL_FILE, name)
 
 
 class File(Struct, frozen=True):
-    """A file of a model: the .onnx, or weights that it names or that begin with its name."""
+    """A file of a model: the .onnx, or weights that it names."""
 
     name: str  # from the folder of the .onnx
     bytes: int
@@ -62,27 +62,9 @@ def files_of(path: Path) -> list[File]:
     Raises ModelError where one cannot be read.
     """
     try:
-        beside = {each.name for each in path.parent.iterdir() if each.name.startswith(path.name)}
-        names = sorted(beside | set(_weights(path.read_bytes())))
-        return [_file(path, each) for each in names if os.path.isfile(path.parent / each)]
+        return [_file(path, each) for each in names_of(path) if (path.parent / each).is_file()]
     except OSError as error:
         raise ModelError(f"{path.name}: cannot be read: {error.strerror}") from error
-
-
-def _weights(model: bytes) -> Iterator[str]:
-    """Yield what may be the names of files with weights, wherever a model has them.
-
-    Each is the value of the key `location` in a StringStringEntryProto (onnx.proto).
-    """
-    for key in re.finditer(rb"\x0a\x08location\x12", model):
-        length, shift, at = 0, 0, key.end()
-        for byte in model[at : at + 5]:  # a varint: 7 bits of each byte, the lowest first
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            at += 1
-            if byte < 0x80:
-                break
-        yield os.fsdecode(model[at : at + length])
 
 
 def _file(path: Path, name: str) -> File:
@@ -91,25 +73,39 @@ def _file(path: Path, name: str) -> File:
         return File(name, os.fstat(file.fileno()).st_size, digest)
 
 
-def open_tested(path: Path, settings: Settings, threads: int) -> Model:
-    """Open a file, test and measure it, in any thread. Raises ModelError or StartupError.
+def open_tested(
+    path: Path, name: str, settings: Settings, threads: int, *, only_slow_in_threads: bool = True
+) -> Model:
+    """Open the file of the model `name`, in any thread, and test it by its examples.
 
-    Only a model that is dear gets more than one of the threads.
+    Raises ModelError or StartupError; see Model.open.
     """
-    model = open_with(path, settings, 1)
-    model.measure(settings.max_batch_size)
-    if not model.is_cheap and threads > 1:
-        model = open_with(path, settings, threads)
-        model.measure(settings.max_batch_size)
-    return model
-
-
-def open_with(path: Path, settings: Settings, threads: int) -> Model:
-    """Open a file with so many threads, and test it. Raises ModelError or StartupError."""
-    check_readable(path)
-    model = Model.open(path, device=settings.device, threads=threads)
+    model = open_untested(path, name, settings, threads, only_slow_in_threads=only_slow_in_threads)
     model.self_test()
     return model
+
+
+def open_untested(
+    path: Path, name: str, settings: Settings, threads: int, *, only_slow_in_threads: bool = True
+) -> Model:
+    """Open the file of the model `name`. Raises ModelError or StartupError; see Model.open."""
+    check_readable(path)
+    return Model.open(
+        path,
+        device=settings.device,
+        threads=threads,
+        max_batch_size=settings.max_batch_size,
+        batching=settings.batching.of(name),
+        only_slow_in_threads=only_slow_in_threads,
+    )
+
+
+def where(model: Model) -> str:
+    """Say where the service runs a model."""
+    if model.is_fast:
+        return "in the event loop"
+    threads = "1 core" if model.threads == 1 else f"{model.threads} cores"
+    return f"in a thread of its own, {threads}"
 
 
 def sentence(place: Place, error: ModelError) -> str:

@@ -13,15 +13,14 @@ from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 import multipart
-import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from service import images, inputs
+from service.engine.model import Model
 from service.errors import DeadlineExceeded, InvalidInput, TooLarge, UnsupportedMediaType
 from service.images import Reader
 from service.incoming import Incoming
-from service.model import Model
 from service.preparation import Pixels
 from service.served import ServedModel
 from service.settings import Settings
@@ -221,7 +220,7 @@ def _reader(
 
 
 def _stacked(rows: list[Pixels], model: Model) -> Rows:
-    return np.array(rows, dtype=model.input.dtype).reshape(len(rows), *model.input.shape[1:])
+    return model.rows_of(rows)
 
 
 def _boundary(request: Incoming) -> str:

@@ -19,16 +19,15 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import simdjson
 from numpy.typing import NDArray
 
 from service import inputs
+from service.engine.model import Model
 from service.errors import InvalidInput, TooLarge, UnsupportedMediaType
 from service.images import Reader
 from service.incoming import Incoming, Parts, encode
 from service.inputs import Fields
-from service.model import Model
 from service.pictures import FORM, IMAGES, PICTURES, Pictures, Query, query_of
 from service.predict import infer_rows, is_predict, look_up, name_below, predictions
 from service.preparation import Pixels
@@ -245,7 +244,7 @@ def json_lines_rows(
 def _stacked(rows: Sequence[list[float] | Pixels], model: Model, max_rows: int) -> NDArray[Any]:
     if not rows:
         raise InvalidInput("body: expected a line for each instance, got none")
-    return np.array(rows, dtype=model.input.dtype).reshape(len(rows), *model.input.shape[1:])
+    return model.rows_of(rows)
 
 
 def value_of(cell: str) -> float | str:
@@ -258,7 +257,8 @@ def value_of(cell: str) -> float | str:
     if not text.isascii() or "_" in text:  # Python's numbers, nobody else's
         return cell
     is_whole = text.lstrip("+-").isdigit() and math.isfinite(number)
-    return int(text) if is_whole else number  # float has no room for each int64
+    is_minus_zero = number == 0 and text.startswith("-")  # an integer has no such sign
+    return int(text) if is_whole and not is_minus_zero else number  # floats lack some int64
 
 
 def csv_of(predictions: list[dict[str, Any]]) -> bytes:

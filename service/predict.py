@@ -13,11 +13,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from service import inputs
-from service.batcher import Outputs
+from service.batcher import Outputs, check_rows
 from service.card import Card
+from service.engine.model import Model
 from service.errors import InvalidInput
 from service.incoming import Incoming, Parts, encode
-from service.model import Model
 from service.pictures import Pictures, media_type_of, query_of
 from service.repository import ModelRepository
 from service.served import ServedModel
@@ -121,11 +121,17 @@ async def infer_rows(
     """
     timing = request.timing()
     outputs = await served.batcher.submit(
-        [rows], len(rows), deadline - perf_counter(), alone=request.is_alone(), timing=timing
+        [rows],
+        len(rows),
+        deadline - perf_counter(),
+        alone=request.is_alone(),
+        kind=served.kind_of_rows,
+        timing=timing,
     )
     if timing is not None:
         request.tell(timing)
-    served.model.check_finite(outputs)
+    check_rows(outputs, len(rows))
+    served.check_finite(outputs)
     return outputs
 
 

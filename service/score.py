@@ -18,16 +18,16 @@ from time import monotonic
 from typing import Any, BinaryIO
 
 import msgspec
-import numpy as np
-import onnxruntime as ort
 from msgspec import Struct
 
 from service import resources
+from service.batcher import check_rows
+from service.engine.model import Model, check_finite
+from service.engine.providers import RUNTIME_VERSION
 from service.errors import InferenceFailed, InvalidInput, ModelError, ServiceError
 from service.incoming import encode
 from service.lines import Bad, CsvRows, JsonRows, Lines, Row
-from service.model import Model
-from service.opening import Place, files_of, find, open_with, sentence
+from service.opening import Place, files_of, find, open_tested, sentence
 from service.part import Mark, Part
 from service.platforms import csv_of
 from service.predict import predictions
@@ -128,8 +128,9 @@ def _open_model(
     Raises CannotScore for a model that cannot be asked.
     """
     try:
-        # Not measured: the answers may depend on how many threads there are, in their last bit.
-        model = open_with(place.path, settings, resources.available().threads(1))
+        # The answers may depend on how many threads there are, in their last bit.
+        threads = resources.available().threads(1)
+        model = open_tested(place.path, place.model, settings, threads, only_slow_in_threads=False)
         files = files_of(place.path)
     except ModelError as error:
         raise CannotScore(sentence(place, error)) from error
@@ -143,14 +144,24 @@ def _open_model(
         "--keep": job.keep,
         "--strict": job.strict,
         "TORCHLIT_MAX_BATCH_SIZE": settings.max_batch_size,
+        "whether rows are run together": _are_batched(model, settings),
         "TORCHLIT_MAX_BODY_BYTES": settings.max_body_bytes,
         "TORCHLIT_MAX_IMAGE_PIXELS": settings.max_image_pixels,
         "the execution provider": model.provider,
         "the number of threads": model.threads,
         "torchlit": version_of("torchlit"),
-        "ONNX Runtime": ort.__version__,
+        "ONNX Runtime": RUNTIME_VERSION,
         "Pillow": version_of("pillow"),
     }
+
+
+def _are_batched(model: Model, settings: Settings) -> bool:
+    """Whether rows are run together: not where a whole batch was not tried, or must not be.
+
+    Of a model with large rows the largest batch depends on the machine, and answers in their last
+    bit on the batch.
+    """
+    return model.is_batched and model.largest_batch == settings.max_batch_size
 
 
 class Source:
@@ -162,7 +173,7 @@ class Source:
         """Read the header, if there is one. Raises InvalidInput for one that does not fit."""
         status = os.fstat(file.fileno())
         self.model = model
-        self.batch_size = settings.max_batch_size
+        self.batch_size = settings.max_batch_size if _are_batched(model, settings) else 1
         self.is_file = stat.S_ISREG(status.st_mode)
         self._start = file.tell() if self.is_file else 0  # others may have read of it before
         self.size = status.st_size - self._start if self.is_file else 0  # bytes
@@ -291,7 +302,8 @@ def _columns(model: Model) -> list[str]:
     """Return the names of what `csv_of` makes of a prediction. Raises CannotScore."""
     card = model.card
     if card is None:
-        return [name for output in model.outputs for name in _places(output.name, output.shape[1:])]
+        outputs = model.trial.outputs
+        return [name for output in outputs for name in _places(output.name, output.shape[1:])]
     if card.labels:
         return ["label", "probability", *card.labels]
     of_one = ["value", "lower", "upper"] if card.interval else ["value"]
@@ -387,10 +399,10 @@ class Scoring:
     def _predict(self, batch: list[Row]) -> list[tuple[Row, dict[str, Any]]]:
         """Return rows with their predictions; those that the model fails on are bad ones."""
         model = self._model
-        numbers = np.array([row.numbers for row in batch], dtype=model.input.dtype)
         try:
-            outputs = model.run([numbers.reshape(len(batch), *model.input.shape[1:])])
-            model.check_finite(outputs)
+            outputs = model.run([model.rows_of([row.numbers for row in batch])])
+            check_rows(outputs, len(batch))
+            check_finite(outputs)
         except InferenceFailed as error:
             if len(batch) == 1:
                 (row,) = batch

@@ -1,17 +1,23 @@
 """ServedModel: one version of a model as it serves, with its queue and its counters."""
 
+import logging
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter, thread_time
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from service.batcher import Batcher, Inputs, Outputs
+from service.batcher import ALONE, Batcher, Inputs, Outputs
+from service.engine.model import Model, are_finite, check_finite
+from service.engine.providers import CPU
 from service.errors import ModelError
 from service.metrics import ModelMetrics
-from service.model import Model
 from service.settings import Settings
+
+logger = logging.getLogger("torchlit.served")
 
 
 class ServedModel:
@@ -20,29 +26,47 @@ class ServedModel:
     def __init__(
         self, name: str, version: int, model: Model, metrics: ModelMetrics, settings: Settings
     ) -> None:
-        """Take an opened and tested model. A dear one gets a thread of its own."""
+        """Take an opened and tested model. A slow one gets a thread of its own."""
         self.name = name
         self.version = version
         self.model = model
         self.card = model.card
         self.metrics = metrics
         metrics.set_queue_limit(settings.max_queue_rows)
-        self._executor = None if model.is_cheap else ThreadPoolExecutor(1, f"{name}-{version}")
+        self.thread = OwnThread(name, version)
+        self._run = CountingRun(model, metrics)
         self.batcher = Batcher(
-            CountingRun(model, metrics),
+            self._run,
             metrics,
-            max_batch_size=settings.max_batch_size if model.is_batched else 1,
+            max_batch_size=model.largest_batch,
             max_queue_rows=settings.max_queue_rows,
             max_queue_delay_s=settings.max_queue_delay_ms / 1000,
-            executor=self._executor,
-            max_rows_in_loop=None if model.is_cheap else model.max_rows_in_loop,
+            executor=None if model.is_fast else self.thread.started(),
+            max_rows_in_loop=None if model.is_fast else model.max_rows_in_loop,
+            on_slow=self.thread.instead_of_loop,
+            cpu_clock=thread_time if model.provider == CPU else perf_counter,
         )
+        # Instances of /predict are rows, also of a model whose run takes one row at a time.
+        self.kind_of_rows = None if model.is_batched or model.trial.is_one_by_one else ALONE
+
+    def kind_of(self, inputs: Inputs) -> Hashable:
+        """Return the kind of a request of tensors: those of one kind may share a batch."""
+        if not self.model.is_batched:
+            return ALONE
+        if not self.model.is_open_inside:
+            return None
+        kind = tuple(array.shape[1:] for array in inputs)
+        return ALONE if any(0 in shape for shape in kind) else kind  # sizes of 0 were not tried
+
+    def check_finite(self, outputs: Sequence[NDArray[Any]]) -> None:
+        """Raise InferenceFailed if an answer of the batcher is NaN or infinite."""
+        if self._run.saw_nonfinite:
+            check_finite(outputs)
 
     async def close(self) -> None:
         """Answer what waits, then let the thread and the model's memory go."""
         await self.batcher.close()
-        if self._executor is not None:
-            self._executor.shutdown()
+        self.thread.end()
         self.model.close()
 
 
@@ -55,6 +79,39 @@ class Version(Struct, kw_only=True, omit_defaults=True):
     served: ServedModel | None = None
 
 
+class OwnThread:
+    """The thread in which a slow model runs. It knows nothing of the ServedModel either."""
+
+    def __init__(self, name: str, version: int) -> None:
+        self._name, self._version = name, version
+        self._executor: ThreadPoolExecutor | None = None
+
+    @property
+    def is_started(self) -> bool:
+        """Whether something runs in it."""
+        return self._executor is not None
+
+    def started(self) -> ThreadPoolExecutor:
+        """Return what runs in it."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, f"{self._name}-{self._version}")
+        return self._executor
+
+    def instead_of_loop(self, rows: int, seconds: float) -> ThreadPoolExecutor:
+        """Return the same for a model that held the event loop for so long, and log it."""
+        logger.warning(
+            "model %s version %d: %d rows held the event loop for %.0f ms: from now on it runs in "
+            "a thread of its own",
+            *(self._name, self._version, rows, seconds * 1000),
+        )
+        return self.started()
+
+    def end(self) -> None:
+        """End it, if it was started, once what runs there is done."""
+        if self._executor is not None:
+            self._executor.shutdown()
+
+
 class CountingRun:
     """Runs rows through a model, and counts labels and values outside the training range.
 
@@ -64,6 +121,7 @@ class CountingRun:
     def __init__(self, model: Model, metrics: ModelMetrics) -> None:
         self._model = model
         self._metrics = metrics
+        self.saw_nonfinite = False  # whether an answer ever was NaN or infinite
         features = model.card.features if model.card else []
         dtype = model.inputs[0].dtype
         self._minimum = np.array([feature.minimum for feature in features], dtype)
@@ -73,6 +131,8 @@ class CountingRun:
     def __call__(self, inputs: Inputs) -> Outputs:
         """Return the outputs for `inputs`, as Model.run."""
         outputs = self._model.run(inputs)
+        if not are_finite(outputs):
+            self.saw_nonfinite = True
         if len(self._minimum):
             self._count_outside(inputs[0].reshape(-1, len(self._minimum)))
         if self._has_labels:
@@ -86,7 +146,7 @@ class CountingRun:
                 self._metrics.outside[feature] += count
 
     def _count_labels(self, probabilities: NDArray[Any]) -> None:
-        if self._model.saw_nonfinite:
+        if self.saw_nonfinite:
             probabilities = probabilities[np.isfinite(probabilities).all(axis=1)]
         for label in probabilities.argmax(axis=1).tolist():
             self._metrics.predictions[label] += 1.0

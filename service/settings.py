@@ -2,16 +2,17 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
 
-from service import resources
+from service import resources, verdicts, versions
 from service.errors import InvalidSetting
-from service.versions import EXPECTED, Versions
+from service.verdicts import Verdicts
+from service.versions import Versions
 
 PREFIX = "TORCHLIT_"
 OF_TRAINING = {"TORCHLIT_DATA_DIR"}  # read by `python -m training`, known here
@@ -83,6 +84,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     health_route: Annotated[
         HealthRoute | None, Meta(description="a further path that says what `/ping` does")
     ] = None
+    batching: Annotated[
+        Verdicts,
+        Meta(description="overrules the trial of a model: `name=rows` or `name=requests`"),
+    ] = Verdicts()
     max_batch_size: Annotated[int, Meta(ge=1, le=65_536, description="most rows run together")] = 64
     max_queue_delay_ms: Annotated[
         float, Meta(ge=0, le=60_000, description="how long a batch waits for more rows")
@@ -147,6 +152,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     def has_api_keys(self) -> bool:
         """Whether a request must have a key."""
         return self.api_keys is not None or self.api_keys_file is not None
+
+    def unknown_models(self, models: Collection[str]) -> Iterator[str]:
+        """Yield a sentence for each model that a setting names and that is none of `models`."""
+        for field in ("versions", "batching"):
+            named: set[str] = getattr(self, field).names
+            for name in sorted(named - set(models)):
+                yield f"{variable_name(field)}: {name!r}: no such model"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -222,9 +234,11 @@ def _converted(variable: str, text: str, annotation: Any) -> Any:
         raise InvalidSetting(sentence, variable) from error
 
 
-def _parsed(expected: type, text: str) -> Path | Versions:
+def _parsed(expected: type, text: str) -> Path | Versions | Verdicts:
     if expected is Versions:
         return Versions(text)
+    if expected is Verdicts:
+        return Verdicts(text)
     if expected is Path and text:
         return Path(text)
     raise ValueError("not a path")
@@ -238,7 +252,9 @@ def _expected(annotation: Any) -> str:
     if kind is bool:
         return "true or false"
     if kind is Versions:
-        return EXPECTED
+        return versions.EXPECTED
+    if kind is Verdicts:
+        return verdicts.EXPECTED
     if {HealthRoute, PredictRoute} & set(get_args(kind)):
         return "a path that begins with / and says nothing else here"
     if kind not in (int, float):

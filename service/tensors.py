@@ -14,7 +14,17 @@ import simdjson
 from numpy.typing import NDArray
 
 from service.errors import InvalidInput
-from service.inputs import Unfit, nested, number, opening_brackets, parsed, shown
+from service.inputs import (
+    Unfit,
+    give_signs,
+    lost_a_sign,
+    nested,
+    number,
+    opening_brackets,
+    parsed,
+    shown,
+    stay_finite,
+)
 
 DATATYPES: dict[str, type[np.generic]] = {
     "BOOL": np.bool_,
@@ -71,8 +81,9 @@ class JsonReader:
         kind = np.dtype(dtype).kind
         if kind not in _BUFFER_TYPES:
             raise Unfit
-        document: Any = self._parser.parse(data)
-        brackets = opening_brackets(bytes(data))
+        text = bytes(data)
+        document: Any = self._parser.parse(text)
+        brackets = opening_brackets(text)
         lists, fits = 1, True
         if type(document[0]) is simdjson.Array:
             lists, fits = nested(document, tuple(shape))
@@ -81,11 +92,20 @@ class JsonReader:
         if not fits or brackets != lists:
             raise Unfit
         buffer_type = _BUFFER_TYPES[kind]
-        wide = np.frombuffer(document.as_buffer(of_type=buffer_type), _BUFFER_DTYPES[buffer_type])
-        limits = np.finfo(dtype) if kind == "f" else np.iinfo(dtype)  # type: ignore[type-var]
-        if not (limits.min <= wide.min() and wide.max() <= limits.max):
+        wide: NDArray[Any] = np.frombuffer(
+            document.as_buffer(of_type=buffer_type), _BUFFER_DTYPES[buffer_type]
+        )
+        if kind == "f":
+            fits = stay_finite(wide, dtype)
+        else:  # all written without a fraction, as simdjson takes no others here
+            limits = np.iinfo(dtype)  # type: ignore[type-var]
+            fits = bool(limits.min <= wide.min() and wide.max() <= limits.max)
+        if not fits:
             raise Unfit
-        return wide.astype(dtype).reshape(shape)
+        numbers = wide.astype(dtype)  # a copy
+        if kind == "f" and lost_a_sign(text, wide):
+            give_signs(numbers, text)
+        return numbers.reshape(shape)
 
 
 def _read_slowly(

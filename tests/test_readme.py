@@ -15,6 +15,7 @@ from processes import running
 from toys import serving
 
 from service.card import Card
+from service.engine.model import Model
 from service.metrics import (
     BATCHES_TOTAL,
     CONNECTIONS,
@@ -28,7 +29,6 @@ from service.metrics import (
     UNMATCHED,
     WORKERS,
 )
-from service.model import Model
 from service.settings import Settings, describe
 from training.__main__ import main
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import httpx
 import pytest
-from toys import PNG, save_pictured, save_toy, serving, toy_card
+from toys import PNG, save_pictured, save_same, save_toy, serving, toy_card
 
 from service.app import create_app
 from service.settings import Settings
+from service.verdicts import Verdicts
 
 pytestmark = pytest.mark.anyio
 
@@ -23,8 +24,35 @@ async def test_models_show_their_cards_and_where_they_run(client: httpx.AsyncCli
     (version,) = toy["versions"]
     assert (version["version"], version["state"]) == (1, "ready")
     assert (version["provider"], version["device"]) == ("CPUExecutionProvider", "cpu")
+    assert version["batching"] == {
+        "of": "rows",
+        "largest_batch": 64,
+        "reason": "rows of a trial had the same answers alone and in batches of up to 64",
+    }
     assert version["card"]["features"][0]["unit"] == "cm"
     assert version["card"]["labels"] == ["red", "green", "blue"]
+
+
+async def test_models_show_why_their_requests_run_one_by_one(tmp_path: Path) -> None:
+    save_same(tmp_path, [1, 2])
+    save_toy(tmp_path)
+    settings = Settings(models_dir=tmp_path, batching=Verdicts("toy=requests"))
+    async with serving(settings) as client:
+        listed = (await client.get("/models")).json()["models"]
+    same, toy = (each["versions"][0] for each in listed)
+    assert same["batching"] == {
+        "of": "requests",
+        "largest_batch": 1,
+        "reason": "the first dimension of input input is fixed at 1; an export with dynamic_shapes "
+        "lets it vary",
+    }
+    assert toy["batching"] == {
+        "of": "requests",
+        "largest_batch": 1,
+        "reason": "TORCHLIT_BATCHING says requests, though rows of a trial had the same answers "
+        "alone and in batches of up to 64",
+    }
+    assert "why_no_rows" not in same | toy
 
 
 async def test_a_failed_model_is_told_everywhere_and_the_others_are_ready(

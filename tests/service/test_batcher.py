@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.batcher import Batcher, Inputs, Outputs, Timing
+from service.batcher import ALONE, SLOW_S, Batcher, Inputs, Outputs, Timing
 from service.errors import (
     DeadlineExceeded,
+    InferenceFailed,
     InvalidInput,
     QueueFull,
     RequestError,
@@ -545,6 +547,47 @@ async def test_answers_that_cannot_be_put_together_say_how_many_rows_may_be_sent
     assert fits.shape == (6, 3)
 
 
+def above_zero(inputs: Inputs) -> Outputs:
+    """Answer the rows above 0 only."""
+    (numbers,) = inputs
+    return [numbers[numbers[:, 0] > 0] * 2, numbers]
+
+
+async def test_a_batch_without_an_answer_for_each_row_is_run_one_by_one() -> None:
+    batcher, metrics = make(above_zero)
+    asked = [submit(batcher, each, 10) for each in (rows(1), rows(-1), rows(2, 3))]
+    answers = [answer[0].tolist() for answer in await asyncio.gather(*asked)]
+    assert answers == [[[2]], [], [[4], [6]]]  # who is alone gets what the model says
+    assert metrics.statistics().batches == 1
+
+
+async def test_the_parts_of_a_large_request_need_an_answer_for_each_row() -> None:
+    batcher, _ = make(above_zero)
+    numbers = list(range(1, 9))
+    assert (await submit(batcher, rows(*numbers), 10))[0].ravel().tolist() == [
+        2 * number for number in numbers
+    ]
+    with pytest.raises(InferenceFailed, match=r"^the model did not answer with one row for each"):
+        await submit(batcher, rows(*numbers[:7], -1), 10)
+
+
+@pytest.mark.parametrize("max_batch_size", [1, 4])
+async def test_entries_of_the_kind_alone_share_no_batch_and_are_not_cut(
+    max_batch_size: int,
+) -> None:
+    doubler = Doubler()
+    batcher, _ = make(doubler, max_batch_size=max_batch_size)
+    asked = [rows(1), rows(2, 3), rows(*range(10)), rows(4), rows(5)]
+    kinds = [ALONE, ALONE, ALONE, None, None]
+    answers = await asyncio.gather(
+        *(submit(batcher, each, 10, kind=kind) for each, kind in zip(asked, kinds, strict=True))
+    )
+    for each, answer in zip(asked, answers, strict=True):
+        np.testing.assert_array_equal(answer[0], each * 2)
+    together = [[4, 5]] if max_batch_size > 1 else [[4], [5]]
+    assert doubler.batches == [[1], [2, 3], list(range(10)), *together]
+
+
 async def test_with_a_batch_size_of_1_arrays_come_and_go_as_they_are() -> None:
     """Of a model that takes no batch the first dimension is not the rows, or there is none."""
     seen: list[Inputs] = []
@@ -562,6 +605,40 @@ async def test_with_a_batch_size_of_1_arrays_come_and_go_as_they_are() -> None:
         assert all(got is given for got, given in zip(seen, entries, strict=True))
         seen.clear()
     assert sum(metrics.batch_rows._cells[:-1]) == metrics.batch_rows._cells[-1] == 4
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("is_busy", [False, True])
+async def test_a_batch_that_holds_the_loop_is_the_last_one_there(
+    alone: bool, is_busy: bool
+) -> None:
+    """Unless it was the machine that held it: then it used little CPU time."""
+    cpu_s = 0.0
+    threads: list[str] = []
+    slow: list[tuple[int, float]] = []
+
+    def run(inputs: Inputs) -> Outputs:
+        nonlocal cpu_s
+        threads.append(threading.current_thread().name)
+        if (inputs[0] == 7).any():
+            time.sleep(1.5 * SLOW_S)  # it is the time that counts
+            cpu_s += 0 if is_busy else 3 * SLOW_S
+        return inputs
+
+    def on_slow(rows: int, seconds: float) -> ThreadPoolExecutor:
+        slow.append((rows, seconds))
+        return executor
+
+    with ThreadPoolExecutor(1, "own") as executor:
+        batcher, _ = make(run, on_slow=on_slow, cpu_clock=lambda: cpu_s)
+        for each in (rows(1), rows(7, 7, 7), rows(1), rows(7)):
+            np.testing.assert_array_equal((await submit(batcher, each, 10, alone=alone))[0], each)
+    here = threading.current_thread().name
+    if is_busy:
+        assert (threads, slow) == ([here] * 4, [])
+    else:
+        assert threads == [here, here, "own_0", "own_0"]
+        assert slow == [(3, pytest.approx(3 * SLOW_S, abs=SLOW_S))]
 
 
 def leaves(kind: type[Exception]) -> list[Any]:
@@ -598,3 +675,60 @@ async def test_what_shares_a_batch_shares_its_time() -> None:
     await asyncio.gather(*(submit(batcher, rows(1), 10, timing=each) for each in timings))
     assert [each.compute_s for each in timings] == [metrics.compute_seconds._cells[-1]] * 2
     assert timings[0].queue_s >= timings[1].queue_s > 0
+
+
+async def test_what_is_to_run_alone_is_neither_joined_nor_cut() -> None:
+    run = Doubler()
+    batcher, _ = make(run)
+    entries = [rows(1), rows(2, 3, 4, 5, 6, 7), rows(8)]
+    kinds = [None, ALONE, None]
+    answers = await asyncio.gather(
+        *(
+            batcher.submit([each], len(each), 10, kind=kind)
+            for each, kind in zip(entries, kinds, strict=True)
+        )
+    )
+    assert run.batches == [[1], [2, 3, 4, 5, 6, 7], [8]]
+    assert answers[1][0][:, 0].tolist() == [4, 6, 8, 10, 12, 14]
+    run.batches.clear()
+    await asyncio.gather(
+        *(batcher.submit([rows(each)], 1, 10, kind=ALONE) for each in range(3)),
+        batcher.submit([rows(9)], 1, 10),
+    )
+    assert run.batches == [[0], [1], [2], [9]]
+
+
+async def test_answers_that_are_not_one_for_each_row_are_never_shared() -> None:
+    """Joined rows that come back fewer are run by themselves: nobody gets another's."""
+
+    def only_positive(inputs: Inputs) -> Outputs:
+        (numbers,) = inputs
+        return [numbers[numbers[:, 0] > 0]]
+
+    batcher, _ = make(only_positive)
+    first, second = await asyncio.gather(
+        batcher.submit([rows(1, -2)], 2, 10), batcher.submit([rows(3)], 1, 10)
+    )
+    assert (first[0].tolist(), second[0].tolist()) == ([[1]], [[3]])
+    with pytest.raises(InferenceFailed, match="one row for each row"):
+        await batcher.submit([rows(1, 2, 3, 4, -5, 6)], 6, 10)
+
+
+async def test_rows_that_wait_when_the_loop_is_left_still_have_a_deadline() -> None:
+    cpu_s, gate = 0.0, threading.Event()
+
+    def run(inputs: Inputs) -> Outputs:
+        nonlocal cpu_s
+        time.sleep(1.5 * SLOW_S)
+        cpu_s += 3 * SLOW_S
+        return inputs
+
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(gate.wait)
+        batcher, _ = make(run, on_slow=lambda *_: executor, cpu_clock=lambda: cpu_s)
+        slow = asyncio.create_task(submit(batcher, rows(1, 2, 3, 4), 10))
+        late = asyncio.create_task(submit(batcher, rows(5), 0.05))
+        await slow
+        with pytest.raises(DeadlineExceeded):
+            await late
+        gate.set()

@@ -17,9 +17,10 @@ import pytest
 from processes import environment, running
 from toys import save_dear, save_same, save_sum, save_toy, toy_card
 
-from service import doctor, health, model, opening, resources
+from service import doctor, health, opening, resources
 from service.__main__ import main
 from service.doctor import Finding, examine, look
+from service.engine import providers
 from service.errors import ModelError, StartupError
 from service.folder import Found
 from service.resources import Resources
@@ -120,8 +121,9 @@ def test_models_that_do_not_serve_are_told_with_the_reason(tmp_path: Path) -> No
     findings = found(models_dir=tmp_path, default_model="other", versions="all sum=1 gone=1")
     problems = dict(wrong(findings))
     assert problems.pop("model toy/2").startswith("example 'one': expected [")
-    assert problems.pop("model toy/3").startswith("not a model that ONNX Runtime can open (")
     assert problems == {
+        "model toy/3": "not a model that ONNX Runtime can open: it is cut off, or no ONNX file "
+        "(8 bytes)",
         "models": "TORCHLIT_DEFAULT_MODEL: expected one of empty, sum, toy, got 'other'",
         "model empty": "empty: expected a version folder such as empty/1/model.onnx, got none",
         "model toy/4": "cannot be read: No such file or directory",
@@ -224,7 +226,7 @@ def test_a_driver_is_told_of_only_where_it_can_be_looked_for(
     models_dir: Path, monkeypatch: pytest.MonkeyPatch, system: str
 ) -> None:
     monkeypatch.setattr(sys, "platform", system)
-    monkeypatch.setattr(model, "driver_problem", lambda: "")
+    monkeypatch.setattr(providers, "driver_problem", lambda: "")
     text = told(found(models_dir=models_dir), "CUDA")
     assert ("NVIDIA's driver is here" in text) == (system == "linux")
 
@@ -259,7 +261,9 @@ def test_packages_that_are_missing(models_dir: Path, monkeypatch: pytest.MonkeyP
 def test_without_onnx_runtime_all_else_is_told(
     models_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [each for each in sys.modules if each.startswith(("service.model", "onnxruntime"))]:
+    for name in [
+        each for each in sys.modules if each.startswith(("service.engine.", "onnxruntime"))
+    ]:
         monkeypatch.delitem(sys.modules, name)
     for name in ("service.inspection", "service.opening", "service.inputs"):
         monkeypatch.delitem(sys.modules, name, raising=False)

@@ -50,7 +50,7 @@ def test_one_that_has_a_failed_model_is_not(models_dir: Path, health: Health) ->
         status, said = health(port=service.url.rpartition(":")[2])
     assert status == 1
     assert "/health/ready says 503: " in said
-    assert "broken/1: model.onnx: not a model" in said
+    assert "broken/1: model.onnx: expected an ONNX file, got an empty file" in said
 
 
 def test_a_key_is_sent_where_health_needs_one(

@@ -30,9 +30,9 @@ from toys import body, save_graph, save_mean, save_same, save_toy, serving, tens
 
 from service import card, images, prepare
 from service.card import Example, Target
+from service.engine.model import Model
 from service.errors import DeadlineExceeded, InvalidInput, TooLarge
 from service.images import Limits, Reader
-from service.model import Model
 from service.settings import Settings
 from service.versions import Versions
 from training import mnist

@@ -77,6 +77,18 @@ def save_lengths(folder: Path) -> None:
     )
 
 
+def save_scores(folder: Path) -> None:
+    """Write `folder`/scores: queries times keys, of which there may be another number."""
+    save_graph(
+        folder / "scores" / "1" / "model.onnx",
+        [helper.make_node("Gemm", ["queries", "keys"], ["scores"], transB=1)],
+        [tensor("queries", ["queries", 2]), tensor("keys", ["keys", 2])],
+        [tensor("scores", ["queries", "keys"])],
+        [],
+        None,
+    )
+
+
 def save_sequenced(folder: Path) -> None:
     """Write `folder`/sequenced: a copy of its input, and a sequence of that."""
     sequence = helper.make_tensor_sequence_value_info("several", TensorProto.FLOAT, ["batch", 2])
@@ -120,6 +132,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_same(folder, ["batch", 1], TensorProto.STRING, name="word")
     save_same(folder, ["batch", 3], TensorProto.BOOL, name="flags")
     save_lengths(folder)
+    save_scores(folder)
     save_sequenced(folder)
     save_fussy(folder)
     save_table(folder)
@@ -400,6 +413,7 @@ def bad_shape(what: str, shape: list[Any], got: str | None = None) -> Bad:
     return Bad(what, asked(four(shape=shape)), sentence)
 
 
+ANY_LENGTH = "[-1, -1] for input input, with sizes from 1 for -1, from 0 where it is not the first"
 SHAPES = [
     bad_shape("rank too low", [4]),
     bad_shape("rank too high", [1, 1, 4]),
@@ -416,11 +430,21 @@ SHAPES = [
         Bad(
             f"sizes {first} and {second} where they are open",
             asked(given("input", "FP32", [first, second], [1])),
-            "inputs[0].shape: expected [-1, -1] for input input, with sizes from 1 for -1; "
-            f"got [{first}, {second}]",
+            f"inputs[0].shape: expected {ANY_LENGTH}; got [{first}, {second}]",
             path="/v2/models/lengths/infer",
         )
-        for first, second in ((2**62, 2**62), (1, 2**31), (2**64, 1), (0, 1), (-1, -1), (1, -1))
+        for first, second in (
+            *((2**62, 2**62), (1, 2**31), (2**64, 1), (0, 1), (0, 0), (-1, -1), (1, -1)),
+        )
+    ),
+    Bad(
+        "no rows of a model that takes no batch",
+        asked(
+            given("queries", "FP32", [1, 2], [1, 2]),
+            given("keys", "FP32", [0, 2], []),
+        ),
+        "inputs[1].shape: expected [-1, 2] for input keys, with sizes from 1 for -1; got [0, 2]",
+        path="/v2/models/scores/infer",
     ),
     Bad(
         "a count beyond 64 bits",
@@ -440,15 +464,17 @@ SHAPES = [
     Bad(
         "2^62 empty rows",
         asked(given("input", "FP32", [2**62, 0], [])),
-        "inputs[0].shape: expected [-1, -1] for input input, with sizes from 1 for -1; "
-        f"got {[2**62, 0]}",
+        f"inputs[0].shape: expected {ANY_LENGTH}; got {[2**62, 0]}",
         path="/v2/models/lengths/infer",
     ),
-    Bad(
-        "scalar with a dimension",
-        asked(given("input", "FP32", [1], [1])),
-        "inputs[0].shape: expected [] for input input, with sizes from 1 for -1; got [1]",
-        path="/v2/models/scalar/infer",
+    *(
+        Bad(
+            f"scalar of shape {shape}",
+            asked(given("input", "FP32", shape, [1] * count)),
+            f"inputs[0].shape: expected [] or [1] for input input; got {shape}",
+            path="/v2/models/scalar/infer",
+        )
+        for shape, count in (([2], 2), ([0], 0), ([1, 1], 1))
     ),
     Bad(
         "fixed rows",
@@ -940,8 +966,8 @@ PATHS = [
         Bad(
             f"model {name[:20]!r}",
             GOOD,
-            "model: expected one of fixed, flags, fussy, kinds, lengths, scalar, sequenced, table, "
-            f"toy, word; got {got}",
+            "model: expected one of fixed, flags, fussy, kinds, lengths, scalar, scores, "
+            f"sequenced, table, toy, word; got {got}",
             404,
             f"/v2/models/{name}/infer",
         )
@@ -954,8 +980,8 @@ PATHS = [
     Bad(
         "unknown model and no JSON",
         b"{",
-        "model: expected one of fixed, flags, fussy, kinds, lengths, scalar, sequenced, table, "
-        "toy, word; got 'tyo'",
+        "model: expected one of fixed, flags, fussy, kinds, lengths, scalar, scores, "
+        "sequenced, table, toy, word; got 'tyo'",
         404,
         "/v2/models/tyo/infer",
     ),
@@ -1337,15 +1363,32 @@ async def test_a_raw_body_may_be_of_any_datatype(client: httpx.AsyncClient) -> N
     assert answered(scalar)["output"] == 1
 
 
+@pytest.mark.parametrize("is_binary", [False, True])
+async def test_rows_may_be_empty_inside_where_that_is_open(
+    client: httpx.AsyncClient, is_binary: bool
+) -> None:
+    """As the past of a decoder is, in its first step."""
+    nothing: dict[str, Any] = {"parameters": {"binary_data_size": 0}} if is_binary else {"data": []}
+    empty = asked(given("input", "FP32", [2, 0], **nothing))
+    full = asked(given("input", "FP32", [1, 2], [3, 4]))
+    replies = await asyncio.gather(
+        *(post_binary(client, "/v2/models/lengths/infer", each, b"") for each in (empty, full) * 2)
+    )
+    assert [answered(reply)["output"].tolist() for reply in replies] == [[0, 0], [7]] * 2
+
+
 async def test_too_many_raw_rows_are_refused(client: httpx.AsyncClient) -> None:
     reply = await post_binary(client, TOY, b"", ROW * 11)
     assert reply.status_code == 413
     assert reply.json() == {"error": "inputs: expected at most 10 rows in one request, got 11"}
 
 
-async def test_a_tensor_without_dimensions_is_a_list_of_one(client: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("shape", [[], [1]])  # Triton's clients send [1]
+async def test_a_tensor_without_dimensions_is_a_list_of_one(
+    client: httpx.AsyncClient, shape: list[int]
+) -> None:
     path = "/v2/models/scalar/infer"
-    reply = await client.post(path, content=asked(given("input", "FP32", [], [2.5])))
+    reply = await client.post(path, content=asked(given("input", "FP32", shape, [2.5])))
     assert answered(reply)["output"] == 2.5
     assert reply.json()["outputs"][0] == {
         "name": "output",
@@ -1688,7 +1731,13 @@ async def test_predict_gives_the_same_numbers_and_sends_other_models_here(
     )
     for model, why in (
         ("kinds", "it has 13 inputs"),
-        ("fixed", "it takes no batch of rows"),
+        (
+            "fixed",
+            "the first dimension of input input is fixed at 2; an export with dynamic_shapes lets "
+            "it vary",
+        ),
+        ("scalar", "input input is a single number, without rows"),
+        ("scores", "it has 2 inputs"),
         ("lengths", "the shape of its rows is open"),
         ("word", "its input is not numbers"),
     ):
@@ -1700,3 +1749,27 @@ async def test_predict_gives_the_same_numbers_and_sends_other_models_here(
                 f"ask /v2/models/{model}/infer"
             },
         )
+
+
+async def test_numbers_in_json_come_as_their_text_says(tmp_path: Path) -> None:
+    save_same(tmp_path, ["batch", 2], name="fp32")
+    save_same(tmp_path, ["batch", 2], TensorProto.DOUBLE, name="fp64")
+    save_same(tmp_path, ["batch", 2], TensorProto.INT64, name="int64")
+
+    async def ask(datatype: str, text: str) -> httpx.Response:
+        content = asked(given("input", datatype, [1, 2], ["here"])).replace(
+            b'["here"]', text.encode()
+        )
+        return await client.post(f"/v2/models/{datatype.lower()}/infer", content=content)
+
+    async with serving(Settings(models_dir=tmp_path)) as client:
+        for datatype, largest in (("FP32", "3.4028235e38"), ("FP64", "1.7976931348623158e308")):
+            reply = await ask(datatype, f"[-0,{largest}]")
+            numbers = reply.json()["outputs"][0]["data"]
+            assert str(numbers[0]) == "-0.0"
+            assert numbers[1] == np.finfo(DATATYPES[datatype]).max
+        exact = await ask("INT64", "[9007199254740993,-0]")
+        rounded = await ask("INT64", "[1,9007199254740993.0]")
+    assert exact.json()["outputs"][0]["data"] == [9007199254740993, 0]
+    assert rounded.status_code == 400
+    assert "written without a fraction" in rounded.json()["error"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from hashlib import sha256
@@ -10,9 +11,19 @@ from typing import Any
 
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from processes import environment
-from toys import save_bounded, save_mean, save_same, save_sum, save_toy, save_zipped, toy_card
+from toys import (
+    save_bounded,
+    save_graph,
+    save_mean,
+    save_same,
+    save_sum,
+    save_toy,
+    save_zipped,
+    tensor,
+    toy_card,
+)
 
 from service.__main__ import main
 from service.card import METADATA_KEY, Card, Dataset
@@ -21,6 +32,7 @@ from service.inspection import CannotInspect, inspect, inspection, told
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+CUT_OFF = "not a model that ONNX Runtime can open: it is cut off, or no ONNX file ({size} bytes)"
 COMMITTED = sorted(ROOT.glob("models/*/*/model.onnx"))
 
 
@@ -37,6 +49,8 @@ def test_it_tells_what_the_card_says(models_dir: Path, capfd: pytest.CaptureFixt
         "toy/1: A toy.",
         "opens         yes, on cpu",
         "self-test     passed: 1 examples answered as PyTorch did",
+        "runs          rows of several requests: rows of a trial had the same answers alone and in "
+        "batches of up to 64",
         f"file          model.onnx, {size:,} bytes",
         "made by       an unknown producer; opset ai.onnx 20, ai.onnx.ml 3; IR 10",
         "inputs        input: float32 (?, 4)",
@@ -60,7 +74,7 @@ def test_it_tells_what_the_card_says(models_dir: Path, capfd: pytest.CaptureFixt
 
 @pytest.mark.parametrize("path", COMMITTED, ids=[str(each.parent)[-9:] for each in COMMITTED])
 def test_what_json_says_is_in_the_file(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """ONNX's own reader is the oracle; the service has none of its own."""
+    """ONNX's own reader is the oracle; the service reads with one of its own."""
     assert inspect(str(path), Settings(), as_json=True) == 0
     said = json.loads(capfd.readouterr().out)
     model = onnx.load(path)
@@ -83,6 +97,10 @@ def test_what_json_says_is_in_the_file(path: Path, capfd: pytest.CaptureFixture[
     assert Card.from_json(json.dumps(said["card"])) == Card.from_json(card)
     assert said["self_test"] == "passed"
     assert said["batch_seconds"] > 0
+    assert (said["batching"], said["max_batch_size"]) == ("rows", 64)
+    assert said["why_batching"] == (
+        "rows of a trial had the same answers alone and in batches of up to 64"
+    )
 
 
 def test_images_targets_and_intervals(tmp_path: Path) -> None:
@@ -111,10 +129,37 @@ def test_without_a_card_the_graph_is_told(tmp_path: Path) -> None:
     assert "takes         rows of numbers" in toy
     assert "task" not in toy
     assert "takes         no rows by way of /predict: it has 2 inputs" in text(tmp_path, "sum")
+    save_same(tmp_path, [2, 3], name="fixed")
+    fixed = text(tmp_path, "fixed")
+    why = "the first dimension of input input is fixed at 2; an export with dynamic_shapes lets it"
+    assert f"runs          each request by itself: {why} vary" in fixed
+    assert f"takes         no rows by way of /predict: {why} vary" in fixed
     assert "left out      zipped: seq(map(string,tensor(float)))" in text(tmp_path, "zipped")
     same = text(tmp_path, "same")
     assert "input: string (?, 2, ?)" in same
     assert "cost          not measured: in a thread of its own, " in same
+
+
+def test_a_shape_that_the_file_does_not_say_is_any_and_outputs_are_told_as_seen(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [helper.make_node("ArgMax", ["input"], ["label"], axis=1, keepdims=0)]
+    ports = [tensor("input", ["batch", 4])], [tensor("label", [1], TensorProto.INT64)]
+    save_graph(tmp_path / "seen/1/model.onnx", nodes, *ports, [], None)
+    assert "outputs       label: int64 (?)" in text(tmp_path, "seen")
+    path = save_same(tmp_path, [], name="any")
+    model = onnx.load(path)
+    for each in (*model.graph.input, *model.graph.output):
+        each.type.tensor_type.ClearField("shape")
+    onnx.save(model, path)
+    any_shape = text(tmp_path, "any")
+    assert "inputs        input: float32 of any shape" in any_shape
+    assert "outputs       output: float32 of any shape" in any_shape
+    assert "by itself: the file says no shape for input input" in any_shape
+    inspect("any", Settings(models_dir=tmp_path), as_json=True)
+    said = json.loads(capfd.readouterr().out)
+    assert said["inputs"] == [{"name": "input", "dtype": "float32", "shape": None}]
+    assert (said["batching"], said["max_batch_size"]) == ("requests", 1)
 
 
 def test_one_that_fails_its_self_test_is_told_all_the_same(
@@ -140,7 +185,8 @@ def test_weights_outside_the_model_are_files_of_it(tmp_path: Path, location: str
     model = onnx.load(path)
     (path.parent / location).parent.mkdir(exist_ok=True)
     onnx.save(model, path, save_as_external_data=True, location=location, size_threshold=0)
-    (path.parent / "notes.txt").write_text("of no model")
+    for beside in ("notes.txt", "model.onnx.old"):
+        (path.parent / beside).write_text("of no model")
     found = inspection(str(path), Settings())
     assert [(each.name, each.bytes, each.sha256) for each in found.files] == [
         (name, len(content), sha256(content).hexdigest())
@@ -181,17 +227,36 @@ def test_what_a_file_says_cannot_play_tricks_on_the_terminal(tmp_path: Path) -> 
     assert r"x\n\x1b]0;gone\x07, s" in said
 
 
-@pytest.mark.parametrize("content", [b"", b"no model", "cut"])
-def test_a_broken_file_is_one_sentence(tmp_path: Path, content: bytes | str) -> None:
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "expected an ONNX file, got an empty file"),
+        (b"no model", CUT_OFF),
+        ("cut", CUT_OFF),
+    ],
+)
+def test_a_broken_file_is_one_sentence(tmp_path: Path, content: bytes | str, expected: str) -> None:
     path = save_toy(tmp_path, card=toy_card())
     path.write_bytes(path.read_bytes()[:-99] if isinstance(content, str) else content)
     for model in ("toy", str(path)):
         with pytest.raises(CannotInspect) as raised:
             inspection(model, Settings(models_dir=tmp_path))
         named = "toy/1" if model == "toy" else str(path)
-        sentence = str(raised.value)
-        assert sentence.startswith(f"{named}: not a model that ONNX Runtime can open (")
-        assert "\n" not in sentence
+        size = path.stat().st_size
+        assert str(raised.value) == f"{named}: {expected.format(size=size)}"
+
+
+def test_what_onnx_runtime_says_of_a_file_is_in_the_same_line(tmp_path: Path) -> None:
+    path = save_toy(tmp_path)
+    model = onnx.load(path)
+    model.graph.node[0].input[1] = "nowhere"
+    onnx.save(model, path)
+    with pytest.raises(CannotInspect) as raised:
+        inspection("toy", Settings(models_dir=tmp_path))
+    assert re.fullmatch(
+        r"toy/1: ONNX Runtime \S+ cannot open it \(.*'nowhere'.*\)",
+        str(raised.value),
+    )
 
 
 def test_a_card_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ INPUTS = [{"name": "input", "datatype": "FP32", "shape": [-1, 4]}]
 OUTPUTS = [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 3]}]
 KNOWN = "broken, fixed, infer, ready, stats, toy"
 NO_MODEL = "model: expected one of %s; got %r"
+OPENED_NOT = "not a model that ONNX Runtime can open: it is cut off, or no ONNX file (8 bytes)"
 
 
 def asked(*rows: list[float], datatype: str = "FP32") -> bytes:
@@ -185,6 +186,13 @@ async def test_a_config_tells_load_tools_what_they_read(
             "output": [{"name": "probabilities", "data_type": "TYPE_FP32", "dims": [3]}],
             "instance_group": [{"name": "toy", "kind": "KIND_CPU", "count": 1}],
             "default_model_filename": "model.onnx",
+            "parameters": {
+                "batching": {"string_value": "rows"},
+                "batching_reason": {
+                    "string_value": "rows of a trial had the same answers alone and in batches of "
+                    "up to 16"
+                },
+            },
             "dynamic_batching": {"preferred_batch_size": [16], "max_queue_delay_microseconds": 0},
         }
 
@@ -196,6 +204,13 @@ async def test_the_config_of_a_model_without_rows_has_no_batches(
     assert config["max_batch_size"] == 0
     assert "dynamic_batching" not in config
     assert config["input"] == [{"name": "input", "data_type": "TYPE_INT8", "dims": [2, 3]}]
+    assert config["parameters"] == {
+        "batching": {"string_value": "requests"},
+        "batching_reason": {
+            "string_value": "the first dimension of input input is fixed at 2; an export with "
+            "dynamic_shapes lets it vary"
+        },
+    }
     words = (await client.get("/v2/models/stats/config")).json()
     assert words["output"] == [{"name": "output", "data_type": "TYPE_STRING", "dims": [2]}]
 
@@ -232,7 +247,7 @@ def entry(name: str, version: int, reason: str = "") -> dict[str, str]:
 
 
 def opened_not(version: int) -> str:
-    return f"broken/{version}: model.onnx: not a model that ONNX Runtime can open"
+    return f"broken/{version}: model.onnx: {OPENED_NOT}"
 
 
 @pytest.mark.parametrize("end", ["", "/"])
@@ -496,7 +511,7 @@ async def test_a_broken_file_is_not_loaded_and_the_old_one_serves_on(
 ) -> None:
     path = tmp_path / "toy" / "1" / "model.onnx"
     path.write_bytes(b"no model")
-    reason = "toy/1: model.onnx: not a model that ONNX Runtime can open"
+    reason = f"toy/1: model.onnx: {OPENED_NOT}"
     sentence = f"model toy: could not be loaded: {reason}; what was opened before serves on"
     tried = []
     for _ in range(3):
@@ -521,7 +536,7 @@ async def test_what_is_broken_and_was_unloaded_cannot_be_loaded_until_it_is_mend
     assert await control(controlled, "unload") == (200, {})
     path = tmp_path / "toy" / "1" / "model.onnx"
     path.write_bytes(b"no model")
-    reason = "toy/1: model.onnx: not a model that ONNX Runtime can open"
+    reason = f"toy/1: model.onnx: {OPENED_NOT}"
     for _ in range(2):
         assert await control(controlled, "load") == (
             400,
@@ -629,7 +644,7 @@ async def test_what_waits_when_a_model_is_unloaded_is_answered(tmp_path: Path, s
     )
     async with serving(settings) as client:
         dear = client._transport.app.models.get("dear")  # type: ignore[attr-defined]
-        assert dear.model.is_cheap is (side == 2)
+        assert dear.model.is_fast is (side == 2)
         asking = [
             asyncio.create_task(client.post("/v2/models/dear/infer", content=asked([n, 0, 0, 0])))
             for n in range(7)

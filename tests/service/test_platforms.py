@@ -11,6 +11,7 @@ import asyncio
 import gzip
 import json
 import logging
+import math
 import socket
 import subprocess
 import sys
@@ -44,9 +45,9 @@ from toys import (
 from service import platforms
 from service.app import create_app
 from service.card import Example
+from service.engine.model import Model
 from service.errors import InvalidSetting, RequestError
 from service.metrics import Blocks, Metrics
-from service.model import Model
 from service.pictures import Pictures
 from service.repository import ModelRepository
 from service.settings import Settings
@@ -1368,3 +1369,13 @@ def test_vertex_chooses_port_and_routes(models_dir: Path) -> None:
             reply = client.post(PREDICT, content=content, headers={"content-type": JSON})
             assert reply.json() == {"predictions": [{"value": 2.5}]}
         assert service.stop() == 0
+
+
+@pytest.mark.parametrize("row", ["-0,0", '"-0","0"', "-0.0,+0"])
+async def test_minus_zero_keeps_its_sign_in_csv(row: str, tmp_path: Path) -> None:
+    save_same(tmp_path, ["batch", 2])
+    async with serving(Settings(models_dir=tmp_path, watch=False)) as client:
+        headers = {"content-type": "text/csv", "accept": "application/json"}
+        answer = await client.post("/invocations", content=row, headers=headers)
+    signs = [math.copysign(1, each) for each in answer.json()["predictions"][0]["output"]]
+    assert signs == [-1, 1]

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import logging
+import math
 import re
 from collections.abc import Callable
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from toys import (
@@ -17,6 +19,7 @@ from toys import (
     save_fussy,
     save_graph,
     save_mean,
+    save_picky,
     save_same,
     save_sum,
     save_toy,
@@ -29,6 +32,7 @@ from toys import (
 
 from service.card import Example, Target
 from service.settings import Settings
+from service.verdicts import Verdicts
 
 pytestmark = pytest.mark.anyio
 
@@ -343,20 +347,49 @@ async def test_an_answer_that_is_not_finite_fails_alone(tmp_path: Path) -> None:
         assert await counted(client, 'torchlit_batches_total{model="fussy"') == 3  # they shared
 
 
-NO_ROWS: list[tuple[Callable[[Path], Path], str]] = [
-    (save_sum, "it has 2 inputs"),
-    (partial(save_same, shape=[1, 2], name="sum"), "it takes no batch of rows"),
-    (partial(save_same, shape=["batch", "wide"], name="sum"), "the shape of its rows is open"),
+def save_whole(folder: Path, *, name: str = "sum", is_added: bool = False) -> Path:
+    """Write a model of the largest numbers of all rows, each row of which may be added to them."""
+    path = folder / name / "1/model.onnx"
+    nodes = [helper.make_node("ReduceMax", ["input", "first"], ["largest"], keepdims=1)]
+    if is_added:
+        nodes.append(helper.make_node("Add", ["input", "largest"], ["output"]))
+    output = tensor("output" if is_added else "largest", ["n", 2])
+    first = numpy_helper.from_array(np.array([0]), "first")
+    save_graph(path, nodes, [tensor("input", ["batch", 2])], [output], [first], None)
+    return path
+
+
+FIXED = (
+    "the first dimension of input input is fixed at %d; an export with dynamic_shapes lets it vary"
+)
+NO_ROWS: list[tuple[Callable[[Path], Path], list[int], str]] = [
+    (save_sum, [1, 2], "it has 2 inputs"),
+    (partial(save_same, shape=[2], name="sum"), [2], FIXED % 2),
+    (partial(save_same, shape=[1], name="sum"), [1], FIXED % 1),
+    (partial(save_same, shape=[], name="sum"), [], "input input is a single number, without rows"),
+    (partial(save_same, shape=[2, 1], name="sum"), [2, 1], FIXED % 2),
+    (
+        partial(save_same, shape=["batch", "wide"], name="sum"),
+        [1, 2],
+        "the shape of its rows is open",
+    ),
+    (partial(save_same, shape=[1, "wide"], name="sum"), [1, 2], "the shape of its rows is open"),
     (
         partial(save_same, shape=["batch", 2], dtype=TensorProto.STRING, name="sum"),
+        [1, 2],
         "its input is not numbers",
+    ),
+    (
+        save_whole,
+        [1, 2],
+        "output largest: the answer to 2 rows of a trial has shape (1, 2)",
     ),
 ]
 
 
-@pytest.mark.parametrize(("save", "why"), NO_ROWS)
+@pytest.mark.parametrize(("save", "shape", "why"), NO_ROWS)
 async def test_a_model_that_takes_no_rows_of_numbers_names_the_path_that_it_has(
-    tmp_path: Path, save: Callable[[Path], Path], why: str
+    tmp_path: Path, save: Callable[[Path], Path], shape: list[int], why: str
 ) -> None:
     save(tmp_path)
     async with serving(Settings(models_dir=tmp_path)) as client:
@@ -364,7 +397,9 @@ async def test_a_model_that_takes_no_rows_of_numbers_names_the_path_that_it_has(
         reply = await post(client, body("sum", [[1, 2]]))
         inputs = (await client.get("/v2/models/sum")).json()["inputs"]
         for each in inputs:
-            each |= {"shape": [1, 2], "data": ["1", "2"] if each["datatype"] == "BYTES" else [1, 2]}
+            data = [1, 2][: math.prod(shape)]
+            is_text = each["datatype"] == "BYTES"
+            each |= {"shape": shape, "data": list(map(str, data)) if is_text else data}
         inferred = await client.post("/v2/models/sum/infer", json={"inputs": inputs})
     assert reply.status_code == 400
     assert reply.json() == {
@@ -372,6 +407,54 @@ async def test_a_model_that_takes_no_rows_of_numbers_names_the_path_that_it_has(
         "ask /v2/models/sum/infer"
     }
     assert inferred.status_code == 200
+
+
+async def test_a_model_of_one_row_a_run_answers_instances_one_by_one(tmp_path: Path) -> None:
+    save_same(tmp_path, [1, 2])
+    save_same(tmp_path, ["batch", 2], name="single")
+    path = tmp_path / "single/1/model.onnx"
+    model = onnx.load(path)  # its graph says that the rows are open, and it can run one
+    model.graph.node[0].CopyFrom(helper.make_node("Reshape", ["input", "one"], ["output"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 2]), "one"))
+    onnx.save(model, path)
+    rows = [[number, -number] for number in range(5)]
+    async with serving(Settings(models_dir=tmp_path)) as client:
+        for name in ("same", "single"):
+            replies = await asyncio.gather(
+                *(post(client, body(name, instances)) for instances in (rows, rows[3:], rows[:1]))
+            )
+            answers = [
+                [each["output"] for each in reply.json()["predictions"]] for reply in replies
+            ]
+            assert answers == [rows, rows[3:], rows[:1]]
+            assert await counted(client, f'torchlit_batches_total{{model="{name}"') == 8
+
+
+async def test_a_model_whose_rows_depend_on_each_other_gets_them_as_they_were_sent(
+    tmp_path: Path,
+) -> None:
+    save_whole(tmp_path, name="mixed", is_added=True)
+    several = [[[1, 2], [5, 0], [0, 3]], [[7, 8]], [[1, 1], [0, 0]]]
+    async with serving(Settings(models_dir=tmp_path, max_batch_size=2)) as client:
+        replies = await asyncio.gather(*(post(client, body("mixed", rows)) for rows in several))
+        assert await counted(client, 'torchlit_batches_total{model="mixed"') == 3
+    for rows, reply in zip(several, replies, strict=True):
+        answers = [each["output"] for each in reply.json()["predictions"]]
+        np.testing.assert_array_equal(answers, np.array(rows) + np.max(rows, axis=0))
+
+
+@pytest.mark.parametrize("batching", ["", "picky=requests", "picky=rows"])
+async def test_rows_that_get_no_answer_are_no_predictions(tmp_path: Path, batching: str) -> None:
+    save_picky(tmp_path, least=-1e9)  # no trial has such rows
+    settings = Settings(models_dir=tmp_path, batching=Verdicts(batching))
+    async with serving(settings) as client:
+        good = await post(client, body("picky", [[1, 2, 3, 4], [0, 0, 0, 0]]))
+        reply = await post(client, body("picky", [[1, 2, 3, 4], [-2e9, 0, 0, 0]]))
+    assert len(good.json()["predictions"]) == 2
+    assert (reply.status_code, reply.json()) == (
+        500,
+        {"error": "the model did not answer with one row for each row"},
+    )
 
 
 async def test_what_is_left_out_of_the_outputs_is_left_out_of_a_prediction(tmp_path: Path) -> None:
@@ -441,3 +524,18 @@ async def test_the_reply_is_plain_json(client: httpx.AsyncClient) -> None:
     reply = await post(client, body("toy", [[1, 2, 3, 4]]))
     assert int(reply.headers["content-length"]) == len(reply.content)
     json.loads(reply.content, parse_constant=lambda name: pytest.fail(name))
+
+
+@pytest.mark.parametrize("further", ["", ",[100000000000000000000,0]"])  # it goes the slow way
+async def test_numbers_come_as_their_text_says(tmp_path: Path, further: str) -> None:
+    save_same(tmp_path, ["batch", 2])
+    text = f"[[-0,3.4028235e38],[0,-3.4028235e38]{further}]"
+    async with serving(Settings(models_dir=tmp_path)) as client:
+        reply = await post(client, f'{{"instances":{text}}}'.encode())
+        too_large = await post(client, b'{"instances":[[0,3.4028235677973366e38]]}')
+    largest = float(np.finfo(np.float32).max)
+    (zero, high), (plain, low) = (each["output"] for each in reply.json()["predictions"][:2])
+    assert (zero, str(zero), plain, str(plain)) == (0, "-0.0", 0, "0.0")
+    assert (high, low) == (largest, -largest)
+    assert too_large.status_code == 400
+    assert too_large.json()["error"].startswith("instances[0][1]: expected a finite number that ")

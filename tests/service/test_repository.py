@@ -1,6 +1,7 @@
 import asyncio
 import logging
 import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from toys import (
     toy_card,
 )
 
+from service.engine.model import Model
 from service.errors import InvalidInput, NotFound, StartupError, Unavailable
 from service.metrics import Blocks, Metrics
-from service.model import Model
 from service.repository import ModelRepository
 from service.settings import Settings
 
@@ -68,7 +69,10 @@ async def test_a_broken_version_is_reported_and_the_others_serve(
     assert states[2][0] == "failed"
     assert states[2][1].startswith("toy/2: example 'one': expected [0.92")
     assert states[3][1] == "toy/3: model.onnx: cannot be read: No such file or directory"
-    assert states[4][1] == "toy/4: model.onnx: not a model that ONNX Runtime can open"
+    assert states[4][1] == (
+        "toy/4: model.onnx: not a model that ONNX Runtime can open: it is cut off, or no ONNX file "
+        "(100 bytes)"
+    )
     assert len(caplog.records) == 3
 
 
@@ -136,11 +140,14 @@ async def test_a_folder_that_is_no_version_is_told_in_the_log(
 async def test_the_reason_of_onnx_runtime_is_in_the_log_only(
     models_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (models_dir / "toy/1/model.onnx").write_bytes(b"not protobuf")
+    nodes = [helper.make_node("Add", ["input", "nowhere"], ["output"])]
+    inputs, outputs = [tensor("input", ["batch", 4])], [tensor("output", ["batch", 4])]
+    save_graph(models_dir / "toy/1/model.onnx", nodes, inputs, outputs, [], None)
     async with repository(models_dir) as models:
         (reason,) = models.not_ready().values()
-    assert reason == "toy/1: model.onnx: not a model that ONNX Runtime can open"
-    assert "rotobuf" in caplog.text
+    assert re.fullmatch(r"toy/1: model\.onnx: ONNX Runtime \S+ cannot open it", reason)
+    assert "nowhere" not in reason
+    assert "Node input 'nowhere' is not a graph input" in caplog.text
 
 
 async def test_hidden_folders_and_files_are_not_models(models_dir: Path) -> None:
@@ -192,8 +199,8 @@ def save_wide(folder: Path) -> None:
 async def test_a_dear_model_runs_in_a_thread_and_a_cheap_one_in_the_loop(models_dir: Path) -> None:
     save_wide(models_dir)
     async with repository(models_dir) as models:
-        assert models.get("wide")._executor is not None
-        assert models.get("toy")._executor is None
+        assert models.get("wide").thread.is_started
+        assert not models.get("toy").thread.is_started
         wide = models.get("wide")
         answers = await asyncio.gather(
             *(wide.batcher.submit([np.zeros((1, 2000), np.float32)], 1, 10) for _ in range(5))
@@ -269,11 +276,11 @@ async def test_a_model_with_only_such_outputs_is_reported_and_the_others_serve(
     assert "'zipped': 'seq(map(" in reason
 
 
-async def test_a_model_whose_zeros_fail_is_told_in_the_log_and_serves(
+async def test_a_model_that_cannot_be_tried_is_told_in_the_log_and_serves(
     models_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = models_dir / "known/1/model.onnx"
-    save_graph(  # the entry before: there is none before 0
+    save_graph(  # a trial asks for 0 and 1; there is something from 6 on
         path,
         [
             helper.make_node("Sub", ["input", "beyond"], ["place"]),
@@ -289,10 +296,13 @@ async def test_a_model_whose_zeros_fail_is_told_in_the_log_and_serves(
     )
     async with repository(models_dir) as models:
         known = models.get("known")
-        assert known._executor is not None  # nobody knows what it costs
+        assert known.thread.is_started  # nobody knows what it costs
         answer = await known.batcher.submit([np.array([[10]])], 1, 10)
         assert answer[0].tolist() == [[1]]
-    assert "model known version 1: a row of zeros fails, and it has no examples" in caplog.text
+    assert (
+        "model known version 1: it could not be tried, and has no examples to be tested by: Gather"
+        in caplog.text
+    )
 
 
 async def test_a_model_is_named_by_the_words_of_a_path(models_dir: Path) -> None:

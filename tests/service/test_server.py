@@ -190,7 +190,7 @@ def test_a_failed_model_does_not_stop_the_others(models_dir: Path) -> None:
         assert reply.json()["version"] == 1
         assert service.stop() == 0
     log = "".join(service.log)
-    assert "toy/2: model.onnx: not a model that ONNX Runtime can open" in log
+    assert "toy/2: model.onnx: expected an ONNX file, got an empty file" in log
     assert "Traceback" not in log
 
 

@@ -7,6 +7,7 @@ from service import resources
 from service.errors import InvalidSetting
 from service.resources import Resources
 from service.settings import Settings, describe
+from service.verdicts import Verdicts
 from service.versions import Versions
 
 A_PATH = "expected a path that begins with / and says nothing else here"
@@ -27,6 +28,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "TORCHLIT_MODEL_CONTROL": "true",
             "TORCHLIT_DEVICE": "cpu",
             "TORCHLIT_WORKERS": "3",
+            "TORCHLIT_BATCHING": "iris=rows wine=requests",
             "TORCHLIT_MAX_BATCH_SIZE": "8",
             "TORCHLIT_MAX_QUEUE_DELAY_MS": "1.5",
             "TORCHLIT_MAX_QUEUE_ROWS": "9",
@@ -63,6 +65,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "model_control": True,
         "device": "cpu",
         "workers": 3,
+        "batching": Verdicts("wine=requests iris=rows"),
         "max_batch_size": 8,
         "max_queue_delay_ms": 1.5,
         "max_queue_rows": 9,
@@ -107,6 +110,17 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "newest",
             "expected `all`, `latest`, `latest:2` or `1,3`, also as `name=...`, "
             "each once for a model, got 'newest'",
+        ),
+        (
+            "TORCHLIT_BATCHING",
+            "iris=rows iris=requests",
+            "expected `name=rows` or `name=requests`, each once for a model, got "
+            "'iris=rows iris=requests'",
+        ),
+        (
+            "TORCHLIT_BATCHING",
+            "rows",
+            "expected `name=rows` or `name=requests`, each once for a model, got 'rows'",
         ),
         ("TORCHLIT_WATCH", "maybe", "expected true or false, got 'maybe'"),
         ("TORCHLIT_WORKERS", "0", "expected a whole number from 1 to 256, or auto, got '0'"),

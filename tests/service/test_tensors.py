@@ -2,6 +2,8 @@ import itertools
 import json
 import math
 import struct
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -203,6 +205,8 @@ NUMERALS = st.one_of(
             *("9223372036854775808", "-9223372036854775808", "-9223372036854775809"),
             *("18446744073709551615", "18446744073709551616", "9007199254740993", "1e19"),
             *("3.4028234663852886e38", "3.4028235e38", "3.5e38", "1e-46", "1.7976931348623157e308"),
+            *("3.4028235677973362e38", "-3.4028235677973366e38", "1e200", "-0e0", " -0", "-0 "),
+            *("9007199254740991.0", "9007199254740992.0", "-9007199254740993.0", "1e-05", "1e-0"),
             *("true", "false", "null", '"1"', '"["', "[]", "[1]", "{}", "255.0", "-0.5", "1e18"),
         ]
     ),
@@ -312,21 +316,177 @@ def test_whole_numbers_come_exact_or_are_refused(datatype: str, number: int) -> 
             )
 
 
+def packed(text: str, datatype: str) -> bytes | None:
+    """Return a number as the struct module writes it, None for one that it has no room for."""
+    try:
+        number = float(text)
+        return struct.pack(f"<{FORMATS[datatype]}", number) if math.isfinite(number) else None
+    except OverflowError:
+        return None
+
+
+EDGES = st.one_of(
+    st.integers(-(2**130), 2**130).map(str),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.floats(3.40282e38, 3.40283e38).map(repr),
+    st.floats(3.40282e38, 3.40283e38).map(lambda number: f"-{int(number)}"),
+    st.sampled_from(["1e999", "-1e999", "-0", "-0.0", "0", "3.4028235e38", "1" * 400]),
+)
+
+
 @pytest.mark.parametrize("datatype", ["FP32", "FP64"])
-@several
-@given(number=st.one_of(st.integers(-(2**130), 2**130), st.floats(allow_nan=False)))
+@pytest.mark.parametrize("is_flat", [True, False])
+@settings(max_examples=100, deadline=None)
+@given(texts=st.lists(EDGES, min_size=2, max_size=2))
 def test_numbers_come_as_the_nearest_that_there_is_or_are_refused(
-    datatype: str, number: float
+    datatype: str, is_flat: bool, texts: list[str]
 ) -> None:
-    dtype = tensors.DATATYPES[datatype]
-    text = "1e999" if number == math.inf else "-1e999" if number == -math.inf else repr(number)
-    got = read(tensors.JsonReader(), f"[{text}]".encode(), (1,), datatype)
-    if abs(number) <= float(np.finfo(dtype).max):
-        assert not isinstance(got, str)
-        assert is_same(got, np.array([float(number)], np.float64).astype(dtype))
-    else:
-        assert isinstance(got, str)
-        assert got.startswith(f"here[0]: expected a finite number that fits {np.dtype(dtype)}")
+    data = ",".join(texts if is_flat else [f"[{each}]" for each in texts])
+    expected = [packed(each, datatype) for each in texts]
+    name = np.dtype(tensors.DATATYPES[datatype])
+    for read_by in (slow, partial(read, tensors.JsonReader())):
+        got = read_by(f"[{data}]".encode(), (2, 1), datatype)
+        if None in expected:
+            assert isinstance(got, str)
+            place = f"here[{expected.index(None)}]{'' if is_flat else '[0]'}"
+            assert got.startswith(f"{place}: expected a finite number that fits {name} (at most ")
+        else:
+            assert not isinstance(got, str)
+            assert got.tobytes() == b"".join(each for each in expected if each)
+
+
+READERS: list[Callable[..., NDArray[Any] | str]] = [
+    slow,
+    lambda *sent: read(tensors.JsonReader(), *sent),
+]
+both_ways = pytest.mark.parametrize("read_by", READERS, ids=["slow", "fast"])
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("datatype", "text"),
+    [
+        ("FP32", "3.4028235e38"),  # as most languages print the largest
+        ("FP32", "3.4028235677973362e38"),  # the last float64 that rounds to it
+        ("FP64", "1.7976931348623158e308"),
+        ("FP64", str(2**1024 - 2**970 - 1)),
+    ],
+)
+def test_what_rounds_to_the_largest_number_is_taken(
+    read_by: Callable[..., Any], datatype: str, text: str
+) -> None:
+    largest = np.finfo(tensors.DATATYPES[datatype]).max
+    got = read_by(f"[{text},-{text},0]".encode(), (3,), datatype)
+    assert got.tolist() == [largest, -largest, 0]
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("datatype", "text"),
+    [
+        ("FP32", "3.4028235677973366e38"),  # halfway to what would be the next, and even
+        ("FP32", str(2**128 - 2**103 - 1)),  # which float64 rounds to halfway
+        ("FP32", "-1e200"),
+        ("FP64", "1e999"),
+        ("FP64", str(2**1024 - 2**970)),
+        ("FP64", "-" + "1" * 400),
+    ],
+)
+def test_what_rounds_to_infinity_is_refused(
+    read_by: Callable[..., Any], datatype: str, text: str
+) -> None:
+    with np.errstate(over="ignore"):  # else NumPy's warning, an error here, would stop it too
+        got = read_by(f"[0,{text}]".encode(), (2,), datatype)
+    assert got.startswith("here[1]: expected a finite number that fits float")
+
+
+@both_ways
+@pytest.mark.parametrize("datatype", ["FP32", "FP64"])
+@pytest.mark.parametrize("count", [4, 400])
+def test_minus_zero_keeps_its_sign(read_by: Callable[..., Any], datatype: str, count: int) -> None:
+    for text in ("-0", "-0.0", "-0e0", "-0E+5", " -0", "-0 ", "\n-0\t", "-1e-400"):
+        for place in range(4):
+            texts = ["0", "0.0", "1e-05", "-0.5"] * (count // 4)
+            texts[place] = text
+            expected = np.array([float(each) for each in texts], tensors.DATATYPES[datatype])
+            flat, nested = f"[{','.join(texts)}]", f"[[{'],['.join(texts)}]]"
+            assert is_same(read_by(flat.encode(), (count,), datatype), expected)
+            assert is_same(
+                read_by(nested.encode(), (count, 1), datatype), expected.reshape(count, 1)
+            )
+
+
+@both_ways
+@pytest.mark.parametrize("datatype", INTEGERS)
+def test_minus_zero_is_zero_where_whole_numbers_are_asked_for(
+    read_by: Callable[..., Any], datatype: str
+) -> None:
+    for text in ("-0", "-0.0", "-0e5", " -0 "):
+        assert read_by(f"[1,{text}]".encode(), (2,), datatype).tolist() == [1, 0]
+
+
+@both_ways
+def test_minus_zero_is_shown_as_it_may_be_written(read_by: Callable[..., Any]) -> None:
+    assert read_by(b"[-0]", (1,), "BOOL") == "here[0]: expected true or false, got -0"
+    assert read_by(b"[-0]", (1,), "BYTES") == "here[0]: expected a string, got -0"
+
+
+@both_ways
+@pytest.mark.parametrize(
+    "text", ["9007199254740993.0", "9007199254740992.0", "-9007199254740992.0", "1e18"]
+)
+def test_a_float_that_may_be_rounded_is_no_whole_number(
+    read_by: Callable[..., Any], text: str
+) -> None:
+    for data, shape, place in (("[1,{}]", (2,), "here[1]"), ("[[1],[{}]]", (2, 1), "here[1][0]")):
+        sent = data.format(text).encode()
+        assert read_by(sent, shape, "INT64") == (
+            f"{place}: expected a whole number from -9223372036854775808 to 9223372036854775807, "
+            "written without a fraction as floats are exact only below 2**53, "
+            f"got {float(text)!r}"
+        )
+        assert read_by(sent, shape, "UINT64").startswith(f"{place}: expected a whole number from 0")
+        assert read_by(sent, shape, "INT32") == (
+            f"{place}: expected a whole number from -2147483648 to 2147483647, got {float(text)!r}"
+        )
+
+
+@both_ways
+@pytest.mark.parametrize("datatype", ["INT64", "UINT64"])
+def test_whole_numbers_may_be_written_with_a_fraction_below_2_to_the_53(
+    read_by: Callable[..., Any], datatype: str
+) -> None:
+    got = read_by(b"[9007199254740993,9007199254740991.0,3.0,1e2]", (4,), datatype)
+    assert got.tolist() == [9007199254740993, 9007199254740991, 3, 100]
+    refused = read_by(b"[9007199254740993,1.5]", (2,), datatype)
+    assert refused.startswith("here[1]: expected a whole number from ")
+    assert refused.endswith(", got 1.5")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0,-1,2,-3",
+        "0,-0.5,1e-05,1E-0",
+        "-0.0,0,-0e0,1e-07",
+        "-0,0, -0 ,-0,1e-07,-0",
+        ",".join(["-0,-0.5,1e-05,0.0"] * 90),
+        "3.4028235e38,-3.4028235e38,0,1",
+        ",".join(["0,-0.5,2,0.0"] * 90),
+        ",".join(["0,-0.5,1e-05,0.0"] * 90),
+        ",".join(["7,-0.5,1e-05,-1"] * 90),
+    ],
+)
+@pytest.mark.parametrize("datatype", ["FP32", "FP64"])
+def test_zeros_signs_and_large_numbers_go_the_fast_way(
+    monkeypatch: pytest.MonkeyPatch, text: str, datatype: str
+) -> None:
+    monkeypatch.setattr(
+        "service.tensors._read_slowly", lambda *_: pytest.fail("the slow way was taken")
+    )
+    numbers = [float(each) for each in text.split(",")]
+    got = read(tensors.JsonReader(), f"[{text}]".encode(), (len(numbers),), datatype)
+    assert is_same(got, np.array(numbers, tensors.DATATYPES[datatype]))
 
 
 PAIRS = list(itertools.product(tensors.DATATYPES, tensors.DATATYPES))

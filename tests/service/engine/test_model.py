@@ -1,3 +1,4 @@
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -5,10 +6,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
 from toys import (
     WEIGHTS,
     save_bounded,
+    save_dear,
     save_fussy,
     save_graph,
     save_mean,
@@ -23,8 +26,24 @@ from toys import (
 )
 
 from service.card import Example
+from service.engine.file import ModelFile, read
+from service.engine.model import FAST_BATCH_S, Model, check_finite
+from service.engine.session import open_session
+from service.engine.spec import Spec, spec_of
+from service.engine.trial import try_out
 from service.errors import InferenceFailed, InvalidCard, ModelError, SelfTestFailed, StartupError
-from service.model import Model, choose_providers
+
+AS_ALONE = "rows of a trial had the same answers alone and in batches of up to"
+FIXED = (
+    "the first dimension of input input is fixed at %d; an export with dynamic_shapes lets it vary"
+)
+
+
+def parts(path: Path, *, threads: int = 1) -> tuple[Any, Spec, ModelFile]:
+    """Return what `Model.open` makes of a file before it is tried."""
+    file = read(path)
+    session = open_session(path, file.weights, device="cpu", threads=threads)
+    return session, spec_of(session, file.graph), file
 
 
 def test_rows_are_answered_as_the_formula_says(tmp_path: Path) -> None:
@@ -64,8 +83,11 @@ def test_the_self_test_looks_at_the_interval_too(tmp_path: Path) -> None:
         Model.open(path).self_test()
 
 
-def test_a_model_without_card_is_tested_with_zeros(tmp_path: Path) -> None:
-    Model.open(save_toy(tmp_path, card=None)).self_test()
+def test_a_model_without_card_is_tried_all_the_same(tmp_path: Path) -> None:
+    model = Model.open(save_toy(tmp_path, card=None), max_batch_size=16)
+    model.self_test()
+    assert (model.is_batched, model.why_batching) == (True, f"{AS_ALONE} 16")
+    assert (model.largest_batch, model.trial.failure) == (16, "")
 
 
 def test_a_card_that_contradicts_the_graph_is_refused(tmp_path: Path) -> None:
@@ -104,19 +126,22 @@ def test_a_card_that_is_not_json_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_cut_off_is_refused_in_one_sentence(tmp_path: Path) -> None:
     path = save_toy(tmp_path, card=toy_card())
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ModelError, match=r"^model\.onnx: not a model that ONNX Runtime can open"):
+    sentence = (
+        r"^model\.onnx: not a model that ONNX Runtime can open: it is cut off, or no ONNX file "
+        r"\(200 bytes\)$"
+    )
+    with pytest.raises(ModelError, match=sentence):
         Model.open(path)
 
 
 def test_several_inputs_are_taken_in_the_order_of_the_graph(tmp_path: Path) -> None:
-    model = Model.open(save_sum(tmp_path))
+    model = Model.open(save_sum(tmp_path), max_batch_size=8)
     model.self_test()
-    model.measure(8)
     assert [(each.name, each.dtype, each.shape) for each in model.inputs] == [
         ("left", np.float32, (-1, 2)),
         ("right", np.float32, (-1, 2)),
     ]
-    assert (model.is_batched, model.is_cheap, model.why_no_rows) == (True, True, "it has 2 inputs")
+    assert (model.is_batched, model.is_fast, model.why_no_rows) == (True, True, "it has 2 inputs")
     left, right = np.random.default_rng(0).uniform(0, 9, (2, 5, 2)).astype(np.float32)
     np.testing.assert_array_equal(model.run([left, right])[0], left + right)
 
@@ -127,10 +152,12 @@ def test_several_inputs_are_taken_in_the_order_of_the_graph(tmp_path: Path) -> N
         (["batch", 4], TensorProto.FLOAT, [[1, 2, 3, 4]], True, ""),
         ([None, 4], TensorProto.INT16, [[1, 2, 3, 4]], True, ""),
         (["batch"], TensorProto.DOUBLE, [1, 2], True, ""),
-        ([3, 1], TensorProto.FLOAT, [[1], [2], [3]], False, "it takes no batch of rows"),
-        ([], TensorProto.FLOAT, 5, False, "it takes no batch of rows"),
+        ([1, 4], TensorProto.FLOAT, [[1, 2, 3, 4]], False, ""),
+        ([3, 1], TensorProto.FLOAT, [[1], [2], [3]], False, FIXED % 3),
+        ([1], TensorProto.FLOAT, [7], False, FIXED % 1),
+        ([], TensorProto.FLOAT, 5, False, "input input is a single number, without rows"),
         (["batch", "wide"], TensorProto.FLOAT, [[1, 2]], True, "the shape of its rows is open"),
-        ([1, "wide"], TensorProto.FLOAT, [[1, 2, 3]], False, "it takes no batch of rows"),
+        ([1, "wide"], TensorProto.FLOAT, [[1, 2, 3]], False, "the shape of its rows is open"),
         (["batch", 2], TensorProto.STRING, [["a", "\u00e9"]], True, "its input is not numbers"),
         (["batch", 2], TensorProto.BOOL, [[True, False]], True, "its input is not numbers"),
     ],
@@ -138,11 +165,11 @@ def test_several_inputs_are_taken_in_the_order_of_the_graph(tmp_path: Path) -> N
 def test_what_is_no_batch_of_rows_is_served_all_the_same(
     tmp_path: Path, shape: list[Any], dtype: int, example: Any, is_batched: bool, why_no_rows: str
 ) -> None:
-    model = Model.open(save_same(tmp_path, shape, dtype))
+    model = Model.open(save_same(tmp_path, shape, dtype), max_batch_size=8)
     model.self_test()
-    model.measure(8)
-    assert model.takes_zeros
+    assert (model.trial.failure, model.trial.takes_zeros) == ("", True)
     assert (model.is_batched, model.why_no_rows) == (is_batched, why_no_rows)
+    assert model.largest_batch == (8 if is_batched else 1)
     given = np.array(example, model.input.dtype)
     (answer,) = model.run([given])
     assert answer.shape == given.shape
@@ -157,8 +184,11 @@ def test_inputs_whose_first_dimensions_differ_are_no_batch(tmp_path: Path) -> No
     save_graph(path, nodes, inputs, [tensor("scores", ["queries", "keys"])], [], None)
     model = Model.open(path)
     model.self_test()
-    assert model.takes_zeros
-    assert not model.is_batched
+    assert model.trial.takes_zeros
+    assert (model.is_batched, model.why_batching) == (
+        False,
+        "the first dimensions of its inputs have different names: keys, queries",
+    )
     queries, keys = np.ones((1, 2), np.float32), np.ones((3, 2), np.float32)
     assert model.run([queries, keys])[0].tolist() == [[2, 2, 2]]
 
@@ -169,43 +199,85 @@ def test_a_graph_with_one_answer_for_all_rows_is_no_batch(tmp_path: Path) -> Non
     save_graph(path, nodes, [tensor("input", ["batch", 2])], [tensor("output", [1, 1])], [], None)
     model = Model.open(path)
     model.self_test()
-    model.measure(8)
-    assert not model.is_batched
+    why = "output output: the answer to 2 rows of a trial has shape (1, 1)"
+    assert (model.is_batched, model.why_batching, model.why_no_rows) == (False, why, why)
+    assert not model.trial.answers_rows
     assert model.run([np.ones((3, 2), np.float32)])[0].tolist() == [[6]]
 
 
-def test_a_graph_in_which_rows_change_each_other_is_no_batch(tmp_path: Path) -> None:
-    """As many answers as rows, but each is that of all: callers would get each other's."""
-    path = tmp_path / "model.onnx"
+def save_centred(folder: Path) -> Path:
+    """Write a model that takes the mean of all rows from each."""
+    path = folder / "model.onnx"
     nodes = [
         helper.make_node("ReduceMean", ["input", "axes"], ["mean"], keepdims=1),
         helper.make_node("Sub", ["input", "mean"], ["output"]),
     ]
     rows = [tensor("input", ["batch", 2])], [tensor("output", ["batch", 2])]
     save_graph(path, nodes, *rows, [numpy_helper.from_array(np.array([0]), "axes")], None)
-    assert not Model.open(path).is_batched
+    return path
 
 
-def test_a_graph_that_only_says_that_it_answers_each_row_is_no_batch(tmp_path: Path) -> None:
-    model = Model.open(save_picky(tmp_path, least=1))  # zeros have no answer
+def test_a_graph_in_which_rows_change_each_other_is_no_batch(tmp_path: Path) -> None:
+    """As many answers as rows, but each is that of all: callers would get each other's."""
+    model = Model.open(save_centred(tmp_path))
+    assert (model.is_batched, model.largest_batch) == (False, 1)
+    assert re.fullmatch(
+        r"output output: row \d of 2 has another answer than alone by .+: rows depend on .+ other",
+        model.why_batching,
+    )
+    assert (model.trial.answers_rows, model.why_no_rows) == (True, "")
+    together = model.run([np.array([[1, 2], [3, 6]], np.float32)])
+    assert together[0].tolist() == [[-1, -2], [1, 2]]
+
+
+def test_a_verdict_of_a_person_counts_where_the_shapes_allow_it(tmp_path: Path) -> None:
+    centred, fixed = save_centred(tmp_path), save_same(tmp_path, [1, 2])
+    model = Model.open(centred, batching="rows", max_batch_size=16)
+    assert (model.is_batched, model.largest_batch) == (True, 16)
+    assert model.why_batching.startswith("TORCHLIT_BATCHING says rows, though output output: row ")
+    model = Model.open(centred, batching="requests")
+    assert (model.is_batched, model.why_batching) == (False, "TORCHLIT_BATCHING says requests")
+    model = Model.open(save_toy(tmp_path), batching="requests")
+    why = f"TORCHLIT_BATCHING says requests, though {AS_ALONE} 64"
+    assert (model.is_batched, model.largest_batch, model.why_batching) == (False, 1, why)
+    model = Model.open(save_toy(tmp_path), batching="rows")
+    assert (model.is_batched, model.why_batching) == (True, "TORCHLIT_BATCHING says rows")
+    model = Model.open(fixed, batching="rows")
+    why = f"TORCHLIT_BATCHING says rows, but {FIXED % 1}"
+    assert (model.is_batched, model.largest_batch, model.why_batching) == (False, 1, why)
+
+
+@pytest.mark.parametrize("least", [0, 1])  # zeros have an answer, or none
+def test_a_graph_that_only_says_that_it_answers_each_row_is_no_batch(
+    tmp_path: Path, least: float
+) -> None:
+    model = Model.open(save_picky(tmp_path, least=least))
     assert model.inputs[0].shape[0] == model.outputs[0].shape[0] == -1
     assert not model.is_batched
-    assert len(model.run([np.array([[2, 2, 2, 2], [0, 0, 0, 0]], np.float32)])[0]) == 1
+    assert not model.trial.answers_rows
+    assert re.fullmatch(
+        r"output output: the answer to \d rows? of a trial has shape \(\d, 3\)", model.why_no_rows
+    )
+    assert len(model.run([np.array([[2, 2, 2, 2], [-1, 0, 0, 0]], np.float32)])[0]) == 1
 
 
-def test_rows_that_get_no_answer_are_an_error(tmp_path: Path) -> None:
-    model = Model.open(save_picky(tmp_path, least=0))  # zeros have one
+def test_rows_that_no_trial_has_may_get_no_answer(tmp_path: Path) -> None:
+    """It is for the batcher to see: who is alone gets what the model says."""
+    model = Model.open(save_picky(tmp_path, least=-1e9))
     assert model.is_batched
     assert len(model.run([np.ones((2, 4), np.float32)])[0]) == 2
-    with pytest.raises(InferenceFailed, match="one row for each row"):
-        model.run([np.array([[1, 1, 1, 1], [-1, 1, 1, 1]], np.float32)])
+    assert len(model.run([np.array([[1, 1, 1, 1], [-2e9, 1, 1, 1]], np.float32)])[0]) == 1
 
 
 def test_a_card_of_rows_needs_an_answer_for_each(tmp_path: Path) -> None:
     model = Model.open(save_picky(tmp_path, toy_card(), least=1))
-    assert model.is_batched  # as the card says
-    with pytest.raises(SelfTestFailed, match=r"^1 rows of zeros: expected 1 rows, got shape \(0,"):
-        model.measure(2)
+    assert not model.is_batched
+    sentence = (
+        "^expected an answer for each row as the card says, but output output: the answer to 1 row "
+        r"of a trial has shape \(0, 3\)$"
+    )
+    with pytest.raises(SelfTestFailed, match=sentence):
+        model.self_test()
 
 
 def test_outputs_that_are_no_tensors_are_left_out(tmp_path: Path) -> None:
@@ -256,42 +328,60 @@ def save_product(path: Path, shape: list[Any]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("shape", "takes_zeros", "is_open_inside"),
+    ("shape", "takes_zeros", "is_open_inside", "why"),
     [
-        (["batch", "wide"], False, True),  # one zero makes no row of 4
-        (["batch", 3], False, False),  # nor do three
-        (["batch", 4, "deep"], True, True),
+        # 5 numbers make no row of 4, 8 make two
+        (["batch", "wide"], False, True, "the answer to 1 row of a trial has shape (2, 3)"),
+        (["batch", 3], False, False, "no row of a trial could be run: "),
+        (["batch", 4, "deep"], True, True, "the answer to 1 row of a trial has shape (5, 3)"),
     ],
 )
-def test_what_a_request_costs_that_zeros_do_not_tell_is_not_known(
-    tmp_path: Path, shape: list[Any], takes_zeros: bool, is_open_inside: bool
+def test_what_a_request_costs_that_no_trial_tells_is_not_known(
+    tmp_path: Path, shape: list[Any], takes_zeros: bool, is_open_inside: bool, why: str
 ) -> None:
-    model = Model.open(save_product(tmp_path / "model.onnx", shape))
+    model = Model.open(save_product(tmp_path / "model.onnx", shape), max_batch_size=8)
     model.self_test()
-    model.measure(8)
-    assert (model.takes_zeros, model.is_open_inside) == (takes_zeros, is_open_inside)
-    assert (model.batch_seconds, model.row_seconds) == (np.inf, np.inf)
-    assert (model.is_cheap, model.max_rows_in_loop) == (False, 0)
+    assert (model.trial.takes_zeros, model.is_open_inside) == (takes_zeros, is_open_inside)
+    assert (model.is_batched, why in model.why_batching) == (False, True)
+    assert (model.batch_s, model.row_s) == (None, None)
+    assert (model.is_fast, model.max_rows_in_loop) == (False, 0)
 
 
-def test_a_model_whose_zeros_fail_answers_what_fits(tmp_path: Path) -> None:
-    model = Model.open(save_product(tmp_path / "model.onnx", ["batch", "wide"]))
+def test_what_a_batch_of_rows_of_any_size_costs_is_not_known(tmp_path: Path) -> None:
+    model = Model.open(save_same(tmp_path, ["batch", "wide"]))
+    assert model.is_batched
+    assert (model.batch_s, model.row_s) == (None, None)
+    assert (model.is_fast, model.max_rows_in_loop) == (False, 0)
+
+
+def test_a_model_that_could_not_be_tried_answers_what_fits(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    squares = numpy_helper.from_array(np.arange(4, dtype=np.float32) ** 2, "squares")
+    nodes = [  # there is something from 6 on, and the numbers of a trial are 0 and 1
+        helper.make_node("Sub", ["input", "beyond"], ["place"]),
+        helper.make_node("Gather", ["squares", "place"], ["output"]),
+    ]
+    input = tensor("input", ["batch", 1], TensorProto.INT64)
+    beyond = numpy_helper.from_array(np.int64(10), "beyond")
+    save_graph(path, nodes, [input], [tensor("output", ["batch", 1])], [squares, beyond], None)
+    model = Model.open(path)
     model.self_test()
-    rows = np.ones((2, 4), np.float32)
-    np.testing.assert_allclose(model.run([rows])[0], rows @ WEIGHTS)
+    assert model.trial.failure
+    assert model.why_batching == f"no row of a trial could be run: {model.trial.failure}"
+    assert (model.is_batched, model.why_no_rows) == (False, "")
+    assert (model.is_fast, model.max_rows_in_loop) == (False, 0)
+    assert model.run([np.array([[12], [13]])])[0].tolist() == [[4], [9]]
 
 
 def test_an_answer_that_is_not_finite_is_for_the_caller_to_check(tmp_path: Path) -> None:
     model = Model.open(save_fussy(tmp_path))
     finite = model.run([np.array([[11.0]], np.float32)])
     assert finite[0].tolist() == [[0.25]]
-    assert not model.saw_nonfinite
     both = model.run([np.array([[11.0], [7.0]], np.float32)])
     assert both[0].tolist() == [[0.25], [np.inf]]
-    assert model.saw_nonfinite
-    model.check_finite(finite)
+    check_finite(finite)
     with pytest.raises(InferenceFailed, match="NaN or infinity"):
-        model.check_finite(both)
+        check_finite(both)
 
 
 @pytest.mark.parametrize(
@@ -299,8 +389,7 @@ def test_an_answer_that_is_not_finite_is_for_the_caller_to_check(tmp_path: Path)
 )
 def test_only_floats_can_be_not_finite(tmp_path: Path, dtype: int, value: Any) -> None:
     model = Model.open(save_same(tmp_path, ["batch"], dtype))
-    model.saw_nonfinite = True
-    model.check_finite(model.run([np.array([value], model.input.dtype)]))
+    check_finite(model.run([np.array([value], model.input.dtype)]))
 
 
 def test_an_error_of_onnx_runtime_is_not_shown_to_the_caller(tmp_path: Path) -> None:
@@ -326,50 +415,53 @@ class Waiting:
     def __init__(self, session: Any) -> None:
         self._session = session
         self.get_session_options = session.get_session_options
+        self.get_providers = session.get_providers
 
     def run(self, *arguments: Any) -> Any:
         time.sleep(0.005)
         return self._session.run(*arguments)
 
 
-@pytest.mark.parametrize(("threads", "is_cheap"), [(1, True), (2, False)])
+@pytest.mark.parametrize(("threads", "is_fast"), [(1, True), (2, False)])
 def test_a_busy_machine_makes_no_model_dear_that_runs_in_one_thread(
-    tmp_path: Path, threads: int, is_cheap: bool
+    tmp_path: Path, threads: int, is_fast: bool
 ) -> None:
-    model = Model.open(save_toy(tmp_path), threads=threads)
-    model._session = Waiting(model._session)
-    model.measure(64)
-    assert model.is_cheap == is_cheap
+    session, spec, file = parts(save_toy(tmp_path), threads=threads)
+    trial = try_out(Waiting(session), spec, file, 64)
+    model = Model(session, None, spec, trial)
+    assert model.is_batched
+    assert model.is_fast == is_fast
 
 
-def test_a_small_model_is_cheap(tmp_path: Path) -> None:
-    model = Model.open(save_toy(tmp_path, card=toy_card()))
-    model.measure(64)
-    assert model.batch_seconds > 0
-    model.batch_seconds = 0.0005
-    assert model.is_cheap
-    model.batch_seconds = 0.002
-    assert not model.is_cheap
+def test_a_small_model_is_fast(tmp_path: Path) -> None:
+    session, spec, file = parts(save_toy(tmp_path))
+    trial = try_out(session, spec, file, 64)
+    assert trial.batch_s is not None
+    assert 0 < trial.batch_s < FAST_BATCH_S
+    for batch_s, why_slow, is_fast in (
+        (0.0005, "", True),
+        (0.002, "", False),
+        (None, "", False),
+        (0.0005, "it has strings", False),
+    ):
+        seen = replace(trial, batch_s=batch_s, row_s=0.0001)
+        model = Model(session, None, spec, seen, why_slow=why_slow)
+        assert model.is_fast == is_fast
+        assert model.max_rows_in_loop == (0 if why_slow else 10)
+
+
+@pytest.mark.parametrize(("side", "threads"), [(8, 1), (800, 2)])
+def test_only_a_model_that_is_slow_gets_several_threads(
+    tmp_path: Path, side: int, threads: int
+) -> None:
+    path = save_dear(tmp_path, side=side)
+    assert Model.open(path, threads=2).threads == threads
+    assert Model.open(path, threads=2, only_slow_in_threads=False).threads == 2
 
 
 def test_cuda_refuses_to_start_without_a_gpu(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="TORCHLIT_DEVICE: expected cuda"):
         Model.open(save_toy(tmp_path, card=toy_card()), device="cuda")
-
-
-@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a driver")
-def test_without_a_driver_cuda_is_not_even_tried(caplog: pytest.LogCaptureFixture) -> None:
-    """What the extra `gpu` brings knows CUDA; each model would fail in its own words."""
-    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    for _ in range(2):
-        assert choose_providers("auto", available) == ["CPUExecutionProvider"]
-        with pytest.raises(
-            StartupError, match=r"expected cuda, but NVIDIA's driver is not here \(lib"
-        ):
-            choose_providers("cuda", available)
-    assert choose_providers("cpu", available) == ["CPUExecutionProvider"]
-    assert choose_providers("cuda", available[1:]) == ["CPUExecutionProvider"]
-    assert len(caplog.records) == 1
 
 
 def test_auto_falls_back_to_the_cpu(tmp_path: Path) -> None:

@@ -1,0 +1,9 @@
+"""A model file -> arrays in, arrays out. The only place where onnxruntime is imported.
+
+file        what stands in an .onnx file beside its numbers, and the files of weights that it names
+providers   execution providers: which there are, which device each is
+spec        what goes into a model and comes out of it
+session     an ONNX Runtime session, or one sentence that says why there is none
+trial       rows run alone and together: may callers share a batch, and what does one cost
+model       all of that in one value that runs
+"""

@@ -1,0 +1,117 @@
+"""What the operations of a graph say of a model before it runs."""
+
+from collections.abc import Iterator
+
+from service.engine.file import Graph, ModelFile, Node
+from service.engine.spec import Spec
+
+# They run other graphs, or as often as they like (ONNX Operators; ONNX Runtime, ContribOperators).
+_CONTROL = {"Loop", "Scan", "If", "BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"}
+
+# The size of what they answer, and so the cost of all behind them, is in the values of these
+# inputs (by place; None is all of them). Reshape is none: it changes no size.
+_SIZED_BY: dict[str, tuple[int, ...] | None] = {
+    "CenterCropPad": (1,),
+    "Col2Im": (1,),
+    "Compress": None,
+    "ConstantOfShape": None,
+    "DFT": (1,),
+    "Expand": (1,),
+    "ImageDecoder": None,
+    "MaxUnpool": (2,),
+    "MelWeightMatrix": None,
+    "NonMaxSuppression": None,
+    "NonZero": None,
+    "OneHot": (1,),
+    "Pad": (1,),
+    "Range": None,
+    "Resize": (1, 2, 3),
+    "RoiAlign": (2,),
+    "STFT": (1, 3),
+    "Slice": (1, 2, 3, 4),
+    "Tile": (1,),
+    "TopK": (1,),
+    "Unique": None,
+    "Upsample": (1,),
+    "BlackmanWindow": None,
+    "HammingWindow": None,
+    "HannWindow": None,
+}
+
+_OF_STRINGS = {"RegexFullMatch", "TfIdfVectorizer", "Tokenizer"}  # and those with it in their name
+
+# They answer with the size of something, not with what is in it.
+_MEASURING = {"Shape", "Size"}
+
+# They take one scale from the numbers of all rows.
+_OF_ALL_ROWS = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
+
+
+def why_cost_depends_on_values(file: ModelFile, spec: Spec) -> str:
+    """Say why what a request costs depends on the values in it, nothing if it does not.
+
+    Such a model must not run in the event loop, whatever its trial rows cost.
+    """
+    if why := why_values_are_sizes(file):
+        return why
+    if spec.has_strings:
+        return "it has strings"
+    for node in _nodes(file):
+        if "Sequence" in node.op or node.op == "ZipMap":
+            return f"it has sequences ({node.op})"
+        if "String" in node.op or node.op in _OF_STRINGS:
+            return f"it has strings ({node.op})"
+    return ""
+
+
+def why_values_are_sizes(file: ModelFile) -> str:
+    """Say why values that go in decide how much is computed, nothing if they do not."""
+    for node in _nodes(file):
+        if node.op in _CONTROL:
+            return f"it has the operator {node.op}"
+    for graph in (file.graph, *file.functions.values()):
+        if named := _sized_by_values(graph):
+            return f"the size of what {named} answers depends on values"
+    return ""
+
+
+def why_rows_mix(file: ModelFile) -> str:
+    """Say which operation makes one thing of all rows of a batch, nothing if none is known to."""
+    for node in _nodes(file):
+        if node.op in _OF_ALL_ROWS:
+            return f"{node.op} takes one scale from all rows of a batch"
+        if node.op == "StringNormalizer" and "stopwords" in node.attributes:
+            return "StringNormalizer leaves out rows that are stop words"
+    return ""
+
+
+def _nodes(file: ModelFile) -> Iterator[Node]:
+    for graph in (file.graph, *file.functions.values()):
+        yield from _nodes_in(graph)
+
+
+def _nodes_in(graph: Graph) -> Iterator[Node]:
+    for node in graph.nodes:
+        yield node
+        for inner in node.graphs:
+            yield from _nodes_in(inner)
+
+
+def _sized_by_values(graph: Graph) -> str:
+    """Return the first operation whose size is decided by values of the inputs, "" if none is.
+
+    The nodes of a graph stand in the order in which they can run (onnx.proto, GraphProto).
+    """
+    from_values = set(graph.inputs) - graph.constants
+    for node in graph.nodes:
+        places = _SIZED_BY.get(node.op, ())
+        deciding = node.inputs if places is None else [_at(node.inputs, place) for place in places]
+        if from_values.intersection(deciding):
+            return node.op
+        if node.op not in _MEASURING and from_values.intersection(node.inputs):
+            from_values.update(filter(None, node.outputs))
+    return ""
+
+
+def _at(names: list[str], place: int) -> str:
+    return names[place] if place < len(names) else ""

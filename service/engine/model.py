@@ -1,0 +1,237 @@
+"""Model: an ONNX file that was opened and tried. It runs, and nothing of it changes."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from service.batcher import check_rows
+from service.card import METADATA_KEY, PROBABILITY_TOLERANCE, VALUE_TOLERANCE, Card
+from service.engine.file import read
+from service.engine.graph import why_cost_depends_on_values
+from service.engine.providers import device_of
+from service.engine.session import open_session
+from service.engine.spec import Spec, spec_of
+from service.engine.trial import Trial, measured, try_out
+from service.errors import InferenceFailed, ModelError, SelfTestFailed
+from service.verdicts import Batching
+
+FAST_BATCH_S = 0.001  # a batch up to this long may run in the event loop: a thread hop costs more
+
+
+class Model:
+    """An ONNX file, ready to run. Thread-safe: ONNX Runtime sessions are."""
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        card: Card | None,
+        spec: Spec,
+        trial: Trial,
+        *,
+        max_batch_size: int = 64,
+        batching: Batching | None = None,
+        why_slow: str = "",
+    ) -> None:
+        """Take the finished parts; use `Model.open`.
+
+        why_slow: why it must not run in the event loop, whatever a batch costs.
+        """
+        self._session = session
+        self._input_names = [each.name for each in spec.inputs]
+        self._output_names = [each.name for each in spec.outputs]
+        self.card = card
+        self.trial = trial
+        self.inputs = spec.inputs
+        self.outputs = spec.outputs  # as the graph declares them; as seen: trial.outputs
+        self.left_out = spec.left_out  # outputs that no protocol can carry: name -> type
+        self.is_open_inside = spec.is_open_inside
+        self.input = spec.inputs[0]  # the only one of a model that takes rows
+        self.row_size = math.prod(self.input.shape[1:])  # how many numbers one row has
+        # The nested form of one instance, e.g. (28, 28) where the graph takes (784,).
+        self.row_shape = card.image.shape if card and card.image else self.input.shape[1:]
+        self.feature_names = [feature.name for feature in card.features] if card else []
+        self.provider: str = session.get_providers()[0]
+        self.device = device_of(self.provider)
+        self.threads: int = session.get_session_options().intra_op_num_threads
+        self.is_batched, self.why_batching = _verdict(spec, trial, batching)
+        self.largest_batch = _largest_batch(trial, self.is_batched, max_batch_size)
+        self.why_no_rows = _why_no_rows(spec, trial, batching)
+        is_known = self.is_batched or spec.is_closed
+        self.row_s = trial.row_s if is_known else None
+        self.batch_s = trial.batch_s if is_known else None
+        self.why_slow = why_slow
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        device: str = "cpu",
+        threads: int = 1,
+        max_batch_size: int = 64,
+        batching: Batching | None = None,
+        only_slow_in_threads: bool = True,
+    ) -> Self:
+        """Open the file at `path`, try it, and check that it can be served; `self_test` is next.
+
+        Only a model that is slow gets more than one thread, unless `only_slow_in_threads` is
+        false; all are tried on one, so that the verdict is that of every machine.
+        Raises ModelError when the file is not a model, has an input or only outputs that no
+        protocol can carry, or contradicts its card; StartupError when `device` is "cuda" and ONNX
+        Runtime runs it elsewhere.
+        """
+        file = read(path)
+        session = open_session(path, file.weights, device=device, threads=1)
+        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        card = None if text is None else Card.from_json(text)
+        spec = spec_of(session, file.graph)
+        _check_card(card, spec)
+        trial = try_out(session, spec, file, max_batch_size)
+        finished = partial(
+            cls,
+            card=card,
+            spec=spec,
+            max_batch_size=max_batch_size,
+            batching=batching,
+            why_slow=why_cost_depends_on_values(file, spec),
+        )
+        model = finished(session=session, trial=trial)
+        if threads > 1 and not (only_slow_in_threads and model.is_fast):
+            session = open_session(path, file.weights, device=device, threads=threads)
+            model = finished(session=session, trial=measured(session, spec, file, trial))
+        return model
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether its largest batch costs less than handing it to a thread is worth."""
+        return not self.why_slow and self.batch_s is not None and self.batch_s <= FAST_BATCH_S
+
+    @property
+    def max_rows_in_loop(self) -> int:
+        """How many rows cost less, run together, than a thread is worth; more rows may too."""
+        if self.why_slow or self.row_s is None:
+            return 0
+        return int(FAST_BATCH_S / self.row_s) if self.row_s else self.largest_batch
+
+    def run(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Answer `inputs`, an array for each input of the graph -> an array for each output.
+
+        Raises InferenceFailed when the session raises.
+        """
+        feed = dict(zip(self._input_names, inputs, strict=True))
+        try:
+            outputs: list[NDArray[Any]] = self._session.run(self._output_names, feed)
+        except Exception as error:  # ONNX Runtime raises its own, undocumented classes
+            raise InferenceFailed("the model failed on this input") from error
+        return outputs
+
+    def rows_of(self, numbers: Any) -> NDArray[Any]:
+        """Return n lists of `row_size` numbers, or an array of them, as the input takes them."""
+        rows = np.array(numbers, dtype=self.input.dtype)
+        return rows.reshape(len(rows), *self.input.shape[1:])
+
+    def close(self) -> None:
+        """Let the session and its memory go; it can run no more."""
+        self._session = None
+
+    def self_test(self) -> None:
+        """Run the card's examples; raises SelfTestFailed unless they answer as PyTorch did."""
+        if self.card is None:
+            return
+        if not self.trial.answers_rows:
+            raise SelfTestFailed(
+                f"expected an answer for each row as the card says, but {self.trial.why}"
+            )
+        relative, absolute = VALUE_TOLERANCE, VALUE_TOLERANCE  # absolute for values near zero
+        if self.card.task == "classification":
+            relative, absolute = 0.0, PROBABILITY_TOLERANCE
+        for example in self.card.examples:
+            try:
+                outputs = self.run([self.rows_of([example.input])])
+                check_rows(outputs, 1)
+            except InferenceFailed as error:
+                raise SelfTestFailed(f"example {example.name!r}: {error}") from error
+            answer = np.concatenate([output.ravel() for output in outputs])
+            expected = example.output + example.interval
+            if not np.allclose(answer, expected, rtol=relative, atol=absolute):
+                raise SelfTestFailed(
+                    f"example {example.name!r}: expected {_short(expected)} as PyTorch "
+                    f"answered, got {_short(answer.tolist())}"
+                )
+
+
+def are_finite(outputs: Sequence[NDArray[Any]]) -> bool:
+    """Whether no answer is NaN or infinite, which JSON has not."""
+    return all(np.isfinite(output).all() for output in outputs if output.dtype.kind == "f")
+
+
+def check_finite(outputs: Sequence[NDArray[Any]]) -> None:
+    """Raise InferenceFailed if an answer is NaN or infinite."""
+    if not are_finite(outputs):
+        raise InferenceFailed("the model answered NaN or infinity for this input")
+
+
+def _verdict(spec: Spec, trial: Trial, batching: Batching | None) -> tuple[bool, str]:
+    """Return whether callers may share a run, and why or why not."""
+    if batching is None:
+        return trial.is_batched, trial.why
+    if batching == "rows" and spec.why_no_batch:
+        return False, f"TORCHLIT_BATCHING says rows, but {spec.why_no_batch}"
+    is_overruled = (batching == "rows") != trial.is_batched
+    return batching == "rows", (
+        f"TORCHLIT_BATCHING says {batching}" + f", though {trial.why}" * is_overruled
+    )
+
+
+def _largest_batch(trial: Trial, is_batched: bool, max_batch_size: int) -> int:
+    if not is_batched:
+        return 1
+    return trial.largest_batch if trial.is_batched else max_batch_size
+
+
+def _why_no_rows(spec: Spec, trial: Trial, batching: Batching | None) -> str:
+    """Say why POST /predict cannot ask the model; nothing if it can."""
+    first = spec.inputs[0]
+    if len(spec.inputs) > 1:
+        return f"it has {len(spec.inputs)} inputs"
+    if spec.why_no_batch and not spec.is_fixed_at_one:
+        return spec.why_no_batch
+    if spec.is_open_inside:
+        return "the shape of its rows is open"
+    if np.dtype(first.dtype).kind not in "fiu":
+        return "its input is not numbers"
+    if not trial.answers_rows and batching != "rows":
+        return trial.why
+    return ""
+
+
+def _check_card(card: Card | None, spec: Spec) -> None:
+    """Raise ModelError if the graph is not as the card says."""
+    if card is None:
+        return
+    tensor = spec.inputs[0]
+    anything = Trial(is_batched=True, why="")
+    if why := _why_no_rows(spec, anything, None) or spec.why_no_batch:
+        raise ModelError(f"expected a batch of rows of numbers as the card says: {why}")
+    if math.prod(tensor.shape[1:]) != card.input_size:
+        raise ModelError(
+            f"input {tensor.name}: expected {card.input_size} numbers a row as the card "
+            f"says, got shape {tensor.shape}"
+        )
+    expected: list[tuple[int, ...]] = [(-1, card.output_size)]
+    if card.interval:
+        expected.append((-1, card.output_size, 2))
+    if [output.shape for output in spec.outputs] != expected:
+        got = ", ".join(f"{output.name} {output.shape}" for output in spec.outputs)
+        raise ModelError(f"expected outputs of shapes {expected} as the card says, got {got}")
+
+
+def _short(numbers: Sequence[float]) -> str:
+    shown = ", ".join(f"{number:.6g}" for number in numbers[:10])
+    return f"[{shown}{', ...' if len(numbers) > 10 else ''}]"

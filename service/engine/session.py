@@ -1,0 +1,97 @@
+"""An ONNX Runtime session for a file, or one sentence that says why there is none."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnxruntime as ort
+
+from service.engine.file import read_weights
+from service.engine.providers import CUDA, RUNTIME_VERSION, available, choose_providers
+from service.errors import ModelError, StartupError
+
+# What ONNX Runtime says of a file that it does not open, and what to tell people of it.
+_REASONS = (
+    (
+        r"Unsupported model IR version: (\d+), max supported IR version: (\d+)",
+        "IR version {0} is too new: ONNX Runtime {ort} opens {1} at most; export it with an older "
+        "opset, or set `ir_version` with the onnx package if nothing newer is used",
+    ),
+    (
+        r"Opset (\d+) is under development.*domain (\S+) is till opset (\d+)",
+        "opset {0} of {1} is too new: ONNX Runtime {ort} opens {2} at most; export it with "
+        "opset_version={2}, or convert it with onnx.version_converter",
+    ),
+    (
+        r"Failed to construct locale with name:([^:]+):",
+        "it needs the locale {0}, which this machine has not: install it (Debian: package "
+        "locales, then locale-gen)",
+    ),
+    (
+        r"(\S+):(\S+?)\(-?\d+\) is not a registered function/op",
+        "it needs the operator {1} of {0}, which ONNX Runtime {ort} has not; libraries of custom "
+        "operators are not loaded",
+    ),
+    (
+        r"No Op registered for (\S+) with domain_version of (\d+)",
+        "it needs the operator {0}, which opset {1} of ONNX Runtime {ort} has not",
+    ),
+    (
+        r"Could not find an implementation for (\S+?)\(",
+        "it needs the operator {0} for a type or version that ONNX Runtime {ort} has not",
+    ),
+    (r"bad.?alloc|[Ff]ailed to allocate memory", "there is not enough memory to open it"),
+    (r"Protobuf parsing failed|No graph was found", "not a model that ONNX Runtime can open"),
+)
+
+
+def open_session(
+    path: Path, weights: Mapping[str, int], *, device: str, threads: int
+) -> ort.InferenceSession:
+    """Open the file at `path` and the weights that it names (`ModelFile.weights`).
+
+    Raises ModelError that says why it cannot be opened; StartupError when `device` is "cuda" and
+    ONNX Runtime runs it elsewhere.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what it says is in the exception too
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = choose_providers(device, available())
+    try:
+        data = read_weights(path, weights)
+        options.add_external_initializers_from_files_in_memory(
+            list(data), list(data.values()), [len(each) for each in data.values()]
+        )
+        session = ort.InferenceSession(path, options, providers=providers)
+    except ModelError:
+        raise
+    except MemoryError as error:
+        raise ModelError(f"{path.name}: there is not enough memory to open it") from error
+    except Exception as error:  # ONNX Runtime raises its own, undocumented classes
+        raise ModelError(f"{path.name}: {_reason(str(error))}") from error
+    if device == "cuda" and session.get_providers()[0] != CUDA:
+        raise StartupError(
+            "TORCHLIT_DEVICE: expected cuda, but ONNX Runtime cannot run on CUDA here; "
+            "install the gpu extra and a driver, or use auto or cpu"
+        )
+    return session
+
+
+def _reason(text: str) -> str:
+    for pattern, sentence in _REASONS:
+        if found := re.search(pattern, text, re.DOTALL):
+            return sentence.format(*found.groups(), ort=RUNTIME_VERSION)
+    return f"ONNX Runtime {RUNTIME_VERSION} cannot open it"
+
+
+def short(error: Exception) -> str:
+    """Return what ONNX Runtime said of a run, without the names of its own source files."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(
+        r"Non-zero status code .* running (\w+) node\. .*?Status Message: ", r"\1: ", text
+    )
+    text = re.sub(r"/\S+onnxruntime/\S+:\d+ [^)]*\)( const)? ", "", text)
+    return text if len(text) <= 160 else text[:160] + "..."

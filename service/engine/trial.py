@@ -1,0 +1,402 @@
+"""Rows are run alone and together: may callers share a batch, and what does a row cost.
+
+Nothing is believed that was not tried. Random rows, the same on every machine, run alone, in
+pairs, in threes and in the largest batch, in several orders; each must get the answer that it
+gets alone. What fails, or does not fit into TRIAL_S and TRIAL_BYTES, is not batched.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from msgspec import Struct
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from service.engine.file import ModelFile
+from service.engine.graph import why_rows_mix, why_values_are_sizes
+from service.engine.providers import CPU
+from service.engine.session import short
+from service.engine.spec import Spec, Tensor
+from service.engine.trial_rows import (
+    ODD,
+    ROWS,
+    SCALED,
+    SPREAD,
+    TAME,
+    Arrays,
+    Size,
+    Style,
+    TrialRows,
+    all_of,
+    different,
+    joined,
+)
+from service.engine.trial_runner import TRIAL_BYTES, TRIAL_S, Runner, Stopped
+
+# Two answers are the same if they differ by no more than this share of the largest number in the
+# answer of the row. A batch of another size rounds differently: real files differ by 1e-4.
+SAME = 1e-3
+SAME_FLOAT16 = SAME_ELSEWHERE = 1e-2  # elsewhere than on the CPU other algorithms are chosen
+_SAME_OF_ALL = 1e-6  # and of the largest number in all answers, for what cancels out
+
+_STYLES = (SCALED, TAME, SPREAD)
+_ORDERS = ((0,), (0, 1), (1, 0), (0, 1, 2), (2, 1, 0))  # of the rows, in the small batches
+_SIZES = (5, 8, 32, 48, 224, 256)  # for inner dimensions that are open; two that work are enough
+_LARGEST_SIZE = 4096  # of those that are taken from the weights
+_TOO_MUCH = f"to try rows together takes more than {TRIAL_S:g} s or {TRIAL_BYTES >> 20} MiB"
+_STEP = 32  # how many times larger the next batch is
+
+
+class Trial(Struct, frozen=True):
+    """What was seen. Times are in seconds, None where they cannot be known."""
+
+    is_batched: bool  # rows of several callers may share a run
+    why: str  # or why not
+    outputs: list[Tensor] = []  # as they were seen
+    largest_batch: int = 1  # the most rows that were run together
+    answers_rows: bool = True  # no run was seen that did not answer each row
+    is_one_by_one: bool = False  # a run takes a single row
+    failure: str = ""  # why no row could be run, if none could
+    takes_zeros: bool = False
+    row_s: float | None = None
+    batch_s: float | None = None  # of the largest batch
+
+
+class Mixed(Exception):
+    """Rows were run together, and got other answers than alone."""
+
+
+class Uncounted(Mixed):
+    """The answers are not one for each row."""
+
+
+class FailedTogether(Exception):
+    """Rows that can be run alone cannot be run together."""
+
+
+def try_out(
+    session: ort.InferenceSession, spec: Spec, file: ModelFile, max_batch_size: int
+) -> Trial:
+    """Run rows alone and together, up to `max_batch_size`; the session should have one thread.
+
+    Raises nothing: what fails is a part of what was seen.
+    """
+    maker = TrialRows(spec, are_sizes=bool(why_values_are_sizes(file)))
+    with Runner(session, spec) as runner:
+        if why := spec.why_no_batch:
+            trial = _try_requests(runner, maker, why)
+        else:
+            trial = _try_rows(_Rows(runner, maker, file), max_batch_size)
+        takes_zeros = _takes_zeros(runner, maker)
+        runner.give_back_memory()
+    has_shapes = all(each.has_shape for each in spec.inputs)
+    outputs = [
+        _as_seen(each, runner.shapes[place]) if has_shapes or each.has_shape else each
+        for place, each in enumerate(spec.outputs)
+    ]
+    return replace(trial, outputs=outputs, takes_zeros=takes_zeros)
+
+
+def measured(session: ort.InferenceSession, spec: Spec, file: ModelFile, trial: Trial) -> Trial:
+    """Return the trial with the times of another session of the same file."""
+    if trial.row_s is None or trial.batch_s is None or trial.batch_s > TRIAL_S / 4:
+        return trial
+    maker = TrialRows(spec, are_sizes=bool(why_values_are_sizes(file)))
+    with Runner(session, spec) as runner:
+        for style in _STYLES[:2]:
+            try:
+                row = maker.row(style, all_of(1), 0)
+                row_s = runner.best_of_two(row)
+                batch_s = runner.best_of_two(joined([row] * trial.largest_batch))
+            except Exception:  # ONNX Runtime raises its own, undocumented classes
+                continue
+            return replace(trial, row_s=row_s, batch_s=batch_s)
+    return trial
+
+
+def _try_requests(runner: Runner, maker: TrialRows, why: str) -> Trial:
+    """Run what cannot be rows, as it would be sent."""
+    spec = maker.spec
+    seconds: float | None = None
+    for size in _SIZES[:1] if spec.is_closed else _SIZES[:2]:
+        if maker.bytes(all_of(size)) > TRIAL_BYTES / 4:
+            runner.failure = "its inputs are too large to try"
+            break
+        for style in _STYLES[:2]:
+            try:
+                seconds = runner.best_of_two(maker.row(style, all_of(size), 0))
+                break
+            except Stopped:
+                runner.failure = _TOO_MUCH
+                break
+            except Exception as error:  # ONNX Runtime raises its own, undocumented classes
+                runner.failure = short(error)
+    if not spec.is_closed:
+        seconds = None
+    has_run = any(runner.shapes)
+    return Trial(
+        is_batched=False,
+        why=why,
+        answers_rows=spec.is_fixed_at_one
+        and all(shape[:1] == (1,) for shapes in runner.shapes for shape in shapes),
+        is_one_by_one=spec.is_fixed_at_one,
+        failure="" if has_run else runner.failure,
+        row_s=seconds,
+        batch_s=seconds,
+    )
+
+
+def _try_rows(rows: "_Rows", max_batch_size: int) -> Trial:
+    """Try what may be rows, as far as the shapes say."""
+    trial = Trial(is_batched=False, why="")
+    why = ""
+    try:
+        why = rows.why_not(max_batch_size)
+    except Mixed as error:
+        why = str(error)
+        trial = replace(trial, answers_rows=not isinstance(error, Uncounted))
+    except FailedTogether as error:
+        why = str(error)
+        trial = replace(trial, is_one_by_one=True)
+    except Stopped:  # large rows: what was tried is enough for batches of that size
+        if not rows.is_settled:
+            why = _TOO_MUCH
+    why = why_rows_mix(rows.file) or why
+    if why:
+        return replace(trial, why=why, failure="" if rows.has_run else rows.failure or why)
+    return replace(
+        trial,
+        is_batched=True,
+        why=f"rows of a trial had the same answers alone and in batches of up to {rows.largest}",
+        largest_batch=max(1, min(rows.largest, max_batch_size)),
+        row_s=None if rows.spec.is_open_inside else rows.row_s,
+        batch_s=None if rows.spec.is_open_inside else rows.batch_s or rows.row_s * rows.largest,
+    )
+
+
+class _Rows:
+    """The trial of a model whose first dimension may be rows.
+
+    Its methods raise Mixed, FailedTogether and Stopped; what is seen until then stays.
+    """
+
+    def __init__(self, runner: Runner, maker: TrialRows, file: ModelFile) -> None:
+        self._runner = runner
+        self._maker = maker
+        # Large numbers would be large sizes, or places that a device does not check.
+        is_safe = runner.provider == CPU and not maker.are_sizes
+        self._styles = _STYLES if is_safe else _STYLES[:2]
+        self.spec = maker.spec
+        self.file = file
+        self._differ = False  # whether two rows ever had different answers
+        self.has_run = False
+        self.are_pairs_tried = False  # in both orders
+        self.largest = 1  # the most rows that were run together
+        self.row_s = math.inf
+        self.batch_s: float | None = None
+
+    @property
+    def failure(self) -> str:
+        """What ONNX Runtime said last of a row that failed."""
+        return self._runner.failure
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether enough was tried for batches of `largest`, though not all."""
+        return self.are_pairs_tried and self._differ and not self.spec.is_open_inside
+
+    def why_not(self, max_batch_size: int) -> str:
+        """Try everything; return why that shows nothing, if so."""
+        tries = self._inner_sizes()
+        if self.spec.is_open_inside and not tries:
+            return f"rows of no size that was tried could be run: {self._runner.failure}"
+        size = tries[0] if tries else all_of(1)
+        found = [rows for style in self._styles if (rows := self._try(style, size)) is not None]
+        if not found:
+            return f"no row of a trial could be run: {self._runner.failure}"
+        if not self._differ:
+            self._try(ODD, size)
+        if not self._differ:
+            return "all rows of a trial had the same answer, which shows nothing"
+        self._grow(*found[0], max_batch_size)
+        return ""
+
+    def _inner_sizes(self) -> list[Size]:
+        """Return those that work, of the inner dimensions: two, and one more if they may differ.
+
+        If one alone works, and all others fail, the weights want it so.
+        """
+        if not self.spec.is_open_inside:
+            return []
+        of_weights = {each for each in self.file.graph.sizes if 0 < each <= _LARGEST_SIZE}
+        working: list[Size] = []
+        for number in (*_SIZES, *sorted(of_weights - set(_SIZES))):
+            if len(working) == 2:
+                break
+            if any(self._try(style, all_of(number)) for style in self._styles[:2]):
+                working.append(all_of(number))
+        if working:
+            self._try(SCALED, different)
+        return working
+
+    def _try(self, style: Style, size: Size) -> tuple[list[Arrays], list[Arrays]] | None:
+        """Run rows alone and in small batches; return them and their answers.
+
+        None if one cannot be run alone.
+        """
+        if 2 * ROWS * self._maker.bytes(size) > TRIAL_BYTES:  # alone, and together
+            raise Stopped
+        rows: list[Arrays] = []
+        answers: list[Arrays] = []
+        for number in range(ROWS):
+            row = self._maker.row(style, size, number)
+            try:
+                answer, seconds = self._runner.timed(row)
+            except Stopped:
+                raise
+            except Exception as error:  # ONNX Runtime raises its own, undocumented classes
+                self._runner.failure = short(error)
+                return None
+            self.has_run = True
+            self.row_s = min(self.row_s, seconds)
+            rows.append(row)
+            answers.append(answer)
+        self._differ = self._differ or any(
+            not _is_equal(one, other)
+            for answer in answers[1:]
+            for one, other in zip(answers[0], answer, strict=True)
+        )
+        if not any(one.size for one in answers[0]):
+            self._differ = True  # an answer without elements cannot be wrong
+        for order in _ORDERS:
+            self._run_together(rows, answers, order)
+            self.are_pairs_tried = self.are_pairs_tried or order == (1, 0)
+        return rows, answers
+
+    def _grow(self, rows: list[Arrays], answers: list[Arrays], most: int) -> None:
+        """Run ever larger batches, while they fit into what the trial may cost."""
+        while self.largest < most:
+            fits = min(
+                TRIAL_BYTES * self.largest // max(self._runner.used_bytes, 1),
+                int(self._runner.seconds_left / 2 / self.row_s) if self.row_s else most,
+                self.largest * _STEP,
+                most,
+            )
+            if fits < min(2 * self.largest, most):
+                break
+            before = self.largest
+            try:
+                self._run_together(rows, answers, [place % ROWS for place in range(fits)])
+            except (FailedTogether, Stopped):
+                self.largest = before
+                break
+        largest = joined([rows[place % ROWS] for place in range(min(self.largest, most))])
+        try:
+            self.batch_s = self._runner.best_of_two(largest)
+        except Stopped:
+            self.batch_s = self.row_s * self.largest  # about
+
+    def _run_together(
+        self, rows: list[Arrays], answers: list[Arrays], order: Sequence[int]
+    ) -> None:
+        count = len(order)
+        try:
+            together = self._runner.timed(joined([rows[place] for place in order]))[0]
+        except Stopped:
+            raise
+        except Exception as error:  # ONNX Runtime raises its own, undocumented classes
+            raise FailedTogether(
+                f"a row can be run alone, {count} together fail: {short(error)}"
+            ) from error
+        if why := self._difference([answers[place] for place in order], together):
+            if count == 1 and not isinstance(why, Uncounted):
+                raise Mixed("a row gets other answers each time")
+            raise why
+        self.largest = max(self.largest, count)
+
+    def _difference(self, alone: list[Arrays], together: Arrays) -> Mixed | None:
+        """Return what is wrong if rows did not get the answers that they get alone."""
+        count = len(alone)
+        for place, tensor in enumerate(self.spec.outputs):
+            ones = [answer[place] for answer in alone]
+            many = together[place]
+            where = f"output {tensor.name}"
+            for rows, answer in [*((1, one) for one in ones), (count, many)]:
+                if answer.shape[:1] != (rows,):
+                    shown = f"{rows} row{'s' * (rows > 1)} of a trial has shape {answer.shape}"
+                    return Uncounted(f"{where}: the answer to {shown}")
+            beside = (1, *many.shape[1:])
+            for one in ones:
+                if one.shape != beside:
+                    sizes = f"{one.shape} alone, {beside} in a batch of {count}"
+                    return Mixed(f"{where}: the answer to a row has shape {sizes}")
+            if found := _largest_gap(np.concatenate(ones), many, self._tolerance(many)):
+                row, gap = found
+                by = f" by {gap:.3g}" if math.isfinite(gap) else ""
+                return Mixed(
+                    f"{where}: row {row} of {count} has another answer than alone{by}: rows "
+                    "depend on each other"
+                )
+        return None
+
+    def _tolerance(self, array: NDArray[Any]) -> float:
+        if self._runner.provider != CPU:
+            return SAME_ELSEWHERE
+        return SAME_FLOAT16 if array.dtype == np.float16 else SAME
+
+
+def _largest_gap(
+    alone: NDArray[Any], together: NDArray[Any], tolerance: float
+) -> tuple[int, float] | None:
+    """Return the row whose answers differ most, and by how much; None if all are the same."""
+    if alone.dtype != together.dtype:
+        return 0, math.inf
+    if not alone.size:
+        return None
+    if alone.dtype.kind != "f":
+        differing = (alone != together).reshape(len(alone), -1).any(axis=1)
+        return (int(differing.argmax()), math.inf) if differing.any() else None
+    one = alone.astype(np.float64).reshape(len(alone), -1)
+    other = together.astype(np.float64).reshape(len(alone), -1)
+    with np.errstate(invalid="ignore"):
+        same = (one == other) | (np.isnan(one) & np.isnan(other))
+        gaps = np.where(same, 0.0, np.abs(one - other))
+        gaps[np.isnan(gaps)] = np.inf
+        sizes = np.where(np.isfinite(one), np.abs(one), 0.0)
+    excess = gaps.max(axis=1) - tolerance * sizes.max(axis=1) - _SAME_OF_ALL * sizes.max()
+    row = int(excess.argmax())
+    return (row, float(gaps[row].max())) if excess[row] > 0 else None
+
+
+def _is_equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+
+
+def _takes_zeros(runner: Runner, maker: TrialRows) -> bool:
+    """Whether zeros, or empty strings, are answered: an example for documents, no more."""
+    if maker.are_sizes or maker.bytes(all_of(1)) > TRIAL_BYTES / 4:
+        return False
+    try:
+        runner.timed(maker.zeros())
+    except Exception:  # ONNX Runtime raises its own, undocumented classes
+        return False
+    return True
+
+
+def _as_seen(declared: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:
+    """Return an output with the shape that its answers had, where that is not as declared."""
+    if not shapes:
+        return declared
+    if len({len(shape) for shape in shapes}) > 1:
+        return replace(declared, shape=(), has_shape=False)
+    seen = [set(sizes) for sizes in zip(*shapes, strict=True)]
+    is_alike = declared.has_shape and len(declared.shape) == len(seen)
+    sizes = []
+    for place, found in enumerate(seen):
+        size = declared.shape[place] if is_alike else found.copy().pop()
+        is_row = not is_alike and place == 0
+        sizes.append(-1 if len(found) > 1 or size not in found or is_row else size)
+    return replace(declared, shape=tuple(sizes), has_shape=True)

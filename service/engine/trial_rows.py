@@ -1,0 +1,162 @@
+"""The rows of a trial: chosen by chance, the same on every machine."""
+
+import math
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, TypeAlias
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from service.engine.spec import Dimensions, Spec
+
+ROWS = 3  # different ones in a trial
+_MOST_NUMBERS = 65_521  # different ones in a row; then they come again. A prime: no size fits it
+
+Arrays: TypeAlias = list[NDArray[Any]]  # one for each input, or output
+Size: TypeAlias = Callable[[str], int]  # of an open inner dimension, by its name
+
+
+class Chance:
+    """Numbers by chance, the same on every machine: from 0 to 1, each time others.
+
+    `numpy.random` would do, but to load it takes 7 MB, for a second at start.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+
+    def shares(self, count: int) -> NDArray[np.float64]:
+        """Return numbers from 0 to 1, all as probable."""
+        numbers = np.frombuffer(self._random.randbytes(4 * count), np.uint32)
+        return numbers.astype(np.float64) / 2**32
+
+    def normal(self, count: int) -> NDArray[np.float64]:
+        """Return normally distributed numbers (Box and Muller, 1958)."""
+        size: NDArray[np.float64] = np.sqrt(-2 * np.log(1 - self.shares(count)))
+        return size * np.cos(2 * np.pi * self.shares(count))
+
+
+class Style(Struct, frozen=True):
+    """How the values of a row are chosen: by its number, by chance, and how many they are."""
+
+    floats: Callable[[int, Chance, int], NDArray[np.float64]]
+    integers: Callable[[int, Chance, int], NDArray[Any]]
+    words: Sequence[tuple[str, ...]]  # of each row, in turn
+
+
+def _bits(number: int, chance: Chance, count: int) -> NDArray[Any]:
+    """Zeros and ones; those of row 1 are the opposite of row 0's, so that they surely differ."""
+    bits = chance.shares(count) < 0.5
+    return ~bits if number == 1 else bits
+
+
+# Rows of different sizes: what one takes from another changes the smaller beyond doubt.
+SCALED = Style(
+    lambda number, chance, count: chance.normal(count) * (1, 30, 0.3)[number],
+    _bits,
+    [("a", "b"), ("red, green", "b"), ("", "it is one of many-words; a.b")],
+)
+# Numbers from 0 to 1, as images and shares have: most models take them.
+TAME = Style(
+    lambda number, chance, count: chance.shares(count), _bits, [("0", "1"), ("1", "2"), ("3", "5")]
+)
+# Numbers of all sizes, from 0.01 to 10,000: the branches of trees are anywhere. No zeros.
+SPREAD = Style(
+    lambda number, chance, count: (
+        np.where(chance.shares(count) < 0.5, -1, 1) * 10 ** (6 * chance.shares(count) - 2)
+    ),
+    lambda number, chance, count: 10 ** (2 * chance.shares(count)),
+    [("A", "B"), ("x y", "z"), ("word", "")],
+)
+# What is no number, small neighbouring numbers, addresses: for models that look for just these.
+ODD = Style(
+    lambda number, chance, count: np.resize(
+        np.roll([math.nan, math.inf, -math.inf, 0, -1], -number), count
+    ),
+    lambda number, chance, count: 1 + (4 * number + (chance.shares(count) < 0.5).cumsum()) % 9,
+    [("www.example.com", "a"), ("true", "nan"), ("name@gmail.com", "b")],
+)
+
+
+class TrialRows:
+    """Makes rows for a model: an array (1, ...) for each input.
+
+    Arrays without an open first dimension have the size that the graph says.
+    """
+
+    def __init__(self, spec: Spec, *, are_sizes: bool) -> None:
+        """Take what goes in; `are_sizes`: values of it decide on the size of something.
+
+        Then no integer is 0: ONNX Runtime 1.31 has operators that end the process for sizes and
+        steps that make no sense.
+        """
+        self.spec = spec
+        self.are_sizes = are_sizes
+
+    def bytes(self, size: Size) -> int:
+        """Return how much memory a row takes."""
+        return sum(
+            math.prod(shape) * np.dtype(each.dtype).itemsize
+            for each, shape in zip(self.spec.inputs, self._shapes(size), strict=True)
+        )
+
+    def row(self, style: Style, size: Size, number: int) -> Arrays:
+        """Return the row of that number, from 0 to ROWS - 1."""
+        return [
+            np.resize(self._values(style, place, number, math.prod(shape)), shape)
+            for place, shape in enumerate(self._shapes(size))
+        ]
+
+    def zeros(self) -> Arrays:
+        """Return a row of zeros, or empty strings."""
+        return [
+            np.full(shape, "" if each.dtype is np.object_ else 0, each.dtype)
+            for each, shape in zip(self.spec.inputs, self._shapes(all_of(1)), strict=True)
+        ]
+
+    def _shapes(self, size: Size) -> list[tuple[int, ...]]:
+        return [_shape(dimensions, size) for dimensions in self.spec.dimensions]
+
+    def _values(self, style: Style, place: int, number: int, count: int) -> NDArray[Any]:
+        """Return values for the input at that place, `count` of them or fewer."""
+        dtype = np.dtype(self.spec.inputs[place].dtype)
+        count = min(count, _MOST_NUMBERS)
+        if dtype.kind == "f":
+            chance = Chance(ROWS * place + number)
+            with np.errstate(over="ignore"):  # some numbers are infinite as float16
+                return style.floats(number, chance, count).astype(dtype)
+        if dtype.kind == "O":
+            return np.roll(np.array(style.words[number], np.object_), place * number)
+        chance = Chance(ROWS * place + (0 if number == 1 else number))  # see _bits
+        return (style.integers(number, chance, count) + self.are_sizes).astype(dtype)
+
+
+def joined(rows: Sequence[Arrays]) -> Arrays:
+    """Return rows as one batch."""
+    return [np.concatenate(arrays) for arrays in zip(*rows, strict=True)]
+
+
+def all_of(number: int) -> Size:
+    """Let all open inner dimensions have one size."""
+    return lambda name: number
+
+
+def different(name: str) -> int:
+    """Let open inner dimensions have sizes that depend on their names: what is equal has one."""
+    return 3 + sum(name.encode()) % 7
+
+
+def _shape(dims: Dimensions, size: Size) -> tuple[int, ...]:
+    """Return a shape: 1 for an open first dimension, and what `size` says for open inner ones."""
+    return tuple(
+        each if isinstance(each, int) else 1 if place == 0 else _sum(each, size)
+        for place, each in enumerate(dims)
+    )
+
+
+def _sum(name: str, size: Size) -> int:
+    """Return the size of a dimension; exporters name some as a sum, "past_length + length"."""
+    parts = [part.strip() for part in name.split("+")]
+    return sum(int(part) if part.isdecimal() else size(part) for part in parts)

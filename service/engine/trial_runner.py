@@ -1,0 +1,139 @@
+"""Runs of a session that may cost only so much time and memory together."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from math import inf
+from pathlib import Path
+from time import clock_gettime, perf_counter
+from typing import Any, Self
+
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from service.engine.providers import CPU
+from service.engine.spec import Spec
+from service.engine.trial_rows import Arrays
+
+# What a trial may cost. A run is stopped between two operations, so a little more may be used.
+TRIAL_S = 0.8  # of the thread's CPU time where the session runs on it, else of the clock
+TRIAL_BYTES = 192 * 2**20  # above what the process has when it begins
+
+_WORTH_GIVING_BACK = 2**24
+_LOOK_S = 0.005  # between two looks at what is used
+
+
+class Stopped(Exception):
+    """The runs may cost no more."""
+
+
+class Runner:
+    """Runs a session, and stops it when the runs together cost too much. `with` it."""
+
+    def __init__(self, session: ort.InferenceSession, spec: Spec) -> None:
+        """Take a session; what it uses counts from `with` on."""
+        self._session = session
+        self._names = [each.name for each in spec.inputs]
+        self._outputs = [each.name for each in spec.outputs]
+        self.provider: str = session.get_providers()[0]
+        self.shapes: list[list[tuple[int, ...]]] = [[] for _ in spec.outputs]  # of all answers
+        self.failure = ""  # what ONNX Runtime said last
+        # A busy machine makes no model slower where this thread does all the work.
+        is_alone = self.provider == CPU and session.get_session_options().intra_op_num_threads == 1
+        self._clock = _clock_of_this_thread() if is_alone else perf_counter
+        self._options = ort.RunOptions()
+        self._done = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="trial", daemon=True)
+        self._most_bytes = 0
+        self._least: tuple[dict[str, NDArray[Any]] | None, float] = None, inf  # that was run
+
+    def __enter__(self) -> Self:
+        self._start = self._clock()
+        self._bytes_before = _resident_bytes()
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        self._watcher.join()
+
+    @property
+    def seconds_left(self) -> float:
+        """How long runs may still take."""
+        return self._start + TRIAL_S - self._clock()
+
+    @property
+    def used_bytes(self) -> int:
+        """How much memory was used at most."""
+        self._most_bytes = max(self._most_bytes, _resident_bytes())
+        return self._most_bytes - self._bytes_before
+
+    def timed(self, inputs: Sequence[NDArray[Any]]) -> tuple[Arrays, float]:
+        """Return what the session answers, and the seconds that it took.
+
+        Raises Stopped, and what ONNX Runtime raises.
+        """
+        if self._is_over():
+            raise Stopped
+        feed = dict(zip(self._names, inputs, strict=True))
+        start = self._clock()
+        try:
+            outputs: Arrays = self._session.run(self._outputs, feed, self._options)
+        except Exception:
+            if self._options.terminate:
+                raise Stopped from None
+            raise
+        seconds = self._clock() - start
+        if seconds < self._least[1]:
+            self._least = feed, seconds
+        for seen, output in zip(self.shapes, outputs, strict=True):
+            seen.append(output.shape)
+        return outputs, seconds
+
+    def best_of_two(self, inputs: Sequence[NDArray[Any]]) -> float:
+        """Return the seconds of the faster of two runs; of one, where no more may be used."""
+        seconds = self.timed(inputs)[1]
+        if seconds > self.seconds_left:
+            return seconds
+        return min(seconds, self.timed(inputs)[1])
+
+    def give_back_memory(self) -> None:
+        """Let the session give back what it keeps for more runs of that size; runs the least."""
+        least, seconds = self._least
+        if least is None or seconds > TRIAL_S / 4 or self.used_bytes < _WORTH_GIVING_BACK:
+            return
+        options = ort.RunOptions()
+        device = "cpu" if self.provider == CPU else "gpu"
+        # onnxruntime_run_options_config_keys.h, kOrtRunOptionsConfigEnableMemoryArenaShrinkage
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", f"{device}:0")
+        with contextlib.suppress(Exception):  # ONNX Runtime raises its own, undocumented classes
+            self._session.run(self._outputs, least, options)
+
+    def _watch(self) -> None:
+        while not self._done.wait(_LOOK_S):
+            if self._is_over():
+                self._options.terminate = True
+                return
+
+    def _is_over(self) -> bool:
+        return self.seconds_left < 0 or self.used_bytes > TRIAL_BYTES
+
+
+def _clock_of_this_thread() -> Callable[[], float]:
+    """Return a clock of the CPU time of this thread, which other threads can read too."""
+    try:
+        from time import pthread_getcpuclockid
+    except ImportError:  # macOS
+        return perf_counter
+    clock = pthread_getcpuclockid(threading.get_ident())
+    return lambda: clock_gettime(clock)
+
+
+def _resident_bytes() -> int:
+    """Return how much memory the process has; 0 where the system does not say."""
+    try:
+        pages = Path("/proc/self/statm").read_bytes().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,153 @@
+"""What the operations of a graph say before it runs."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from foreign_models import FLOAT, FOREIGN, INT64, STRING, graph, info, node, save
+from onnx import TensorProto, helper, numpy_helper
+
+from service.engine import file
+from service.engine.graph import why_rows_mix
+from service.engine.model import Model
+
+ROWS = info("x", FLOAT, ["n", 4]), info("y", FLOAT, ["n", 4])
+
+
+def counting() -> onnx.ModelProto:
+    """Adds 1 as often as its input says."""
+    body = helper.make_graph(
+        [node("Identity", ["go"], ["on"]), node("Add", ["sum", "one"], ["more"])],
+        "body",
+        [info("i", INT64, []), info("go", TensorProto.BOOL, []), info("sum", FLOAT, [1])],
+        [info("on", TensorProto.BOOL, []), info("more", FLOAT, [1])],
+        [numpy_helper.from_array(np.ones(1, np.float32), "one")],
+    )
+    return graph(
+        [node("Squeeze", ["x"], ["count"]), node("Loop", ["count", "", "start"], ["y"], body=body)],
+        [info("x", INT64, ["n"])],
+        [info("y", FLOAT, [1])],
+        start=np.zeros(1, np.float32),
+    )
+
+
+def filtered() -> onnx.ModelProto:
+    """The rows above zero, once more as many as there are."""
+    return graph(
+        [
+            node("Greater", ["x", "zero"], ["above"]),
+            node("NonZero", ["above"], ["places"]),
+            node("ReduceSum", ["places"], ["sum"], keepdims=0),
+            node("Cast", ["sum"], ["f"], to=FLOAT),
+            node("Add", ["x", "f"], ["y"]),
+        ],
+        [ROWS[0]],
+        [ROWS[1]],
+        zero=np.float32(0),
+    )
+
+
+def repeated(*, by_values: bool) -> onnx.ModelProto:
+    """An Expand, whose shape is that of the input, or is computed from what is in it."""
+    shape = (
+        [node("ReduceMax", ["x"], ["most"], keepdims=0), node("Cast", ["most"], ["k"], to=INT64)]
+        if by_values
+        else [node("Shape", ["x"], ["k"], start=0, end=1)]
+    )
+    return graph(
+        [
+            *shape,
+            node("Reshape", ["k", "one"], ["size"]),
+            node("Expand", ["ones", "size"], ["many"]),
+            node("ReduceMin", ["many"], ["least"], keepdims=0),
+            node("Add", ["x", "least"], ["y"]),
+        ],
+        [ROWS[0]],
+        [ROWS[1]],
+        one=np.array([1]),
+        ones=np.ones(1, np.float32),
+    )
+
+
+def strings() -> onnx.ModelProto:
+    return graph(
+        [node("StringConcat", ["x", "x"], ["y"])],
+        [info("x", STRING, ["n"])],
+        [info("y", STRING, ["n"])],
+    )
+
+
+def in_a_function() -> onnx.ModelProto:
+    """Operations in a function of the file's own, as the exporter of PyTorch writes modules."""
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("own", 1)]
+    model = graph([node("found", ["x"], ["y"], domain="own")], [ROWS[0]], [info("y", INT64, None)])
+    body = [node("NonZero", ["a"], ["b"])]
+    model.functions.append(helper.make_function("own", "found", ["a"], ["b"], body, opsets[:1]))
+    model.opset_import.append(opsets[1])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (counting(), "it has the operator Loop"),
+        (filtered(), "the size of what NonZero answers depends on values"),
+        (repeated(by_values=True), "the size of what Expand answers depends on values"),
+        (repeated(by_values=False), ""),
+        (strings(), "it has strings"),
+        (in_a_function(), "the size of what NonZero answers depends on values"),
+        (FOREIGN["columns"].model, "it has strings"),
+        (FOREIGN["detector"].model, "the size of what Compress answers depends on values"),
+        (FOREIGN["image_of_any_size"].model, ""),
+    ],
+    ids=[
+        "loop",
+        "non-zero",
+        "expand",
+        "expand-shape",
+        "strings",
+        "function",
+        "columns",
+        "boxes",
+        "cnn",
+    ],
+)
+def test_what_costs_as_values_say_never_runs_in_the_event_loop(
+    model: onnx.ModelProto, why: str, tmp_path: Path
+) -> None:
+    opened = Model.open(save(tmp_path, "some", model))
+    assert opened.why_slow == why
+    if why:
+        assert (opened.is_fast, opened.max_rows_in_loop) == (False, 0)
+
+
+def test_none_of_ours_costs_as_values_say() -> None:
+    for path in (Path(__file__).parents[3] / "models").glob("*/*/model.onnx"):
+        assert not Model.open(path).why_slow, path
+
+
+def test_a_weight_that_is_listed_as_an_input_decides_no_size(tmp_path: Path) -> None:
+    """Files of IR version 3 list every weight as an input too."""
+    model = repeated(by_values=False)
+    model.graph.input.append(info("one", INT64, [1]))
+    opened = Model.open(save(tmp_path, "old", model))
+    assert [each.name for each in opened.inputs] == ["x"]
+    assert not opened.why_slow
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "is_mixed"),
+    [
+        ("DynamicQuantizeLinear", {}, True),
+        ("StringNormalizer", {"stopwords": ["a"]}, True),
+        ("StringNormalizer", {"case_change_action": "LOWER"}, False),
+        ("Softmax", {}, False),
+    ],
+)
+def test_some_operations_are_known_to_mix_rows(
+    op: str, attributes: dict[str, object], is_mixed: bool, tmp_path: Path
+) -> None:
+    model = graph([node(op, ["x"], ["y"], **attributes)], [ROWS[0]], [ROWS[1]])
+    why = why_rows_mix(file.read(save(tmp_path, "some", model)))
+    assert why.startswith(op) is is_mixed

@@ -1,0 +1,110 @@
+"""Why ONNX Runtime does not open a file, in one sentence that says what to do."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from foreign_models import FLOAT, STRING, graph, info, linear, node, outside, save, weights
+from onnx import TensorProto, helper
+
+from service.engine.model import Model
+from service.engine.session import short
+from service.errors import ModelError
+
+
+def identity(op: str = "Identity", kind: int = FLOAT, **attributes: object) -> onnx.ModelProto:
+    made = node(op, ["x"], ["y"], **attributes)
+    return graph([made], [info("x", kind, ["n"])], [info("y", kind, ["n"])])
+
+
+def with_ir(version: int) -> onnx.ModelProto:
+    model = identity()
+    model.ir_version = version
+    return model
+
+
+def with_opset(version: int, domain: str = "") -> onnx.ModelProto:
+    model = identity()
+    if domain:
+        model.opset_import.append(helper.make_opsetid(domain, version))
+    else:
+        model.opset_import[0].version = version
+    return model
+
+
+def custom() -> onnx.ModelProto:
+    model = identity("Magic", domain="my.company")
+    model.opset_import.append(helper.make_opsetid("my.company", 1))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (with_ir(99), r"IR version 99 is too new: ONNX Runtime 1\.\S+ opens \d+ at most; export"),
+        (with_opset(99), r"opset 99 of ai.onnx is too new: ONNX Runtime \S+ opens \d+ at most"),
+        (with_opset(99, "ai.onnx.ml"), r"opset 99 of ai.onnx.ml is too new"),
+        (custom(), r"the operator Magic of my.company, which ONNX Runtime \S+ has not; libraries"),
+        (identity("Magic"), r"the operator Magic, which opset 20 of ONNX Runtime \S+ has not"),
+        (
+            identity("StringNormalizer", STRING, case_change_action="LOWER", locale="xx_YY.UTF-8"),
+            r"it needs the locale xx_YY.UTF-8, which this machine has not: install it",
+        ),
+        (identity("Sin", TensorProto.BFLOAT16), r"cannot open it$"),
+    ],
+    ids=["ir", "opset", "opset-ml", "custom", "unknown", "locale", "type"],
+)
+def test_the_reason_is_named(model: onnx.ModelProto, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=sentence) as error:
+        Model.open(save(tmp_path, "some", model))
+    assert error.value.__cause__ is not None
+    assert "/" not in str(error.value)  # no path of this machine
+
+
+def test_want_of_memory_is_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path, "linear", outside(linear(), tmp_path / "linear" / "1", w="w.bin"))
+
+    def no_memory(self: Path) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(Path, "read_bytes", no_memory)
+    with pytest.raises(ModelError, match=r"^model\.onnx: there is not enough memory to open it$"):
+        Model.open(path)
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "deep/er/w", "./w.bin", "a/../w.bin"])
+def test_weights_of_any_name_are_used(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "linear" / "1"
+    (folder / "a").mkdir(parents=True)
+    model = Model.open(save(tmp_path, "linear", outside(linear(), folder, w=name)))
+    rows = np.ones((2, 4), np.float32)
+    (answer,) = model.run([rows])
+    np.testing.assert_allclose(answer, rows @ weights(4, 3) + weights(3), rtol=1e-6)
+    assert model.is_batched
+
+
+def test_weights_that_are_overwritten_or_cut_short_change_no_answer(tmp_path: Path) -> None:
+    folder = tmp_path / "linear" / "1"
+    model = Model.open(save(tmp_path, "linear", outside(linear(), folder, w="w.bin", b="b.bin")))
+    rows = np.ones((1, 4), np.float32)
+    (before,) = model.run([rows])
+    with (folder / "w.bin").open("r+b") as file:
+        file.write(b"\0" * 16)
+        file.truncate(20)
+    (after,) = model.run([rows])
+    np.testing.assert_array_equal(before, after)
+
+
+def test_what_is_said_of_a_run_holds_no_names_of_source_files() -> None:
+    said = (
+        "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Reshape node. "
+        "Name:'r' Status Message: /onnxruntime_src/onnxruntime/core/reshape_helper.h:91 "
+        "onnxruntime::ReshapeHelper::ReshapeHelper(const onnxruntime::TensorShape&, bool) "
+        "the shapes do not fit.\nand more"
+    )
+    assert short(RuntimeError(said)) == "Reshape: the shapes do not fit. and more"
+    assert re.fullmatch(r"x{160}\.\.\.", short(RuntimeError("x" * 500)))

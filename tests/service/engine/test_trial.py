@@ -1,0 +1,237 @@
+"""What a trial sees, and what it costs."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from foreign_models import FLOAT, FOREIGN, INT64, graph, info, node, save, session, weights
+from onnx import TensorProto, helper, numpy_helper
+
+from service.engine import file
+from service.engine.model import Model
+from service.engine.spec import Tensor, spec_of
+from service.engine.trial import Trial, try_out
+
+ROWS = info("x", FLOAT, ["n", 4]), info("y", FLOAT, ["n", 4])
+
+
+def tried(path: Path, max_batch_size: int = 64, one_session: Any = None) -> Trial:
+    said = file.read(path)
+    opened = one_session or session(path)
+    return try_out(opened, spec_of(opened, said.graph), said, max_batch_size)
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_rows_are_batched_only_if_they_are_independent(name: str, tmp_path: Path) -> None:
+    assert tried(save(tmp_path, name, FOREIGN[name].model)).is_batched is FOREIGN[name].is_batched
+
+
+@pytest.mark.parametrize("name", ["time_first", "pairs", "detector", "attention", "columns"])
+def test_the_verdict_is_the_same_each_time_and_for_any_number_of_threads(
+    name: str, tmp_path: Path
+) -> None:
+    path = save(tmp_path, name, FOREIGN[name].model)
+    models = [Model.open(path, threads=threads) for threads in (1, 1, 2, 4)]
+    assert len({(each.is_batched, each.why_batching, each.why_no_rows) for each in models}) == 1
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5, 64, 1000])
+def test_the_largest_batch_is_tried(most: int, tmp_path: Path) -> None:
+    class Counting:
+        """A session that notes how many rows it runs."""
+
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+            self.rows: list[int] = []
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+        def run(self, names: Any, feed: Any, options: Any = None) -> Any:
+            self.rows.append(len(feed["x"]))
+            return self._inner.run(names, feed, options)
+
+    path = save(tmp_path, "column", FOREIGN["column"].model)
+    counting = Counting(session(path))
+    seen = tried(path, most, counting)
+    assert seen.is_batched
+    assert seen.largest_batch == most
+    assert max(counting.rows) == max(most, 3)
+
+
+def test_rows_that_mix_only_in_large_batches_are_found_out(tmp_path: Path) -> None:
+    """From the fifth row on it adds something to all rows."""
+    model = graph(
+        [
+            node("Shape", ["x"], ["rows"], start=0, end=1),
+            node("Sub", ["rows", "four"], ["more"]),
+            node("Max", ["more", "none"], ["above"]),
+            node("Cast", ["above"], ["extra"], to=FLOAT),
+            node("Add", ["x", "extra"], ["y"]),
+        ],
+        [ROWS[0]],
+        [ROWS[1]],
+        four=np.array([4]),
+        none=np.array([0]),
+    )
+    seen = tried(save(tmp_path, "late", model))
+    assert not seen.is_batched
+    assert "of 64 has another answer than alone" in seen.why
+
+
+def test_answers_that_are_all_the_same_show_nothing(tmp_path: Path) -> None:
+    model = graph(
+        [node("Equal", ["x", "never"], ["is"]), node("Cast", ["is"], ["y"], to=FLOAT)],
+        [ROWS[0]],
+        [ROWS[1]],
+        never=np.float32(0.123),
+    )
+    seen = tried(save(tmp_path, "constant", model))
+    assert (seen.is_batched, seen.answers_rows) == (False, True)
+    assert seen.why == "all rows of a trial had the same answer, which shows nothing"
+
+
+def test_a_row_that_is_answered_otherwise_each_time_is_not_batched(tmp_path: Path) -> None:
+    noise = [node("RandomNormalLike", ["x"], ["r"]), node("Add", ["x", "r"], ["y"])]
+    seen = tried(save(tmp_path, "noisy", graph(noise, [ROWS[0]], [ROWS[1]])))
+    assert (seen.is_batched, seen.why) == (False, "a row gets other answers each time")
+
+
+def test_rounding_is_no_dependence_and_a_hundredth_is(tmp_path: Path) -> None:
+    """Each row plus a share of the mean of all rows."""
+
+    def leaky(share: float) -> Trial:
+        model = graph(
+            [
+                node("ReduceMean", ["x", "first"], ["mean"], keepdims=1),
+                node("Mul", ["mean", "share"], ["leak"]),
+                node("Add", ["x", "leak"], ["y"]),
+            ],
+            [ROWS[0]],
+            [ROWS[1]],
+            first=np.array([0]),
+            share=np.float32(share),
+        )
+        return tried(save(tmp_path, "leaky", model))
+
+    assert leaky(1e-7).is_batched
+    assert not leaky(1e-2).is_batched
+
+
+@pytest.mark.parametrize("shape", [["n", None], ["n", "wide"], [None, 13]])
+def test_an_inner_size_that_only_the_weights_know_is_found(
+    shape: list[Any], tmp_path: Path
+) -> None:
+    """As skl2onnx writes FloatTensorType([None, None]): one width works, all others fail."""
+    model = graph(
+        [node("MatMul", ["x", "w"], ["y"])],
+        [info("x", FLOAT, shape)],
+        [info("y", FLOAT, [None, 3])],
+        w=weights(13, 3),
+    )
+    assert tried(save(tmp_path, "wide", model)).is_batched
+
+
+def test_an_input_that_no_trial_row_fits_is_served_but_not_batched(tmp_path: Path) -> None:
+    """Places from 200 to 299 of a table: no row of the trial is among them."""
+    model = graph(
+        [
+            node("Sub", ["x", "start"], ["place"]),
+            node("Gather", ["table", "place"], ["y"]),
+        ],
+        [info("x", INT64, ["n"])],
+        [info("y", FLOAT, ["n", 2])],
+        start=np.array(200),
+        table=weights(100, 2),
+    )
+    path = save(tmp_path, "far", model)
+    seen = tried(path)
+    assert (seen.is_batched, seen.row_s) == (False, None)
+    assert seen.why.startswith("no row of a trial could be run: Gather: indices element out of")
+    assert seen.failure
+    opened = Model.open(path)
+    assert (opened.is_fast, opened.why_no_rows) == (False, "")
+    np.testing.assert_array_equal(opened.run([np.array([203])])[0], weights(100, 2)[3:4])
+
+
+def large_images(side: int) -> Any:
+    return graph(
+        [
+            node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+            node("Relu", ["a"], ["b"]),
+            node("GlobalAveragePool", ["b"], ["c"]),
+            node("Flatten", ["c"], ["y"]),
+        ],
+        [info("x", FLOAT, ["n", 3, side, side])],
+        [info("y", FLOAT, ["n", 8])],
+        w=weights(8, 3, 3, 3),
+    )
+
+
+@pytest.mark.parametrize("side", [400, 1500, 20_000])
+def test_a_trial_of_large_rows_takes_little_memory(side: int, tmp_path: Path) -> None:
+    """The last has rows of 4.8 GB, which are not even made."""
+    path = save(tmp_path, "large", large_images(side))
+    opened = session(path)
+    with Path("/proc/self/clear_refs").open("w") as clear:
+        clear.write("5")  # the peak begins anew
+    before = _kilobytes("VmRSS")
+    tried(path, 64, opened)
+    assert (_kilobytes("VmHWM") - before) / 1024 < 256
+
+
+def _kilobytes(what: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(what))
+
+
+def endless(tmp_path: Path) -> Path:
+    """A loop of a billion rounds, whatever it is given."""
+    body = helper.make_graph(
+        [node("Identity", ["go"], ["on"]), node("Add", ["sum", "one"], ["more"])],
+        "body",
+        [info("i", INT64, []), info("go", TensorProto.BOOL, []), info("sum", FLOAT, ["n", 4])],
+        [info("on", TensorProto.BOOL, []), info("more", FLOAT, ["n", 4])],
+        [numpy_helper.from_array(np.float32(1), "one")],
+    )
+    loop = node("Loop", ["many", "", "x"], ["y"], body=body)
+    return save(tmp_path, "endless", graph([loop], [ROWS[0]], [ROWS[1]], many=np.array(10**9)))
+
+
+def test_a_run_without_end_is_stopped(tmp_path: Path) -> None:
+    threads = threading.active_count()
+    path = endless(tmp_path)
+    seen = tried(path)  # else this test would have no end
+    assert not seen.is_batched
+    assert seen.why == "to try rows together takes more than 0.8 s or 192 MiB"
+    assert (seen.row_s, seen.takes_zeros) == (None, False)
+    assert threading.active_count() == threads
+
+
+def test_times_are_known_only_where_sizes_are(tmp_path: Path) -> None:
+    for name, is_known in (("column", True), ("cache", False), ("time_first", False)):
+        seen = tried(save(tmp_path, name, FOREIGN[name].model))
+        assert (seen.row_s is not None, seen.batch_s is not None) == (is_known, is_known)
+
+
+def test_outputs_are_described_as_they_were_seen(tmp_path: Path) -> None:
+    def outputs(name: str) -> list[tuple[int, ...]]:
+        return [each.shape for each in tried(save(tmp_path, name, FOREIGN[name].model)).outputs]
+
+    assert outputs("label_of_one") == [(-1,), (-1, 4)]
+    assert outputs("column") == [(-1, 1)]
+    assert outputs("pairs") == [(-1, -1)]
+    assert outputs("detector") == [(-1, 2)]
+    any_rank = tried(save(tmp_path, "any", FOREIGN["of_any_rank"].model)).outputs
+    assert any_rank == [Tensor("y", np.float32, (), has_shape=False)]
+
+
+def test_a_trial_leaves_no_memory_behind(tmp_path: Path) -> None:
+    path = save(tmp_path, "large", large_images(700))
+    opened = session(path)
+    opened.run(None, {"x": np.zeros((1, 3, 700, 700), np.float32)})
+    before = _kilobytes("VmRSS")
+    tried(path, 64, opened)
+    assert (_kilobytes("VmRSS") - before) / 1024 < 64
