@@ -130,7 +130,8 @@ class TrialRows:
         if dtype.kind == "O":
             return np.roll(np.array(style.words[number], np.object_), place * number)
         chance = Chance(ROWS * place + (0 if number == 1 else number))  # see _bits
-        return (style.integers(number, chance, count) + self.are_sizes).astype(dtype)
+        integers = style.integers(number, chance, count)
+        return (integers + (self.are_sizes and dtype.kind != "b")).astype(dtype)
 
 
 def joined(rows: Sequence[Arrays]) -> Arrays:
