@@ -9,7 +9,8 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from benchmarks import (
@@ -18,6 +19,7 @@ from benchmarks import (
     compute,
     dear,
     metrics,
+    older,
     report,
     requests,
     scaling,
@@ -28,7 +30,7 @@ from benchmarks.processes import ALL_CORES, BenchmarkError
 
 PARTS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (requests, binary, burst, compute, dear, metrics, start, workers, scaling)
+    for module in (requests, older, binary, burst, compute, dear, metrics, start, workers, scaling)
 }
 NOTES = Path(__file__).parent / "NOTES.md"
 OPEN_FILES = 8192  # of a server, and of wrk, with 1,024 connections
@@ -40,6 +42,9 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all")
     parser.add_argument("--rounds", type=int, default=3, help="of each comparison; 3")
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement; 3")
+    parser.add_argument(
+        "--against", default=older.AGAINST, help=f"commit of the part `older`; {older.AGAINST}"
+    )
     parser.add_argument("--output", type=Path, help="also write the Markdown to this file")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
@@ -62,8 +67,11 @@ def main() -> int:
 
     command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
     emit(f"# Results\n\n{report.facts(command)}")
+    runs = {name: part.run for name, part in PARTS.items()}
+    runs["older"] = partial(older.run, against=options.against)
     whole = [
-        measure(name, options.rounds, options.seconds, emit) for name in options.parts or PARTS
+        measure(name, runs[name](options.rounds, options.seconds), emit)
+        for name in options.parts or PARTS
     ]
     if options.output is not None:
         beside = options.output.with_name(options.output.name + ".new")
@@ -72,16 +80,15 @@ def main() -> int:
     return 0 if all(whole) else 1
 
 
-def measure(name: str, rounds: int, seconds: int, emit: Callable[[str], None]) -> bool:
+def measure(name: str, tables: Iterable[str], emit: Callable[[str], None]) -> bool:
     """Emit a part's tables, each when it is finished, then its notes; whether it came to its end.
 
     A part that stops keeps the tables it has, and the next part runs.
     """
-    part = PARTS[name]
-    emit(f"## {name}\n\n{inspect.getdoc(part)}")
+    emit(f"## {name}\n\n{inspect.getdoc(PARTS[name])}")
     stopped = None
     try:
-        for table in part.run(rounds, seconds):
+        for table in tables:
             emit(table)
     except BenchmarkError as error:
         stopped = str(error)

@@ -111,8 +111,9 @@ def serving(
     ready: str,
     environment: dict[str, str],
     python: str = sys.executable,
+    folder: Path = ROOT,
 ) -> Iterator[Server]:
-    """Run Python with `arguments`, from when GET `ready` answers 200 until the block ends.
+    """Run Python in `folder`, from when GET `ready` answers 200 until the block ends.
 
     Raises BenchmarkError, with the end of what the server logged, when it does not come to that.
     """
@@ -124,7 +125,7 @@ def serving(
         with pinned(cores):
             process = subprocess.Popen(
                 [python, *arguments.split()],
-                cwd=ROOT,
+                cwd=folder,
                 env=inherited | ports | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -5,6 +5,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import ROOT, SERVER_CORE, BenchmarkError, Server, serving
@@ -15,10 +16,14 @@ TRITON_PYTHON = ROOT / ".venv/triton/bin/python"  # made by `make .venv/triton`
 TOLERANCE = 1e-4  # of two numbers, absolute or relative
 
 
-def torchlit(cores: Sequence[int], **settings: object) -> AbstractContextManager[Server]:
-    """Run the service with everything on; `settings` are those that are not the default."""
+def torchlit(
+    cores: Sequence[int], folder: Path = ROOT, **settings: object
+) -> AbstractContextManager[Server]:
+    """Run the service of `folder`, with everything on but for the `settings` that are given."""
     environment = {f"TORCHLIT_{name.upper()}": str(value) for name, value in settings.items()}
-    return serving("-m service", cores=cores, ready="/health/ready", environment=environment)
+    return serving(
+        "-m service", cores=cores, ready="/health/ready", environment=environment, folder=folder
+    )
 
 
 def uvicorn(app: str, ready: str, **environment: str) -> AbstractContextManager[Server]:
@@ -67,7 +72,8 @@ def ceiling_of(server: Server, works: list[Workload]) -> Iterator[Server]:
 
 def ask_all(work: Workload, servers: dict[str, Server]) -> None:
     """Raise BenchmarkError unless every server answers as the first."""
-    expected, *others = (json.loads(each.ask(work.path, work.body)) for each in servers.values())
+    answers = (each.ask(work.path, work.body, work.headers) for each in servers.values())
+    expected, *others = map(json.loads, answers)
     for name, answer in zip(list(servers)[1:], others, strict=True):
         if not alike(expected, answer):
             raise BenchmarkError(f"{work.name}: expected {expected} of {name}, got {answer}")

@@ -64,6 +64,23 @@ def mnist_tensor(rows: int, datatype: str) -> Workload:
     return Workload(name, path, head + numbers.tobytes(), rows, headers)
 
 
+def tensor(work: Workload, version: int) -> Workload:
+    """Return the same rows as a JSON request of the Open Inference Protocol."""
+    model = work.path.partition("?")[0].rpartition("/")[2]
+    rows = json.loads(work.body)["instances"]
+    data = [number for row in rows for number in row]
+    shape = [len(rows), len(data) // len(rows)]
+    sent = {"name": "input", "datatype": "FP32", "shape": shape, "data": data}
+    body = json.dumps({"id": "same", "inputs": [sent]}).encode()
+    path = f"/v2/models/{model}/versions/{version}/infer?{work.query}"
+    return Workload(f"{work.name}, /v2", path, body, work.rows)
+
+
+def tensor_workloads() -> list[Workload]:
+    """Return the workloads of /v2 in JSON."""
+    return [tensor(iris(), 1), tensor(mnist(1), 1), tensor(mnist(1, 64), 1)]
+
+
 def all_workloads() -> list[Workload]:
     """Return the workloads on which the rivals are compared."""
     return [iris(), housing(), mnist(1), mnist(1, 64), mnist(2)]

@@ -8,18 +8,20 @@ loop's turn; while a batch runs, what arrives forms the next one. There is no ti
 Without an executor, batches run in the event loop, one a turn, so that other work gets its
 turn too; with one, they run there and the loop stays free. A caller who is alone waits for
 neither: its rows are run where it stands, if they are few enough for the loop. A batch that
-holds the loop for more than SLOW_S is the last one there: from then on there is an executor.
+holds the loop for more than SLOW_S is the last one there, unless it was the machine that did:
+a quota that is used up, or a busy neighbour, holds a batch of microseconds for 100 ms, and no
+clock tells (in a virtual machine not even that of CPU time). So it is run again in the executor.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
-from math import inf
-from time import perf_counter, thread_time
+from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from service.errors import (
@@ -35,8 +37,7 @@ Inputs = list[NDArray[Any]]  # one array for each input of a model; the first di
 Outputs = list[NDArray[Any]]
 
 ALONE: Final = object()  # the kind of entries that share no batch, and are run as they were sent
-SLOW_S = 0.02  # of CPU time: what holds the event loop for longer does not belong there
-_MARK_S = 0.01
+SLOW_S = 0.02  # what holds the event loop for longer does not belong there
 
 
 class Timing:
@@ -58,27 +59,11 @@ class Timing:
         self.compute_s += compute_s
 
 
-class _CpuMark:
-    """What CPU time the event loop's thread had a moment ago.
+class Spare(Struct, frozen=True):
+    """Where batches go that are too slow for the loop."""
 
-    Where a machine is busy, or a container used up its quota, a batch of microseconds may take
-    100 ms by the clock. CPU time is the model's own; but asking for it is a system call, of up to
-    1 us, so it is asked at most every _MARK_S.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._at = -inf
-        self._cpu_s = 0.0
-
-    def note(self, now: float) -> None:
-        """Note the CPU time, unless that was done just before; `now` is by perf_counter."""
-        if now - self._at > _MARK_S:
-            self._at, self._cpu_s = now, self._clock()
-
-    def spent_since(self, start: float) -> float:
-        """Return the least CPU time that can have been used since `start`, which was noted."""
-        return self._clock() - self._cpu_s - (start - self._at)
+    executor: Callable[[], Executor]  # asked for when it is needed
+    is_slow: Callable[[Inputs, int], bool]  # called there: whether these rows really are slow
 
 
 class _Entry:
@@ -124,15 +109,14 @@ class Batcher:
         max_queue_delay_s: float = 0.0,
         executor: Executor | None = None,
         max_rows_in_loop: int | None = None,
-        on_slow: Callable[[int, float], Executor] | None = None,
-        cpu_clock: Callable[[], float] = thread_time,
+        spare: Spare | None = None,
     ) -> None:
         """Take the parts, in the event loop that will call; `executor` is where `run` is called.
 
         max_rows_in_loop: how many rows may be run in the loop for a caller who is alone; a
         whole batch if not given.
-        on_slow: called once, with the rows and the seconds of a batch that held the loop for more
-        than SLOW_S by `cpu_clock`; what it returns is the executor from then on.
+        spare: where batches go once one has held the loop for more than SLOW_S; for good if that
+        one is slow there too.
         """
         self._loop = asyncio.get_running_loop()  # kept: asking costs a system call in 3.11
         self._run = run
@@ -144,8 +128,9 @@ class Batcher:
         self._max_rows_in_loop = max_batch_size
         if max_rows_in_loop is not None:
             self._max_rows_in_loop = min(max_batch_size, max_rows_in_loop)
-        self._on_slow = on_slow
-        self._cpu = _CpuMark(cpu_clock)
+        self._spare = spare
+        self._in_loop = self._executor, self._max_rows_in_loop  # while nothing is too slow for it
+        self._check: asyncio.Future[bool] | None = None  # of a batch that was
         self._queue: deque[_Entry] = deque()
         self._queued_rows = 0
         self._wake: asyncio.Handle | None = None  # the coming batch, if its time is set
@@ -219,6 +204,8 @@ class Batcher:
         """Refuse new rows, and return when every row that waited has its answer."""
         self._closed = True
         await self._idle.wait()
+        if self._check is not None:
+            await asyncio.wait([self._check])
 
     def _admit(self, rows: int) -> None:
         if self._closed:
@@ -240,13 +227,12 @@ class Batcher:
 
     def _run_at_once(self, inputs: Inputs, rows: int, timing: Timing | None) -> Outputs:
         start = perf_counter()
-        self._cpu.note(start)
         try:
             return self._run(inputs)
         finally:
             seconds = perf_counter() - start
             if seconds > SLOW_S:
-                self._leave_loop(rows, start)
+                self._leave_loop(inputs, rows)
             self._metrics.queue_seconds.observe(0.0)
             self._metrics.batch(rows, seconds)
             if timing is not None:
@@ -288,29 +274,34 @@ class Batcher:
         batch = self._form_batch(self._loop.time())
         self._metrics.queue_rows(self._queued_rows - queued_before)
         if batch and self._executor is None:
-            self._cpu.note(perf_counter())
             executed = self._execute(batch)
             self._finish(batch, executed)
-            start, seconds, _ = executed
-            if seconds > SLOW_S:
-                self._leave_loop(sum(entry.size for entry in batch), start)
+            if executed[1] > SLOW_S:
+                inputs = [entry.inputs for entry in batch]
+                rows = sum(entry.size for entry in batch)
+                self._leave_loop(_joined(inputs), rows)
         elif batch:
             self._running = self._loop.run_in_executor(self._executor, self._execute, batch)
             self._running.add_done_callback(lambda done: self._on_executed(batch, done))
             return
         self._go_on()
 
-    def _leave_loop(self, rows: int, start: float) -> None:
-        """Run no more batches in the loop, if the one since `start` really took so long."""
-        seconds = self._cpu.spent_since(start)
-        if self._on_slow is None or seconds <= SLOW_S / 2:
+    def _leave_loop(self, inputs: Inputs, rows: int) -> None:
+        """Run in the spare executor from now on, at first these inputs again, to see."""
+        if self._spare is None or self._check is not None:
             return
-        self._executor = self._on_slow(rows, seconds)
-        self._on_slow = None
-        self._max_rows_in_loop = 0
+        self._executor, self._max_rows_in_loop = self._spare.executor(), 0
         for entry in self._queue:
             if entry.timer is None:  # none is needed in the loop: a batch looks at the time
                 entry.timer = self._loop.call_at(entry.late, self._expire, entry)
+        self._check = self._loop.run_in_executor(self._executor, self._spare.is_slow, inputs, rows)
+        self._check.add_done_callback(self._on_checked)
+
+    def _on_checked(self, check: asyncio.Future[bool]) -> None:
+        if check.cancelled() or check.exception() is not None or check.result():
+            return  # it stays there
+        self._executor, self._max_rows_in_loop = self._in_loop
+        self._check = None
 
     def _on_executed(self, batch: list[_Entry], done: asyncio.Future[Any]) -> None:
         self._running = None
@@ -363,9 +354,7 @@ class Batcher:
 
     def _try(self, *parts: Inputs) -> Outputs | Exception:
         try:
-            if len(parts) == 1:
-                return self._run(parts[0])
-            return self._run([np.concatenate(arrays) for arrays in zip(*parts, strict=True)])
+            return self._run(_joined(parts))
         except Exception as error:
             return error
 
@@ -417,6 +406,12 @@ class Batcher:
         self._metrics.rejected("cancelled" if cancelled else "deadline", entry.size)
 
 
+def _joined(parts: Sequence[Inputs]) -> Inputs:
+    if len(parts) == 1:
+        return parts[0]
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+
 def check_rows(outputs: Outputs, rows: int) -> None:
     """Raise InferenceFailed unless each output has an answer for each row."""
     if not _have_rows(outputs, rows):
@@ -424,7 +419,10 @@ def check_rows(outputs: Outputs, rows: int) -> None:
 
 
 def _have_rows(outputs: Outputs, rows: int) -> bool:
-    return all(output.shape[:1] == (rows,) for output in outputs)
+    for output in outputs:  # noqa: SIM110  # `all` would cost each request half a microsecond
+        if not output.ndim or len(output) != rows:
+            return False
+    return True
 
 
 def _split(outputs: Outputs, batch: list[_Entry]) -> list[Outputs | Exception]:

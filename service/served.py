@@ -1,23 +1,26 @@
 """ServedModel: one version of a model as it serves, with its queue and its counters."""
 
+import contextlib
 import logging
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from time import perf_counter, thread_time
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from service.batcher import ALONE, Batcher, Inputs, Outputs
+from service.batcher import ALONE, SLOW_S, Batcher, Inputs, Outputs, Spare
 from service.engine.model import Model, are_finite, check_finite
-from service.engine.providers import CPU
-from service.errors import ModelError
+from service.errors import InferenceFailed, ModelError
 from service.metrics import ModelMetrics
 from service.settings import Settings
 
 logger = logging.getLogger("torchlit.served")
+
+_TRIES = 3
+_SURELY_SLOW_S = 10 * SLOW_S
 
 
 class ServedModel:
@@ -33,7 +36,7 @@ class ServedModel:
         self.card = model.card
         self.metrics = metrics
         metrics.set_queue_limit(settings.max_queue_rows)
-        self.thread = OwnThread(name, version)
+        self.thread = OwnThread(name, version, model)
         self._run = CountingRun(model, metrics)
         self.batcher = Batcher(
             self._run,
@@ -43,8 +46,7 @@ class ServedModel:
             max_queue_delay_s=settings.max_queue_delay_ms / 1000,
             executor=None if model.is_fast else self.thread.started(),
             max_rows_in_loop=None if model.is_fast else model.max_rows_in_loop,
-            on_slow=self.thread.instead_of_loop,
-            cpu_clock=thread_time if model.provider == CPU else perf_counter,
+            spare=Spare(self.thread.started, self.thread.is_slow),
         )
         # Instances of /predict are rows, also of a model whose run takes one row at a time.
         self.kind_of_rows = None if model.is_batched or model.trial.is_one_by_one else ALONE
@@ -82,8 +84,9 @@ class Version(Struct, kw_only=True, omit_defaults=True):
 class OwnThread:
     """The thread in which a slow model runs. It knows nothing of the ServedModel either."""
 
-    def __init__(self, name: str, version: int) -> None:
+    def __init__(self, name: str, version: int, model: Model) -> None:
         self._name, self._version = name, version
+        self._model = model
         self._executor: ThreadPoolExecutor | None = None
 
     @property
@@ -97,14 +100,26 @@ class OwnThread:
             self._executor = ThreadPoolExecutor(1, f"{self._name}-{self._version}")
         return self._executor
 
-    def instead_of_loop(self, rows: int, seconds: float) -> ThreadPoolExecutor:
-        """Return the same for a model that held the event loop for so long, and log it."""
+    def is_slow(self, inputs: Inputs, rows: int) -> bool:
+        """Whether inputs that held the event loop are slow here too; log it if they are.
+
+        Called in the thread. The machine may be busy now as well, so they run up to _TRIES times.
+        """
+        for _ in range(_TRIES):
+            start = perf_counter()
+            with contextlib.suppress(InferenceFailed):
+                self._model.run(inputs)
+            seconds = perf_counter() - start
+            if seconds <= SLOW_S:
+                return False
+            if seconds > _SURELY_SLOW_S:
+                break
         logger.warning(
-            "model %s version %d: %d rows held the event loop for %.0f ms: from now on it runs in "
-            "a thread of its own",
+            "model %s version %d: %d rows held the event loop, and take %.0f ms: from now on it "
+            "runs in a thread of its own",
             *(self._name, self._version, rows, seconds * 1000),
         )
-        return self.started()
+        return True
 
     def end(self) -> None:
         """End it, if it was started, once what runs there is done."""

@@ -103,7 +103,7 @@ class JsonReader:
         if not fits:
             raise Unfit
         numbers = wide.astype(dtype)  # a copy
-        if kind == "f" and lost_a_sign(text, wide):
+        if kind == "f" and b"-" in text and lost_a_sign(text, wide):
             give_signs(numbers, text)
         return numbers.reshape(shape)
 

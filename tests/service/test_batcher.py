@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.batcher import ALONE, SLOW_S, Batcher, Inputs, Outputs, Timing
+from service.batcher import ALONE, SLOW_S, Batcher, Inputs, Outputs, Spare, Timing
 from service.errors import (
     DeadlineExceeded,
     InferenceFailed,
@@ -608,37 +608,61 @@ async def test_with_a_batch_size_of_1_arrays_come_and_go_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("alone", [False, True])
-@pytest.mark.parametrize("is_busy", [False, True])
+@pytest.mark.parametrize("is_slow", [False, True])
 async def test_a_batch_that_holds_the_loop_is_the_last_one_there(
-    alone: bool, is_busy: bool
+    alone: bool, is_slow: bool
 ) -> None:
-    """Unless it was the machine that held it: then it used little CPU time."""
-    cpu_s = 0.0
+    """Unless it was the machine that held it: then the same rows are fast in the executor."""
     threads: list[str] = []
-    slow: list[tuple[int, float]] = []
+    checked: list[tuple[list[float], int, str]] = []
 
     def run(inputs: Inputs) -> Outputs:
-        nonlocal cpu_s
         threads.append(threading.current_thread().name)
         if (inputs[0] == 7).any():
             time.sleep(1.5 * SLOW_S)  # it is the time that counts
-            cpu_s += 0 if is_busy else 3 * SLOW_S
         return inputs
 
-    def on_slow(rows: int, seconds: float) -> ThreadPoolExecutor:
-        slow.append((rows, seconds))
-        return executor
+    def check(inputs: Inputs, count: int) -> bool:
+        checked.append((inputs[0][:, 0].tolist(), count, threading.current_thread().name))
+        return is_slow
 
     with ThreadPoolExecutor(1, "own") as executor:
-        batcher, _ = make(run, on_slow=on_slow, cpu_clock=lambda: cpu_s)
-        for each in (rows(1), rows(7, 7, 7), rows(1), rows(7)):
+        batcher, _ = make(run, spare=Spare(lambda: executor, check))
+        for each in (rows(1), rows(7, 7, 7)):
+            np.testing.assert_array_equal((await submit(batcher, each, 10, alone=alone))[0], each)
+        while not checked:
+            await asyncio.sleep(0)
+        await asyncio.get_running_loop().run_in_executor(executor, len, checked)  # it is over
+        for each in (rows(1), rows(2)):
             np.testing.assert_array_equal((await submit(batcher, each, 10, alone=alone))[0], each)
     here = threading.current_thread().name
-    if is_busy:
-        assert (threads, slow) == ([here] * 4, [])
-    else:
-        assert threads == [here, here, "own_0", "own_0"]
-        assert slow == [(3, pytest.approx(3 * SLOW_S, abs=SLOW_S))]
+    assert checked == [([7, 7, 7], 3, "own_0")]
+    assert threads == [here, here, *(["own_0"] * 2 if is_slow else [here] * 2)]
+
+
+async def test_while_a_batch_is_checked_others_wait_for_it_outside_of_the_loop() -> None:
+    threads: list[str] = []
+    go_on, loop_is_free = threading.Event(), asyncio.Event()
+
+    def run(inputs: Inputs) -> Outputs:
+        threads.append(threading.current_thread().name)
+        if (inputs[0] == 7).any():
+            time.sleep(1.5 * SLOW_S)
+        return inputs
+
+    with ThreadPoolExecutor(1, "own") as executor:
+        spare = Spare(lambda: executor, lambda *_: not go_on.wait(10))
+        batcher, _ = make(run, spare=spare)
+        await submit(batcher, rows(7), 10)
+        waiting = asyncio.create_task(submit(batcher, rows(1), 10))
+        asyncio.get_running_loop().call_later(0.01, loop_is_free.set)
+        await loop_is_free.wait()
+        assert not waiting.done()
+        go_on.set()
+        await waiting
+        await submit(batcher, rows(2), 10)
+    here = threading.current_thread().name
+    assert threads == [here, "own_0", here]
 
 
 def leaves(kind: type[Exception]) -> list[Any]:
@@ -715,17 +739,14 @@ async def test_answers_that_are_not_one_for_each_row_are_never_shared() -> None:
 
 
 async def test_rows_that_wait_when_the_loop_is_left_still_have_a_deadline() -> None:
-    cpu_s, gate = 0.0, threading.Event()
+    gate = threading.Event()
 
     def run(inputs: Inputs) -> Outputs:
-        nonlocal cpu_s
         time.sleep(1.5 * SLOW_S)
-        cpu_s += 3 * SLOW_S
         return inputs
 
     with ThreadPoolExecutor(1) as executor:
-        executor.submit(gate.wait)
-        batcher, _ = make(run, on_slow=lambda *_: executor, cpu_clock=lambda: cpu_s)
+        batcher, _ = make(run, spare=Spare(lambda: executor, lambda *_: gate.wait(10)))
         slow = asyncio.create_task(submit(batcher, rows(1, 2, 3, 4), 10))
         late = asyncio.create_task(submit(batcher, rows(5), 0.05))
         await slow
