@@ -305,7 +305,8 @@ def _model(name: str, number: int, settings: Settings, threads: int) -> Finding:
     text = f"{tested}, {cost} on {model.device}, {where(model)}"
     if not model.is_batched:
         text += f"; each request runs by itself, as {model.why_batching}"
-    state: Literal["well", "note"] = "note" if model.batch_s is None else "well"
+    is_well = model.batch_s is not None and model.trial.is_steady
+    state: Literal["well", "note"] = "well" if is_well else "note"
     if model.why_no_rows:
         text += f"; only by way of /v2, as {model.why_no_rows}"
     model.close()

@@ -317,6 +317,12 @@ class Loader:
                 "%s",
                 *(name, number, model.trial.failure),
             )
+        if not model.trial.is_steady:
+            logger.warning(
+                "model %s version %d: the same row gets other answers each time: does it draw "
+                "random numbers, or was it exported in training mode?",
+                *(name, number),
+            )
         for output, kind in model.left_out.items():
             logger.warning(
                 "model %s version %d: output %s is left out: no protocol carries %s",

@@ -7,14 +7,12 @@ gets alone. What fails, or does not fit into TRIAL_S and TRIAL_BYTES, is not bat
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import onnxruntime as ort
 from msgspec import Struct
 from msgspec.structs import replace
-from numpy.typing import NDArray
 
+from service.engine.answers import Mixed, Uncounted, are_alike, difference, is_equal
 from service.engine.file import ModelFile
 from service.engine.graph import why_rows_mix, why_values_are_sizes
 from service.engine.providers import CPU
@@ -36,12 +34,6 @@ from service.engine.trial_rows import (
 )
 from service.engine.trial_runner import TRIAL_BYTES, TRIAL_S, Runner, Stopped
 
-# Two answers are the same if they differ by no more than this share of the largest number in the
-# answer of the row. A batch of another size rounds differently: real files differ by 1e-4.
-SAME = 1e-3
-SAME_FLOAT16 = SAME_ELSEWHERE = 1e-2  # elsewhere than on the CPU other algorithms are chosen
-_SAME_OF_ALL = 1e-6  # and of the largest number in all answers, for what cancels out
-
 _STYLES = (SCALED, TAME, SPREAD)
 _ORDERS = ((0,), (0, 1), (1, 0), (0, 1, 2), (2, 1, 0))  # of the rows, in the small batches
 _SIZES = (5, 8, 32, 48, 224, 256)  # for inner dimensions that are open; two that work are enough
@@ -59,18 +51,15 @@ class Trial(Struct, frozen=True):
     largest_batch: int = 1  # the most rows that were run together
     answers_rows: bool = True  # no run was seen that did not answer each row
     is_one_by_one: bool = False  # a run takes a single row
+    is_steady: bool = True  # the same row had the same answer each time
     failure: str = ""  # why no row could be run, if none could
     takes_zeros: bool = False
     row_s: float | None = None
     batch_s: float | None = None  # of the largest batch
 
 
-class Mixed(Exception):
-    """Rows were run together, and got other answers than alone."""
-
-
-class Uncounted(Mixed):
-    """The answers are not one for each row."""
+class Unsteady(Mixed):
+    """The same row gets other answers each time."""
 
 
 class FailedTogether(Exception):
@@ -121,13 +110,17 @@ def _try_requests(runner: Runner, maker: TrialRows, why: str) -> Trial:
     """Run what cannot be rows, as it would be sent."""
     spec = maker.spec
     seconds: float | None = None
+    is_steady = True
     for size in _SIZES[:1] if spec.is_closed else _SIZES[:2]:
         if maker.bytes(all_of(size)) > TRIAL_BYTES / 4:
             runner.failure = "its inputs are too large to try"
             break
         for style in _STYLES[:2]:
             try:
-                seconds = runner.best_of_two(maker.row(style, all_of(size), 0))
+                row = maker.row(style, all_of(size), 0)
+                (first, one), (again, other) = runner.timed(row), runner.timed(row)
+                seconds = min(one, other)
+                is_steady = is_steady and are_alike(first, again)
                 break
             except Stopped:
                 runner.failure = _TOO_MUCH
@@ -143,6 +136,7 @@ def _try_requests(runner: Runner, maker: TrialRows, why: str) -> Trial:
         answers_rows=spec.is_fixed_at_one
         and all(shape[:1] == (1,) for shapes in runner.shapes for shape in shapes),
         is_one_by_one=spec.is_fixed_at_one,
+        is_steady=is_steady,
         failure="" if has_run else runner.failure,
         row_s=seconds,
         batch_s=seconds,
@@ -157,7 +151,11 @@ def _try_rows(rows: "_Rows", max_batch_size: int) -> Trial:
         why = rows.why_not(max_batch_size)
     except Mixed as error:
         why = str(error)
-        trial = replace(trial, answers_rows=not isinstance(error, Uncounted))
+        trial = replace(
+            trial,
+            answers_rows=not isinstance(error, Uncounted),
+            is_steady=not isinstance(error, Unsteady),
+        )
     except FailedTogether as error:
         why = str(error)
         trial = replace(trial, is_one_by_one=True)
@@ -265,7 +263,7 @@ class _Rows:
             rows.append(row)
             answers.append(answer)
         self._differ = self._differ or any(
-            not _is_equal(one, other)
+            not is_equal(one, other)
             for answer in answers[1:]
             for one, other in zip(answers[0], answer, strict=True)
         )
@@ -311,68 +309,16 @@ class _Rows:
             raise FailedTogether(
                 f"a row can be run alone, {count} together fail: {short(error)}"
             ) from error
-        if why := self._difference([answers[place] for place in order], together):
+        if why := difference(
+            self.spec.outputs,
+            [answers[place] for place in order],
+            together,
+            self._runner.provider,
+        ):
             if count == 1 and not isinstance(why, Uncounted):
-                raise Mixed("a row gets other answers each time")
+                raise Unsteady("the same row gets other answers each time")
             raise why
         self.largest = max(self.largest, count)
-
-    def _difference(self, alone: list[Arrays], together: Arrays) -> Mixed | None:
-        """Return what is wrong if rows did not get the answers that they get alone."""
-        count = len(alone)
-        for place, tensor in enumerate(self.spec.outputs):
-            ones = [answer[place] for answer in alone]
-            many = together[place]
-            where = f"output {tensor.name}"
-            for rows, answer in [*((1, one) for one in ones), (count, many)]:
-                if answer.shape[:1] != (rows,):
-                    shown = f"{rows} row{'s' * (rows > 1)} of a trial has shape {answer.shape}"
-                    return Uncounted(f"{where}: the answer to {shown}")
-            beside = (1, *many.shape[1:])
-            for one in ones:
-                if one.shape != beside:
-                    sizes = f"{one.shape} alone, {beside} in a batch of {count}"
-                    return Mixed(f"{where}: the answer to a row has shape {sizes}")
-            if found := _largest_gap(np.concatenate(ones), many, self._tolerance(many)):
-                row, gap = found
-                by = f" by {gap:.3g}" if math.isfinite(gap) else ""
-                return Mixed(
-                    f"{where}: row {row} of {count} has another answer than alone{by}: rows "
-                    "depend on each other"
-                )
-        return None
-
-    def _tolerance(self, array: NDArray[Any]) -> float:
-        if self._runner.provider != CPU:
-            return SAME_ELSEWHERE
-        return SAME_FLOAT16 if array.dtype == np.float16 else SAME
-
-
-def _largest_gap(
-    alone: NDArray[Any], together: NDArray[Any], tolerance: float
-) -> tuple[int, float] | None:
-    """Return the row whose answers differ most, and by how much; None if all are the same."""
-    if alone.dtype != together.dtype:
-        return 0, math.inf
-    if not alone.size:
-        return None
-    if alone.dtype.kind != "f":
-        differing = (alone != together).reshape(len(alone), -1).any(axis=1)
-        return (int(differing.argmax()), math.inf) if differing.any() else None
-    one = alone.astype(np.float64).reshape(len(alone), -1)
-    other = together.astype(np.float64).reshape(len(alone), -1)
-    with np.errstate(invalid="ignore"):
-        same = (one == other) | (np.isnan(one) & np.isnan(other))
-        gaps = np.where(same, 0.0, np.abs(one - other))
-        gaps[np.isnan(gaps)] = np.inf
-        sizes = np.where(np.isfinite(one), np.abs(one), 0.0)
-    excess = gaps.max(axis=1) - tolerance * sizes.max(axis=1) - _SAME_OF_ALL * sizes.max()
-    row = int(excess.argmax())
-    return (row, float(gaps[row].max())) if excess[row] > 0 else None
-
-
-def _is_equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
 
 
 def _takes_zeros(runner: Runner, maker: TrialRows) -> bool:
