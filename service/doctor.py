@@ -121,7 +121,7 @@ def _version(package: str) -> str:
 def _machine(available: Resources, settings: Settings) -> Iterator[Finding]:
     topic, workers = "machine", settings.workers
     threads = available.threads(workers)
-    said = f"{available}; workers: {workers}, threads of a dear model in each: {threads}"
+    said = f"{available}; workers: {workers}, threads of a slow model in each: {threads}"
     yield Finding(topic, "well", said)
     needed = workers * BYTES_OF_A_WORKER
     memory = min(available.memory_bytes or sys.maxsize, available.physical_bytes)

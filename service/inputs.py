@@ -285,7 +285,7 @@ def slow_rows(
         row_or_picture(each, f"instances[{index}]", model, reader)
         for index, each in enumerate(instances)
     ]
-    return np.array(rows, dtype=model.input.dtype).reshape(len(rows), *model.input.shape[1:])
+    return model.rows_of(rows)
 
 
 def decoded(text: bytes | memoryview, decoder: msgspec.json.Decoder[T]) -> T:

@@ -44,7 +44,7 @@ def serve(settings: Settings) -> None:
     logs.configure(settings)
     available = resources.available()
     logger.info(
-        "%s: workers: %d, threads of a dear model in each: %d",
+        "%s: workers: %d, threads of a slow model in each: %d",
         *(available, settings.workers, available.threads(settings.workers)),
     )
     _allow_open_files(settings)

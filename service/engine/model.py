@@ -103,6 +103,8 @@ class Model:
         )
         model = finished(session=session, trial=trial)
         if threads > 1 and not (only_slow_in_threads and model.is_fast):
+            model.close()
+            del session  # its memory is free before there are two of it
             session = open_session(path, file.weights, device=device, threads=threads)
             model = finished(session=session, trial=measured(session, spec, file, trial))
         return model

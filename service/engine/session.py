@@ -10,6 +10,8 @@ from service.engine.file import read_weights
 from service.engine.providers import CUDA, RUNTIME_VERSION, available, choose_providers
 from service.errors import ModelError, StartupError
 
+_MOST_BYTES = 2**31 - 1  # of a message of protobuf
+
 # What ONNX Runtime says of a file that it does not open, and what to tell people of it.
 _REASONS = (
     (
@@ -70,7 +72,13 @@ def open_session(
     except MemoryError as error:
         raise ModelError(f"{path.name}: there is not enough memory to open it") from error
     except Exception as error:  # ONNX Runtime raises its own, undocumented classes
-        raise ModelError(f"{path.name}: {_reason(str(error))}") from error
+        reason = _reason(str(error))
+        if path.stat().st_size > _MOST_BYTES:
+            reason = (
+                "it is larger than 2 GiB, which is protobuf's limit: save its weights in files of "
+                "their own (onnx.save with save_as_external_data)"
+            )
+        raise ModelError(f"{path.name}: {reason}") from error
     if device == "cuda" and session.get_providers()[0] != CUDA:
         raise StartupError(
             "TORCHLIT_DEVICE: expected cuda, but ONNX Runtime cannot run on CUDA here; "

@@ -46,7 +46,7 @@ def test_it_serves_and_leaves_with_0_when_told_to(models_dir: Path) -> None:
         assert service.stop() == 0
     log = "".join(service.log)
     assert "Traceback" not in log
-    used = r"\d+ CPUs with .*, memory with .*: workers: 1, threads of a dear model in each: \d$"
+    used = r"\d+ CPUs with .*, memory with .*: workers: 1, threads of a slow model in each: \d$"
     assert re.search(used, log, re.M)
 
 
