@@ -63,10 +63,11 @@ train: .venv/dev ## train, prove and export all models into models/
 bench: .venv/bench ## measure speed and memory beside rivals, write benchmarks/RESULTS.md (needs wrk; Triton: .venv/triton)
 	.venv/bin/python -m benchmarks --output benchmarks/RESULTS.md
 
-check: .venv/dev ## lint, format and types
+check: .venv/dev ## lint, format, types and the import rule
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/lint-imports
 
 format: .venv/dev ## format the code
 	.venv/bin/ruff check --fix
