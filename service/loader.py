@@ -320,7 +320,13 @@ class Loader:
         if not model.trial.is_steady:
             logger.warning(
                 "model %s version %d: the same row gets other answers each time: does it draw "
-                "random numbers, or was it exported in training mode?",
+                "random numbers?",
+                *(name, number),
+            )
+        if not model.is_optimized:
+            logger.warning(
+                "model %s version %d: runs as it is written: with ONNX Runtime's optimizations a "
+                "run changes the next; was it exported in training mode?",
                 *(name, number),
             )
         for output, kind in model.left_out.items():

@@ -37,6 +37,7 @@ class Model:
         max_batch_size: int = 64,
         batching: Batching | None = None,
         why_slow: str = "",
+        is_optimized: bool = True,
     ) -> None:
         """Take the finished parts; use `Model.open`.
 
@@ -66,6 +67,7 @@ class Model:
         self.row_s = trial.row_s if is_known else None
         self.batch_s = trial.batch_s if is_known else None
         self.why_slow = why_slow
+        self.is_optimized = is_optimized  # else ONNX Runtime runs the graph as it is written
 
     @classmethod
     def open(
@@ -93,6 +95,12 @@ class Model:
         spec = spec_of(session, file.graph)
         _check_card(card, spec)
         trial = try_out(session, spec, file, max_batch_size)
+        is_optimized = True
+        if not trial.is_steady:  # as networks in training mode, whose statistics are rewritten
+            plain = open_session(path, file.weights, device=device, threads=1, is_optimized=False)
+            as_written = try_out(plain, spec, file, max_batch_size)
+            if as_written.is_steady:
+                session, trial, is_optimized = plain, as_written, False
         finished = partial(
             cls,
             card=card,
@@ -100,12 +108,15 @@ class Model:
             max_batch_size=max_batch_size,
             batching=batching,
             why_slow=why_cost_depends_on_values(file, spec),
+            is_optimized=is_optimized,
         )
         model = finished(session=session, trial=trial)
         if threads > 1 and not (only_slow_in_threads and model.is_fast):
             model.close()
             del session  # its memory is free before there are two of it
-            session = open_session(path, file.weights, device=device, threads=threads)
+            session = open_session(
+                path, file.weights, device=device, threads=threads, is_optimized=is_optimized
+            )
             model = finished(session=session, trial=measured(session, spec, file, trial))
         return model
 

@@ -48,10 +48,16 @@ _REASONS = (
 
 
 def open_session(
-    path: Path, weights: Mapping[str, int], *, device: str, threads: int
+    path: Path,
+    weights: Mapping[str, int],
+    *,
+    device: str,
+    threads: int,
+    is_optimized: bool = True,
 ) -> ort.InferenceSession:
     """Open the file at `path` and the weights that it names (`ModelFile.weights`).
 
+    is_optimized: whether ONNX Runtime may rewrite the graph.
     Raises ModelError that says why it cannot be opened; StartupError when `device` is "cuda" and
     ONNX Runtime runs it elsewhere.
     """
@@ -59,6 +65,8 @@ def open_session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what it says is in the exception too
+    if not is_optimized:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = choose_providers(device, available())
     try:

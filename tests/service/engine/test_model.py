@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from foreign_models import graph, save
 from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
 from toys import (
@@ -467,3 +468,21 @@ def test_cuda_refuses_to_start_without_a_gpu(tmp_path: Path) -> None:
 def test_auto_falls_back_to_the_cpu(tmp_path: Path) -> None:
     model = Model.open(save_toy(tmp_path, card=toy_card()), device="auto")
     assert model.provider == "CPUExecutionProvider"
+
+
+def test_a_model_in_training_mode_runs_as_it_is_written(tmp_path: Path) -> None:
+    """ONNX Runtime's optimizations let each run change the statistics of the next."""
+    names = ["scale", "bias", "mean", "var"]
+    model = graph(
+        [helper.make_node("BatchNormalization", ["x", *names], ["y", "m", "v"], training_mode=1)],
+        [tensor("x", ["n", 3])],
+        [tensor("y", ["n", 3])],
+        **{name: np.full(3, name in ("scale", "var"), np.float32) for name in names},
+    )
+    opened = Model.open(save(tmp_path, "training", model), threads=2)
+    assert (opened.trial.is_steady, opened.is_optimized, opened.is_batched) == (True, False, False)
+    rows = np.random.default_rng(0).normal(5, 2, (8, 3)).astype(np.float32)
+    expected = (rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5)
+    for _ in range(3):
+        np.testing.assert_allclose(opened.run([rows])[0], expected, atol=1e-4)
+    assert Model.open(save_toy(tmp_path, card=toy_card())).is_optimized
