@@ -42,6 +42,7 @@ _REFUSED = {
     "priority": (None, 0),
 }
 _LARGEST_SIZE = 2**31 - 1  # of a dimension
+_MOST_NUMBERS = 2**40  # of a tensor; beside a size of 0 too, as NumPy multiplies the others
 _LONGEST_US = 10**18  # of a timeout; more is the same
 
 
@@ -174,12 +175,12 @@ def count_rows(inputs: Inputs, model: Model) -> int:
         return 1
     rows = len(inputs[0])
     for tensor, array in zip(model.inputs, inputs, strict=True):
-        if len(array) != rows:
+        if len(array) != rows and model.has_named_rows:
             raise InvalidInput(
                 f"inputs: expected as many rows in {tensor.name} as in {model.inputs[0].name}, "
                 f"{rows}, got {len(array)}"
             )
-    return rows
+    return max(map(len, inputs))
 
 
 def is_infer(path: str) -> bool:
@@ -288,6 +289,8 @@ def _check_tensor(sent: InputTensor, tensor: Tensor, where: str) -> None:
 def _fits(sent: list[int], tensor: Tensor) -> bool:
     """Whether a shape is right for an input. No rows are none: operators of ONNX fail on them."""
     if sent and not 0 < sent[0] <= _LARGEST_SIZE:
+        return False
+    if math.prod(size or 1 for size in sent) > _MOST_NUMBERS:
         return False
     if not tensor.has_shape:
         return all(0 <= size <= _LARGEST_SIZE for size in sent)

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -19,6 +19,9 @@ from service.settings import Settings
 
 logger = logging.getLogger("torchlit.served")
 
+Kind: TypeAlias = tuple[tuple[int, ...], ...]  # the shape of a row of each input
+
+_MOST_KINDS = 4096
 _TRIES = 3
 _SURELY_SLOW_S = 10 * SLOW_S
 
@@ -53,12 +56,12 @@ class ServedModel:
 
     def kind_of(self, inputs: Inputs) -> Hashable:
         """Return the kind of a request of tensors: those of one kind may share a batch."""
-        if not self.model.is_batched:
-            return ALONE
+        if not self.model.is_batched or len(set(map(len, inputs))) > 1:
+            return ALONE  # of inputs with other rows one is broadcast
         if not self.model.is_open_inside:
             return None
-        kind = tuple(array.shape[1:] for array in inputs)
-        return ALONE if any(0 in shape for shape in kind) else kind  # sizes of 0 were not tried
+        kind = _kind(inputs)
+        return kind if kind in self._run.known_kinds else ALONE
 
     def check_finite(self, outputs: Sequence[NDArray[Any]]) -> None:
         """Raise InferenceFailed if an answer of the batcher is NaN or infinite."""
@@ -137,6 +140,9 @@ class CountingRun:
         self._model = model
         self._metrics = metrics
         self.saw_nonfinite = False  # whether an answer ever was NaN or infinite
+        # Of a model whose inner sizes are open: those of which a single row was answered. What
+        # cannot be run alone must not be run together: it would be made of several callers' rows.
+        self.known_kinds: set[Kind] = set()
         features = model.card.features if model.card else []
         dtype = model.inputs[0].dtype
         self._minimum = np.array([feature.minimum for feature in features], dtype)
@@ -146,6 +152,8 @@ class CountingRun:
     def __call__(self, inputs: Inputs) -> Outputs:
         """Return the outputs for `inputs`, as Model.run."""
         outputs = self._model.run(inputs)
+        if self._model.is_open_inside and self._model.is_batched:
+            self._note_kind(inputs)
         if not are_finite(outputs):
             self.saw_nonfinite = True
         if len(self._minimum):
@@ -153,6 +161,13 @@ class CountingRun:
         if self._has_labels:
             self._count_labels(outputs[0])
         return outputs
+
+    def _note_kind(self, inputs: Inputs) -> None:
+        kind = _kind(inputs)
+        if {1}.issuperset(map(len, inputs)) and not any(0 in shape for shape in kind):
+            if len(self.known_kinds) >= _MOST_KINDS:
+                self.known_kinds.clear()
+            self.known_kinds.add(kind)
 
     def _count_outside(self, rows: NDArray[Any]) -> None:
         outside = (rows < self._minimum) | (rows > self._maximum)  # (n, features)
@@ -165,6 +180,10 @@ class CountingRun:
             probabilities = probabilities[np.isfinite(probabilities).all(axis=1)]
         for label in probabilities.argmax(axis=1).tolist():
             self._metrics.predictions[label] += 1.0
+
+
+def _kind(inputs: Inputs) -> Kind:
+    return tuple(array.shape[1:] for array in inputs)
 
 
 def check_replaces(model: Model, old: Model) -> None:

@@ -207,6 +207,102 @@ def numbered() -> Foreign:
     return Foreign(made, False, floats("x", 4))
 
 
+def masked() -> Foreign:
+    """Sums from row to row, but for a choice that is masked with the lowest float32."""
+    made = graph(
+        [node("CumSum", ["x", "first"], ["sums"]), node("Where", ["may", "sums", "low"], ["y"])],
+        [_rows()],
+        [_rows("y")],
+        first=np.array(0),
+        may=np.array([True, True, True, False]),
+        low=np.finfo(np.float32).min,
+    )
+    return Foreign(made, False, floats("x", 4))
+
+
+def beside_large() -> Foreign:
+    """Shares of all rows beside numbers that are 10,000 times larger."""
+    made = graph(
+        [
+            node("Mul", ["x", "large"], ["pixels"]),
+            node("Softmax", ["x"], ["shares"], axis=0),
+            node("Concat", ["pixels", "shares"], ["y"], axis=1),
+        ],
+        [_rows()],
+        [_rows("y", 8)],
+        large=np.float32(1e4),
+    )
+    return Foreign(made, False, floats("x", 4))
+
+
+def time_stamps() -> Foreign:
+    """Seconds since 1970, scaled in the graph; the mean of the batch is added."""
+    made = graph(
+        [
+            node("Sub", ["x", "mean"], ["distance"]),
+            node("Div", ["distance", "deviation"], ["scaled"]),
+            node("ReduceMean", ["scaled", "first"], ["all"], keepdims=1),
+            node("Add", ["scaled", "all"], ["y"]),
+        ],
+        [_rows("x", 1)],
+        [_rows("y", 1)],
+        mean=np.float32(1.7e9),
+        deviation=np.float32(3e7),
+        first=np.array([0]),
+    )
+
+    def inputs(random: np.random.Generator, n: int) -> Inputs:
+        return {"x": (1.6e9 + 2e8 * random.random((n, 1))).astype(np.float32)}
+
+    return Foreign(made, False, inputs)
+
+
+def lagged() -> Foreign:
+    """The larger of each row and the third before it; the first three keep themselves."""
+    made = graph(
+        [
+            node("Slice", ["x", "zero", "three", "zero"], ["head"]),
+            node("Slice", ["x", "zero", "minus", "zero"], ["body"]),
+            node("Concat", ["head", "body"], ["long"], axis=0),
+            node("Shape", ["x"], ["rows"], start=0, end=1),
+            node("Slice", ["long", "zero", "rows", "zero"], ["lag"]),
+            node("Max", ["x", "lag"], ["y"]),
+        ],
+        [_rows()],
+        [_rows("y")],
+        zero=np.array([0]),
+        three=np.array([3]),
+        minus=np.array([-3]),
+    )
+    return Foreign(made, False, floats("x", 4))
+
+
+def windows() -> Foreign:
+    """Windows of 4 along each row: what is no multiple of 4 long cannot be run alone."""
+    made = graph(
+        [
+            node("Reshape", ["x", "window"], ["cut"]),
+            node("Softmax", ["cut"], ["shares"], axis=-1),
+            node("Shape", ["x"], ["shape"]),
+            node("Reshape", ["shares", "shape"], ["y"]),
+        ],
+        [_rows("x", "length")],
+        [_rows("y", "length")],
+        window=np.array([-1, 4]),
+    )
+    return Foreign(made, True, floats("x", 8))
+
+
+def broadcast() -> Foreign:
+    """Two inputs whose first dimensions have no name: one row of the second is for all."""
+    made = graph(
+        [node("Add", ["x", "z"], ["y"])],
+        [info("x", FLOAT, [None, 4]), info("z", FLOAT, [None, 4])],
+        [info("y", FLOAT, [None, 4])],
+    )
+    return Foreign(made, True, lambda r, n: floats("x", 4)(r, n) | floats("z", 4)(r, 1))
+
+
 def best() -> Foreign:
     """The highest of each column of the batch: (n, 4) -> (1, 4)."""
     made = graph(
@@ -350,6 +446,12 @@ FOREIGN: dict[str, Foreign] = {
     "scaled_by_all": scaled_by_all(),
     "of_pixels": of_pixels(),
     "numbered": numbered(),
+    "masked": masked(),
+    "beside_large": beside_large(),
+    "time_stamps": time_stamps(),
+    "lagged": lagged(),
+    "windows": windows(),
+    "broadcast": broadcast(),
     "best": best(),
     "detector": detector(),
     "image_of_any_size": image_of_any_size(),

@@ -11,11 +11,16 @@ from service.engine.providers import CPU
 from service.engine.spec import Tensor
 from service.engine.trial_rows import Arrays
 
-# Two answers are the same if they differ by no more than this share of the largest number in the
-# answer of the row. A batch of another size rounds differently: real files differ by 1e-4.
-SAME = 1e-3
-SAME_FLOAT16 = SAME_ELSEWHERE = 1e-2  # elsewhere than on the CPU other algorithms are chosen
-_SAME_OF_ALL = 1e-6  # and of the largest number in all answers, for what cancels out
+# A batch of another size rounds differently: real files differ by 1e-4 of what they answer. So two
+# numbers are the same if they differ by no more than these shares of what rounding depends on. The
+# row's largest number is no part of it: beside a time stamp, or the lowest float32 that masks a
+# choice, no other number would count.
+_OF_ITSELF = 1e-3
+_OF_ITS_PLACE = 1e-4  # the largest that was seen in its place, in any row
+_OF_SMALL_ONES = 2e-4  # what one in twenty of the row's numbers is smaller than, if they are many
+_MANY = 1000
+_LARGEST = 1e30  # beyond that a number is no size, but stands for "none"
+_ROUNDS_MORE = 10  # times all of this: half floats, and other devices, which choose algorithms
 _MOST_NUMBERS = 2**20  # that are compared at once
 
 
@@ -45,7 +50,7 @@ def difference(
             if one.shape != beside:
                 sizes = f"{one.shape} alone, {beside} in a batch of {count}"
                 return Mixed(f"{where}: the answer to a row has shape {sizes}")
-        if found := _worst_row(ones, many, _tolerance(many, provider)):
+        if found := _worst_row(ones, many, _share(many, provider)):
             row, gap = found
             by = f" by {gap:.3g}" if math.isfinite(gap) else ""
             return Mixed(
@@ -53,6 +58,21 @@ def difference(
                 "depend on each other"
             )
     return None
+
+
+def differ(answers: Sequence[Arrays], provider: str) -> bool:
+    """Whether the answers to two rows differ by more than what counts as the same.
+
+    Only then does it show something that rows have the same answers alone and together.
+    """
+    first = answers[0]
+    return any(
+        one.shape != answer[place].shape
+        or _worst_row([one], answer[place], 2 * _share(one, provider)) is not None
+        for answer in answers[1:]
+        for place, one in enumerate(first)
+        if one.ndim
+    )
 
 
 def are_alike(first: Arrays, again: Arrays) -> bool:
@@ -66,57 +86,59 @@ def is_equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
 
 
 def _worst_row(
-    alone: Sequence[NDArray[Any]], together: NDArray[Any], tolerance: float
+    alone: Sequence[NDArray[Any]], together: NDArray[Any], share: float
 ) -> tuple[int, float] | None:
     """Return the row whose answers differ most, and by how much; None if all are the same.
 
-    A few rows at a time, as the numbers of all may be many.
+    share: of the tolerances above. A few rows at a time, as the numbers of all may be many.
     """
     if alone[0].dtype != together.dtype:
         return 0, math.inf
-    step = max(1, _MOST_NUMBERS * len(together) // max(1, together.size))
-    starts = range(0, len(alone), step)
-    largest = max(float(_size(np.concatenate(alone[at : at + step])).max()) for at in starts)
+    if not together.size:
+        return None
+    step = max(1, _MOST_NUMBERS * len(together) // together.size)
+    places = [_sizes(one) for one in {id(one): one for one in alone}.values()]
+    of_place = np.maximum.reduce(places) * _OF_ITS_PLACE
     worst = None
-    least = 0.0
-    for at in starts:
+    most = 0.0
+    for at in range(0, len(alone), step):
         one = np.concatenate(alone[at : at + step])
         gaps = _gaps(one, together[at : at + step])
-        excess = gaps - tolerance * _size(one) - _SAME_OF_ALL * largest
+        own = _sizes(one)
+        tolerance = own * _OF_ITSELF + of_place
+        if own.shape[1] >= _MANY:
+            tolerance += np.quantile(own, 0.05, axis=1, keepdims=True) * _OF_SMALL_ONES
+        excess = (gaps - share * tolerance).max(axis=1)
         row = int(excess.argmax())
-        if excess[row] > least:
-            least = float(excess[row])
-            worst = at + row, float(gaps[row])
+        if excess[row] > most:
+            most = float(excess[row])
+            worst = at + row, float(gaps[row].max())
     return worst
 
 
-def _size(rows: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the largest finite number of each row, without its sign; 0 where there is none."""
-    if rows.dtype.kind != "f" or not rows.size:
-        return np.zeros(len(rows))
-    numbers = np.abs(rows.reshape(len(rows), -1).astype(np.float64))
-    numbers[~np.isfinite(numbers)] = 0
-    largest: NDArray[np.float64] = numbers.max(axis=1)
-    return largest
+def _sizes(rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the size of each number, (n, all): 0 of what is no float, and of what is too large."""
+    if rows.dtype.kind != "f":
+        return np.zeros((len(rows), max(1, rows.size // len(rows))))
+    sizes: NDArray[np.float64] = np.abs(rows.reshape(len(rows), -1).astype(np.float64))
+    sizes[~(sizes < _LARGEST)] = 0  # of NaN too
+    return sizes
 
 
 def _gaps(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
-    """Return how far apart two answers are in each row; infinity for what is no float."""
+    """Return how far apart two answers are, (n, all); infinity for what differs and is no float."""
     one, other = (each.reshape(len(one), -1) for each in (one, other))
     same = one == other
-    if one.dtype.kind == "f":
-        same |= np.isnan(one) & np.isnan(other)
-    if one.dtype.kind != "f" or same.all():
-        gaps: NDArray[np.float64] = np.where(same.all(axis=1), 0.0, math.inf)
-        return gaps
-    with np.errstate(invalid="ignore"):
-        apart = np.abs(one.astype(np.float64) - other)
-    apart[np.isnan(apart)] = math.inf
-    gaps = np.where(same, 0.0, apart).max(axis=1)
+    if one.dtype.kind != "f":
+        unequal: NDArray[np.float64] = np.where(same, 0.0, math.inf)
+        return unequal
+    same |= np.isnan(one) & np.isnan(other)
+    with np.errstate(invalid="ignore", over="ignore"):
+        gaps: NDArray[np.float64] = np.abs(one.astype(np.float64) - other)
+    gaps[np.isnan(gaps)] = math.inf
+    gaps[same] = 0
     return gaps
 
 
-def _tolerance(array: NDArray[Any], provider: str) -> float:
-    if provider != CPU:
-        return SAME_ELSEWHERE
-    return SAME_FLOAT16 if array.dtype == np.float16 else SAME
+def _share(array: NDArray[Any], provider: str) -> float:
+    return _ROUNDS_MORE if provider != CPU or array.dtype == np.float16 else 1.0

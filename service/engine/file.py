@@ -5,6 +5,8 @@ read field by field, and weights are passed over: a file of gigabytes costs mill
 ONNX Runtime tells of none of this, and the `onnx` package would read every weight.
 """
 
+import errno
+import math
 import os
 from collections.abc import Iterator, Mapping
 from io import BytesIO
@@ -16,6 +18,31 @@ from msgspec import Struct
 from service.errors import ModelError
 
 _LARGEST_TEXT = 2**16  # bytes of a name; more is none
+_BITS = {  # of a number, by TensorProto.DataType
+    1: 32,
+    2: 8,
+    3: 8,
+    4: 16,
+    5: 16,
+    6: 32,
+    7: 64,
+    9: 8,
+    10: 16,
+    11: 64,
+    12: 32,
+    13: 64,
+    14: 64,
+    15: 128,
+    16: 16,
+    17: 8,
+    18: 8,
+    19: 8,
+    20: 8,
+    21: 4,
+    22: 4,
+    23: 4,
+    24: 8,
+}
 
 
 class Node(Struct, frozen=True):
@@ -45,6 +72,7 @@ class ModelFile(Struct, frozen=True):
     graph: Graph
     functions: dict[tuple[str, str], Graph]  # by domain and name
     weights: dict[str, int]  # files that it names -> how many bytes they must have, 0 if not said
+    has_inner_weights: bool = False  # whether some of those are of a graph inside a node
     ir_version: int | None = None
     opsets: dict[str, int] = {}
     producer: str = ""
@@ -79,8 +107,11 @@ def read_weights(path: Path, weights: Mapping[str, int]) -> dict[str, bytes]:
     """
     contents = {}
     for name, expected in weights.items():
+        place = _inside(path, name)
         try:
-            data = _inside(path, name).read_bytes()
+            if not place.is_file() and place.exists():  # reading a pipe would never end
+                raise OSError(errno.EINVAL, "not a file")
+            data = place.read_bytes()
         except OSError as error:
             got = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
             raise ModelError(
@@ -160,6 +191,8 @@ class _Reader:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._weights: dict[str, int] = {}
+        self._has_inner_weights = False
+        self._depth = 0  # of the graph that is read, in others
 
     def model(self, size: int) -> ModelFile:
         """Read a ModelProto."""
@@ -185,7 +218,10 @@ class _Reader:
                 functions[key] = body
         if graph is None:
             raise EOFError
-        return ModelFile(*(graph, functions, self._weights, ir_version, opsets, texts[2], texts[3]))
+        return ModelFile(
+            *(graph, functions, self._weights, self._has_inner_weights),
+            *(ir_version, opsets, texts[2], texts[3]),
+        )
 
     def _opset(self, place: tuple[int, int]) -> tuple[str, int]:
         domain, version = "", 0
@@ -198,6 +234,7 @@ class _Reader:
 
     def _graph(self, place: tuple[int, int]) -> Graph:
         graph = Graph([], [], set(), set(), set())
+        self._depth += 1
         for number, value in self._fields(place):
             if isinstance(value, int):
                 continue
@@ -215,6 +252,7 @@ class _Reader:
                     graph.without_shape.add(name)
                 if number == 11:
                     graph.inputs.append(name)
+        self._depth -= 1
         return graph
 
     def _function(self, place: tuple[int, int]) -> tuple[tuple[str, str], Graph]:
@@ -283,6 +321,8 @@ class _Reader:
         """Return name and shape of a TensorProto; note the file that has its numbers, if any."""
         name = ""
         sizes: list[int] = []
+        kind = 0
+        is_outside = False
         outside: dict[str, str] = {}
         for number, value in self._fields(place):
             if number == 1 and isinstance(value, int):
@@ -291,15 +331,21 @@ class _Reader:
                 inner = BytesIO(self._bytes(value))
                 while inner.tell() < value[1] - value[0]:
                     sizes.append(_varint(inner))
+            elif number == 2 and isinstance(value, int):
+                kind = value
+            elif number == 14 and isinstance(value, int):
+                is_outside = value == 1  # else what it says of a file is left over
             elif number == 8 and not isinstance(value, int):
                 name = self._text(value)
             elif number == 13 and not isinstance(value, int):
                 key, text = self._entry(value)
                 outside[key] = text
-        if location := outside.get("location"):
-            start, length = (outside.get(key, "0") for key in ("offset", "length"))
+        if (location := outside.get("location")) and is_outside:
+            needed = math.prod(sizes) * _BITS.get(kind, 0) // 8
+            start, length = outside.get("offset", "0"), outside.get("length", str(needed))
             end = int(start) + int(length) if (start + length).isdecimal() else 0
             self._weights[location] = max(end, self._weights.get(location, 0))
+            self._has_inner_weights |= self._depth > 1
         return name, sizes
 
     def _entry(self, place: tuple[int, int]) -> tuple[str, str]:

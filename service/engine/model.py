@@ -18,9 +18,11 @@ from service.engine.providers import device_of
 from service.engine.session import open_session
 from service.engine.spec import Spec, spec_of
 from service.engine.trial import Trial, measured, try_out
+from service.engine.trial_runner import resident_bytes
 from service.errors import InferenceFailed, ModelError, SelfTestFailed
 from service.verdicts import Batching
 
+_LEFT_BEHIND = 2**26  # bytes
 FAST_BATCH_S = 0.001  # a batch up to this long may run in the event loop: a thread hop costs more
 
 
@@ -52,6 +54,8 @@ class Model:
         self.outputs = spec.outputs  # as the graph declares them; as seen: trial.outputs
         self.left_out = spec.left_out  # outputs that no protocol can carry: name -> type
         self.is_open_inside = spec.is_open_inside
+        # Whether the graph says that all inputs have the same rows; else they may be broadcast.
+        self.has_named_rows = any(each[:1] != ("",) for each in spec.dimensions)
         self.input = spec.inputs[0]  # the only one of a model that takes rows
         self.row_size = math.prod(self.input.shape[1:])  # how many numbers one row has
         # The nested form of one instance, e.g. (28, 28) where the graph takes (784,).
@@ -89,18 +93,23 @@ class Model:
         Runtime runs it elsewhere.
         """
         file = read(path)
-        session = open_session(path, file.weights, device=device, threads=1)
+        opened = partial(open_session, path, file, device=device)
+        session = opened(threads=1)
         text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         card = None if text is None else Card.from_json(text)
         spec = spec_of(session, file.graph)
         _check_card(card, spec)
+        before = resident_bytes()
         trial = try_out(session, spec, file, max_batch_size)
         is_optimized = True
         if not trial.is_steady:  # as networks in training mode, whose statistics are rewritten
-            plain = open_session(path, file.weights, device=device, threads=1, is_optimized=False)
+            plain = opened(threads=1, is_optimized=False)
             as_written = try_out(plain, spec, file, max_batch_size)
             if as_written.is_steady:
                 session, trial, is_optimized = plain, as_written, False
+        if resident_bytes() - before > _LEFT_BEHIND:
+            del session  # a run that was stopped keeps what it took
+            session = opened(threads=1, is_optimized=is_optimized)
         finished = partial(
             cls,
             card=card,
@@ -114,9 +123,7 @@ class Model:
         if threads > 1 and not (only_slow_in_threads and model.is_fast):
             model.close()
             del session  # its memory is free before there are two of it
-            session = open_session(
-                path, file.weights, device=device, threads=threads, is_optimized=is_optimized
-            )
+            session = opened(threads=threads, is_optimized=is_optimized)
             model = finished(session=session, trial=measured(session, spec, file, trial))
         return model
 

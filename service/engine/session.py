@@ -1,12 +1,13 @@
 """An ONNX Runtime session for a file, or one sentence that says why there is none."""
 
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import onnxruntime as ort
 
-from service.engine.file import read_weights
+from service.engine.file import ModelFile, read_weights
 from service.engine.providers import CUDA, RUNTIME_VERSION, available, choose_providers
 from service.errors import ModelError, StartupError
 
@@ -49,13 +50,13 @@ _REASONS = (
 
 def open_session(
     path: Path,
-    weights: Mapping[str, int],
+    file: ModelFile,
     *,
     device: str,
     threads: int,
     is_optimized: bool = True,
 ) -> ort.InferenceSession:
-    """Open the file at `path` and the weights that it names (`ModelFile.weights`).
+    """Open the file at `path`, which says `file`, and the weights that it names.
 
     is_optimized: whether ONNX Runtime may rewrite the graph.
     Raises ModelError that says why it cannot be opened; StartupError when `device` is "cuda" and
@@ -70,11 +71,14 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = choose_providers(device, available())
     try:
-        data = read_weights(path, weights)
-        options.add_external_initializers_from_files_in_memory(
-            list(data), list(data.values()), [len(each) for each in data.values()]
-        )
-        session = ort.InferenceSession(path, options, providers=providers)
+        data = read_weights(path, file.weights)
+        if file.has_inner_weights:
+            session = _of_a_copy(path, data, options, providers)
+        else:
+            options.add_external_initializers_from_files_in_memory(
+                list(data), list(data.values()), [len(each) for each in data.values()]
+            )
+            session = ort.InferenceSession(path, options, providers=providers)
     except ModelError:
         raise
     except MemoryError as error:
@@ -93,6 +97,28 @@ def open_session(
             "install the gpu extra and a driver, or use auto or cpu"
         )
     return session
+
+
+def _of_a_copy(
+    path: Path, weights: Mapping[str, bytes], options: ort.SessionOptions, providers: list[str]
+) -> ort.InferenceSession:
+    """Open a copy of a model and its weights, which nobody else can change.
+
+    Of graphs inside nodes ONNX Runtime 1.31 takes no weights from memory: it maps their files.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / path.name
+            for name, content in {path.name: path.read_bytes(), **weights}.items():
+                place = copy.parent / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(content)
+            return ort.InferenceSession(copy, options, providers=providers)
+    except OSError as error:
+        raise ModelError(
+            f"{path.name}: it has graphs with weights in other files, and no place to copy them to "
+            f"({error.strerror}): set TMPDIR to a folder that can be written"
+        ) from error
 
 
 def _reason(text: str) -> str:

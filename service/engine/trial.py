@@ -7,18 +7,20 @@ gets alone. What fails, or does not fit into TRIAL_S and TRIAL_BYTES, is not bat
 
 import math
 from collections.abc import Sequence
+from random import Random
 
 import onnxruntime as ort
 from msgspec import Struct
 from msgspec.structs import replace
 
-from service.engine.answers import Mixed, Uncounted, are_alike, difference, is_equal
+from service.engine.answers import Mixed, Uncounted, are_alike, differ, difference
 from service.engine.file import ModelFile
 from service.engine.graph import why_rows_mix, why_values_are_sizes
 from service.engine.providers import CPU
 from service.engine.session import short
 from service.engine.spec import Spec, Tensor
 from service.engine.trial_rows import (
+    FAR,
     ODD,
     ROWS,
     SCALED,
@@ -34,7 +36,7 @@ from service.engine.trial_rows import (
 )
 from service.engine.trial_runner import TRIAL_BYTES, TRIAL_S, Runner, Stopped
 
-_STYLES = (SCALED, TAME, SPREAD)
+_STYLES = (SCALED, TAME, SPREAD, FAR)
 _ORDERS = ((0,), (0, 1), (1, 0), (0, 1, 2), (2, 1, 0))  # of the rows, in the small batches
 _SIZES = (5, 8, 32, 48, 224, 256)  # for inner dimensions that are open; two that work are enough
 _LARGEST_SIZE = 4096  # of those that are taken from the weights
@@ -214,7 +216,8 @@ class _Rows:
         size = tries[0] if tries else all_of(1)
         found = [rows for style in self._styles if (rows := self._try(style, size)) is not None]
         if not found:
-            return f"no row of a trial could be run: {self._runner.failure}"
+            which = "not every" if self.has_run else "no"
+            return f"{which} row of a trial could be run: {self._runner.failure}"
         if not self._differ:
             self._try(ODD, size)
         if not self._differ:
@@ -262,13 +265,9 @@ class _Rows:
             self.row_s = min(self.row_s, seconds)
             rows.append(row)
             answers.append(answer)
-        self._differ = self._differ or any(
-            not is_equal(one, other)
-            for answer in answers[1:]
-            for one, other in zip(answers[0], answer, strict=True)
-        )
-        if not any(one.size for one in answers[0]):
-            self._differ = True  # an answer without elements cannot be wrong
+        # An answer without elements cannot be wrong.
+        is_empty = not any(one.size for one in answers[0])
+        self._differ = self._differ or is_empty or differ(answers, self._runner.provider)
         for order in _ORDERS:
             self._run_together(rows, answers, order)
             self.are_pairs_tried = self.are_pairs_tried or order == (1, 0)
@@ -276,6 +275,7 @@ class _Rows:
 
     def _grow(self, rows: list[Arrays], answers: list[Arrays], most: int) -> None:
         """Run ever larger batches, while they fit into what the trial may cost."""
+        order = Random(most).choices(range(ROWS), k=most)  # never the same again and again
         while self.largest < most:
             fits = min(
                 TRIAL_BYTES * self.largest // max(self._runner.used_bytes, 1),
@@ -287,11 +287,11 @@ class _Rows:
                 break
             before = self.largest
             try:
-                self._run_together(rows, answers, [place % ROWS for place in range(fits)])
+                self._run_together(rows, answers, order[:fits])
             except (FailedTogether, Stopped):
                 self.largest = before
                 break
-        largest = joined([rows[place % ROWS] for place in range(min(self.largest, most))])
+        largest = joined([rows[place] for place in order[: self.largest]])
         try:
             self.batch_s = self._runner.best_of_two(largest)
         except Stopped:

@@ -70,6 +70,12 @@ SPREAD = Style(
     lambda number, chance, count: 10 ** (2 * chance.shares(count)),
     [("A", "B"), ("x y", "z"), ("word", "")],
 )
+# Large numbers, as time stamps and amounts of money are: what is scaled in the graph varies.
+FAR = Style(
+    lambda number, chance, count: 10 ** (4 + 6 * chance.shares(count)),
+    lambda number, chance, count: 10 ** (2 + 2 * chance.shares(count)),
+    [("2024-01-01", "x1"), ("1e9", "A-1"), ("a@b", "")],
+)
 # What is no number, small neighbouring numbers, addresses: for models that look for just these.
 ODD = Style(
     lambda number, chance, count: np.resize(

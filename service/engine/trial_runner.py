@@ -50,7 +50,7 @@ class Runner:
 
     def __enter__(self) -> Self:
         self._start = self._clock()
-        self._bytes_before = _resident_bytes()
+        self._bytes_before = resident_bytes()
         self._watcher.start()
         return self
 
@@ -66,7 +66,7 @@ class Runner:
     @property
     def used_bytes(self) -> int:
         """How much memory was used at most."""
-        self._most_bytes = max(self._most_bytes, _resident_bytes())
+        self._most_bytes = max(self._most_bytes, resident_bytes())
         return self._most_bytes - self._bytes_before
 
     def timed(self, inputs: Sequence[NDArray[Any]]) -> tuple[Arrays, float]:
@@ -130,7 +130,7 @@ def _clock_of_this_thread() -> Callable[[], float]:
     return lambda: clock_gettime(clock)
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
     """Return how much memory the process has; 0 where the system does not say."""
     try:
         pages = Path("/proc/self/statm").read_bytes().split()[1]

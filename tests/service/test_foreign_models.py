@@ -247,6 +247,48 @@ async def test_no_rows_at_all_are_refused_before_the_model_sees_them(
         assert "inputs[0].shape: expected" in answer.json()["error"]
 
 
+async def test_what_cannot_be_run_alone_is_not_made_of_several_callers_rows(
+    tmp_path: Path,
+) -> None:
+    """Rows of 6 numbers in windows of 4: two of them would make three windows."""
+    save(tmp_path, "windows", FOREIGN["windows"].model)
+    async with serving(Settings(models_dir=tmp_path, watch=False)) as client:
+
+        async def statuses(length: int) -> set[int]:
+            rows = np.random.default_rng(0).random((32, 1, length), np.float32)
+            requests = [request_of({"x": each}) for each in rows]
+            path = "/v2/models/windows/infer"
+            replies = await asyncio.gather(
+                *(client.post(path, content=text, headers=head) for text, head in requests)
+            )
+            return {each.status_code for each in replies}
+
+        async def batches() -> int:
+            stats = (await client.get("/v2/models/windows/stats")).json()
+            count: int = stats["model_stats"][0]["execution_count"]
+            return count
+
+        for _ in range(2):
+            assert await statuses(6) == {500}
+        assert await statuses(8) == {200}
+        before = await batches()
+        assert await statuses(8) == {200}  # a row of that size was answered: they share a run
+        assert await batches() - before < 32
+
+
+@pytest.mark.parametrize("huge", [[1, 2**31 - 1, 2**31 - 1, 0], [1, 0, 2**31 - 1, 2**31 - 1]])
+async def test_sizes_beside_a_zero_have_a_limit(huge: list[int], tmp_path: Path) -> None:
+    made = graph(
+        [node("Neg", ["x"], ["y"])], [info("x", FLOAT, list("nabc"))], [info("y", FLOAT, None)]
+    )
+    save(tmp_path, "open", made)
+    sent = {"name": "x", "shape": huge, "datatype": "FP32", "data": []}
+    async with serving(Settings(models_dir=tmp_path, watch=False)) as client:
+        answer = await client.post("/v2/models/open/infer", json={"inputs": [sent]})
+    assert answer.status_code == 400
+    assert "inputs[0].shape: expected" in answer.json()["error"]
+
+
 async def test_empty_inner_sizes_are_taken_as_json_too(tmp_path: Path) -> None:
     save(tmp_path, "cache", FOREIGN["cache"].model)
     new = {"name": "new", "shape": [1, 1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}

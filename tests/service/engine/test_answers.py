@@ -22,9 +22,10 @@ def compared(alone: list[Any], together: Any, *, dtype: Any = "f4", provider: st
         ([1, 2], [1, 2], True),
         ([1, 2], [1.0005, 2], True),  # rounding
         ([1, 2], [1.002, 2], False),
-        ([[100, 0.001]], [[100, 0.05]], True),  # by the largest of the row
+        ([[1.7e9, 0.5]], [[1.7e9, 0.52]], False),  # whatever is beside it
+        ([[-3.4e38, 0.5]], [[-3.4e38, 0.52]], False),
         ([0.001, 1000], [0.0015, 1000], True),  # it cancelled out
-        ([0.001, 1000], [0.1, 1000], False),
+        ([0.001, 1000], [0.2, 1000], False),
         ([np.nan, np.inf], [np.nan, np.inf], True),
         ([np.nan], [1], False),
         ([1], [np.nan], False),

@@ -107,7 +107,7 @@ def test_weights_in_an_attribute_and_in_a_sparse_tensor_are_named(tmp_path: Path
     sparse = model.graph.sparse_initializer.add()
     sparse.values.CopyFrom(tensor)
     sparse.values.external_data[0].value = "s.bin"
-    assert file.read(save(tmp_path, "odd", model)).weights == {"c.bin": 0, "s.bin": 0}
+    assert file.read(save(tmp_path, "odd", model)).weights == {"c.bin": 12, "s.bin": 12}
 
 
 @pytest.mark.parametrize("name", ["/etc/hostname", "../up.bin", "a/../../up.bin", "nul\0.bin"])
@@ -189,6 +189,27 @@ def test_a_large_file_of_weights_beside_it_is_not_read(tmp_path: Path) -> None:
         copy.truncate(3 * 2**30)
     assert file.names_of(path) == ["model.onnx"]
     assert file.read_weights(path, file.read(path).weights) == {}
+
+
+def test_a_location_that_is_left_over_is_none(tmp_path: Path) -> None:
+    """The weights are in the file itself, whatever else it says."""
+    model = linear()
+    model.graph.initializer[0].external_data.add(key="location", value="elsewhere.bin")
+    assert file.read(save(tmp_path, "linear", model)).weights == {}
+
+
+def test_weights_in_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "w.bin")
+    with pytest.raises(ModelError, match=r"'w.bin', expected in the folder .*: not a file$"):
+        file.read_weights(tmp_path / "model.onnx", {"w.bin": 0})
+
+
+def test_how_long_weights_must_be_is_known_without_being_said(tmp_path: Path) -> None:
+    model = outside(linear(), tmp_path / "linear" / "1", w="w.bin")
+    kept = [each for each in model.graph.initializer[0].external_data if each.key != "length"]
+    del model.graph.initializer[0].external_data[:]
+    model.graph.initializer[0].external_data.extend(kept)
+    assert file.read(save(tmp_path, "linear", model)).weights == {"w.bin": 48}
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

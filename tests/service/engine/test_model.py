@@ -43,7 +43,7 @@ FIXED = (
 def parts(path: Path, *, threads: int = 1) -> tuple[Any, Spec, ModelFile]:
     """Return what `Model.open` makes of a file before it is tried."""
     file = read(path)
-    session = open_session(path, file.weights, device="cpu", threads=threads)
+    session = open_session(path, file, device="cpu", threads=threads)
     return session, spec_of(session, file.graph), file
 
 

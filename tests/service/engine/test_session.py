@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from foreign_models import FLOAT, STRING, graph, info, linear, node, outside, save, weights
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from service.engine.model import Model
 from service.engine.session import short
@@ -97,6 +97,49 @@ def test_weights_that_are_overwritten_or_cut_short_change_no_answer(tmp_path: Pa
         file.truncate(20)
     (after,) = model.run([rows])
     np.testing.assert_array_equal(before, after)
+
+
+def branching(folder: Path) -> onnx.ModelProto:
+    """An `If` whose branches have their weights in a file."""
+
+    def branch(name: str) -> onnx.GraphProto:
+        large = numpy_helper.from_array(np.full(3000, 7, np.float32), f"{name}_w")
+        made = helper.make_graph(
+            [node("Gather", [f"{name}_w", "place"], [f"{name}_y"])],
+            name,
+            [],
+            [info(f"{name}_y", FLOAT, ["n"])],
+            [large],
+        )
+        tensor = made.initializer[0]
+        (folder / "w.bin").write_bytes(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="w.bin")
+        return made
+
+    return graph(
+        [
+            node("ReduceSum", ["x"], ["sum"], keepdims=0),
+            node("Greater", ["sum", "zero"], ["is"]),
+            node("ArgMax", ["x"], ["place"], axis=1, keepdims=0),
+            node("If", ["is"], ["y"], then_branch=branch("a"), else_branch=branch("b")),
+        ],
+        [info("x", FLOAT, ["n", 2])],
+        [info("y", FLOAT, ["n"])],
+        zero=np.float32(0),
+    )
+
+
+def test_weights_of_graphs_inside_nodes_are_no_map_of_a_file(tmp_path: Path) -> None:
+    """ONNX Runtime maps them: a file that is cut short would end the process."""
+    folder = tmp_path / "branching" / "1"
+    folder.mkdir(parents=True)
+    path = save(tmp_path, "branching", branching(folder))
+    model = Model.open(path)
+    assert str(folder) not in Path("/proc/self/maps").read_text()
+    (folder / "w.bin").write_bytes(np.zeros(3000, np.float32).tobytes())
+    assert model.run([np.ones((1, 2), np.float32)])[0].tolist() == [7]
 
 
 def test_what_is_said_of_a_run_holds_no_names_of_source_files() -> None:
