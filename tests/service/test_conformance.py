@@ -61,7 +61,7 @@ def test_what_platforms_ask_is_as_its_document_says(models_dir: Path, phases: st
     routes = {"predict_route": PREDICT_ROUTE, "health_route": HEALTH_ROUTE}
     with running(models_dir=models_dir, default_model="toy", **routes) as service:
         only = "--include-path-regex=^/(invocations|ping|execution-parameters|v1/|predict$)"
-        assert conforms(service.url, f"--phases={phases}", "--max-examples=100", only) > 200
+        assert conforms(service.url, f"--phases={phases}", "--max-examples=200", only) > 200
         for model in ("toy", "mean"):
             assert answered(service.url, model) > 10
 
