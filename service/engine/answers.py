@@ -97,13 +97,17 @@ def _worst_row(
     if not together.size:
         return None
     step = max(1, _MOST_NUMBERS * len(together) // together.size)
-    places = [_sizes(one) for one in {id(one): one for one in alone}.values()]
-    of_place = np.maximum.reduce(places) * _OF_ITS_PLACE
+    of_place: NDArray[np.float64] | None = None
     worst = None
     most = 0.0
     for at in range(0, len(alone), step):
         one = np.concatenate(alone[at : at + step])
         gaps = _gaps(one, together[at : at + step])
+        if not gaps.any():
+            continue  # as most often
+        if of_place is None:
+            places = [_sizes(each) for each in {id(each): each for each in alone}.values()]
+            of_place = np.maximum.reduce(places) * _OF_ITS_PLACE
         own = _sizes(one)
         tolerance = own * _OF_ITSELF + of_place
         if own.shape[1] >= _MANY:

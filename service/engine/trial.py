@@ -301,6 +301,8 @@ class _Rows:
         self, rows: list[Arrays], answers: list[Arrays], order: Sequence[int]
     ) -> None:
         count = len(order)
+        if self._runner.used_bytes * count > 1.25 * TRIAL_BYTES * self.largest:
+            raise Stopped  # as a single operation may take all of it before it can be stopped
         try:
             together = self._runner.timed(joined([rows[place] for place in order]))[0]
         except Stopped:

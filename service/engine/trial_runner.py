@@ -5,7 +5,6 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from math import inf
-from pathlib import Path
 from time import clock_gettime, perf_counter
 from typing import Any, Self
 
@@ -50,13 +49,16 @@ class Runner:
 
     def __enter__(self) -> Self:
         self._start = self._clock()
-        self._bytes_before = resident_bytes()
+        self._statm = _open_statm()
+        self._bytes_before = _resident_bytes(self._statm)
         self._watcher.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._done.set()
         self._watcher.join()
+        if self._statm is not None:
+            os.close(self._statm)
 
     @property
     def seconds_left(self) -> float:
@@ -66,7 +68,7 @@ class Runner:
     @property
     def used_bytes(self) -> int:
         """How much memory was used at most."""
-        self._most_bytes = max(self._most_bytes, resident_bytes())
+        self._most_bytes = max(self._most_bytes, _resident_bytes(self._statm))
         return self._most_bytes - self._bytes_before
 
     def timed(self, inputs: Sequence[NDArray[Any]]) -> tuple[Arrays, float]:
@@ -132,8 +134,22 @@ def _clock_of_this_thread() -> Callable[[], float]:
 
 def resident_bytes() -> int:
     """Return how much memory the process has; 0 where the system does not say."""
+    statm = _open_statm()
     try:
-        pages = Path("/proc/self/statm").read_bytes().split()[1]
+        return _resident_bytes(statm)
+    finally:
+        if statm is not None:
+            os.close(statm)
+
+
+def _open_statm() -> int | None:
+    try:
+        return os.open("/proc/self/statm", os.O_RDONLY)
     except OSError:
+        return None
+
+
+def _resident_bytes(statm: int | None) -> int:
+    if statm is None:
         return 0
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    return int(os.pread(statm, 100, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
