@@ -317,13 +317,14 @@ class Batcher:
     def _form_batch(self, now: float) -> list[_Entry]:
         """Take entries from the queue's head while they fit; drop the late and the abandoned."""
         batch: list[_Entry] = []
+        kind: Hashable = None
         room = self._max_batch_size
         queue = self._queue
         while queue:
             entry = queue[0]
-            if batch and not (
-                entry.size <= room and entry.kind == batch[0].kind and entry.kind is not ALONE
-            ):
+            if not batch:
+                kind = entry.kind
+            elif entry.size > room or entry.kind != kind or kind is ALONE:
                 break
             queue.popleft()
             self._queued_rows -= entry.size
