@@ -8,7 +8,7 @@ KUBECTL ?= $(or $(shell command -v kubectl),$(CURDIR)/.cache/usr/bin/kubectl)
 OF_IMAGE := PYTHONPATH=tests .venv/bin/python -m container.supply_chain
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-stress soak test-promtool test-kserve test-deploy test-browser test-gpu \
+.PHONY: help serve test test-slow test-sweep test-stress soak test-promtool test-kserve test-deploy test-browser test-gpu \
 	image-check sbom scan licences train bench check format lock clean
 
 help: ## show the targets
@@ -22,6 +22,9 @@ test: .venv/dev ## run the tests
 
 test-slow: .venv/dev ## run the tests that take long
 	$(PYTEST) $(IN_PARALLEL) -m slow
+
+test-sweep: .venv/dev ## serve every node case of onnx, beside ONNX Runtime alone; the sums are printed
+	$(PYTEST) -m sweep -s
 
 test-stress: .venv/dev ## flood, fuzz, kill and soak the service; the figures are printed
 	$(PYTEST) -m stress -s

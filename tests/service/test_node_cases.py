@@ -22,7 +22,7 @@ from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
 
 from service.settings import Settings
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.sweep]
 
 GRAPHS_PER_SERVICE = 40
 MOST_UNBATCHED = 5  # of the independent graphs of each form
