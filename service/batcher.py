@@ -232,7 +232,7 @@ class Batcher:
         finally:
             seconds = perf_counter() - start
             if seconds > SLOW_S:
-                self._leave_loop(inputs, rows)
+                self._leave_loop([inputs], rows)
             self._metrics.queue_seconds.observe(0.0)
             self._metrics.batch(rows, seconds)
             if timing is not None:
@@ -279,17 +279,21 @@ class Batcher:
             if executed[1] > SLOW_S:
                 inputs = [entry.inputs for entry in batch]
                 rows = sum(entry.size for entry in batch)
-                self._leave_loop(_joined(inputs), rows)
+                self._leave_loop(inputs, rows)
         elif batch:
             self._running = self._loop.run_in_executor(self._executor, self._execute, batch)
             self._running.add_done_callback(lambda done: self._on_executed(batch, done))
             return
         self._go_on()
 
-    def _leave_loop(self, inputs: Inputs, rows: int) -> None:
-        """Run in the spare executor from now on, at first these inputs again, to see."""
+    def _leave_loop(self, parts: Sequence[Inputs], rows: int) -> None:
+        """Run in the spare executor from now on, at first the inputs of a batch again, to see."""
         if self._spare is None or self._check is not None:
             return
+        try:
+            inputs = _joined(parts)
+        except ValueError:  # they do not fit together, and were run one by one
+            inputs = max(parts, key=lambda each: len(each[0]))
         self._executor, self._max_rows_in_loop = self._spare.executor(), 0
         for entry in self._queue:
             if entry.timer is None:  # none is needed in the loop: a batch looks at the time

@@ -753,3 +753,23 @@ async def test_rows_that_wait_when_the_loop_is_left_still_have_a_deadline() -> N
         with pytest.raises(DeadlineExceeded):
             await late
         gate.set()
+
+
+@pytest.mark.parametrize("has_spare", [False, True])
+async def test_a_slow_batch_of_rows_that_do_not_fit_together_stops_nothing(
+    has_spare: bool,
+) -> None:
+    checked: list[int] = []
+
+    def run(inputs: Inputs) -> Outputs:
+        time.sleep(1.5 * SLOW_S)
+        return inputs
+
+    with ThreadPoolExecutor(1) as executor:
+        spare = Spare(lambda: executor, lambda inputs, _: bool(checked.append(len(inputs[0]))))
+        batcher, _ = make(run, spare=spare if has_spare else None)
+        odd = np.array([[3, 4], [5, 6]], np.float32)
+        await asyncio.gather(submit(batcher, rows(1), 10), submit(batcher, odd, 10))
+        await submit(batcher, rows(7), 10)
+        await batcher.close()
+    assert checked[:1] == ([2] if has_spare else [])
