@@ -77,12 +77,10 @@ def differ(answers: Sequence[Arrays], provider: str) -> bool:
 
 def are_alike(first: Arrays, again: Arrays) -> bool:
     """Whether two runs of the same request gave the same, rounding and all."""
-    return all(is_equal(*each) for each in zip(first, again, strict=True))
-
-
-def is_equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    """Whether two answers are the same, NaN and all."""
-    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+    return all(
+        np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+        for one, other in zip(first, again, strict=True)
+    )
 
 
 def _worst_row(
