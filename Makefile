@@ -5,7 +5,7 @@ PROMTOOL ?= $(or $(shell command -v promtool),$(CURDIR)/.cache/usr/bin/promtool)
 PYTEST := .venv/bin/python -m pytest
 IN_PARALLEL := -n 2 --dist worksteal
 KUBECTL ?= $(or $(shell command -v kubectl),$(CURDIR)/.cache/usr/bin/kubectl)
-OF_IMAGE := PYTHONPATH=tests .venv/bin/python -m container.supply_chain
+OF_IMAGE := .venv/bin/python -m tests.system.container.supply_chain
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-slow test-sweep test-stress soak test-promtool test-kserve test-deploy test-browser test-gpu \
@@ -30,7 +30,7 @@ test-stress: .venv/dev ## flood, fuzz, kill and soak the service; the figures ar
 	$(PYTEST) -m stress -s
 
 soak: .venv/dev ## serve a mixed load for ten minutes: memory, descriptors, latency
-	PYTHONPATH=tests .venv/bin/python tests/stress/soak.py --minutes 10
+	.venv/bin/python -m tests.system.stress.soak --minutes 10
 
 test-promtool: .venv/dev $(PROMTOOL) ## check /metrics with Prometheus's own tool
 	PROMTOOL=$(PROMTOOL) $(PYTEST) -m promtool
@@ -108,23 +108,23 @@ clean: ## remove what the targets made
 	@touch $@ .venv/serve
 
 # An environment of its own: what the client brings would hold back what is here.
-.venv/kserve/installed: .venv/bin/python tests/kserve/requirements.txt
+.venv/kserve/installed: .venv/bin/python tests/system/kserve/requirements.txt
 	$(PYTHON) -m venv --clear .venv/kserve
 	.venv/kserve/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
-		-r tests/kserve/requirements.txt
+		-r tests/system/kserve/requirements.txt
 	@touch $@
 
-.venv/deploy/installed: .venv/bin/python tests/deploy/requirements.txt
+.venv/deploy/installed: .venv/bin/python tests/system/deploy/requirements.txt
 	$(PYTHON) -m venv --clear .venv/deploy
 	.venv/deploy/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
-		-r tests/deploy/requirements.txt
+		-r tests/system/deploy/requirements.txt
 	@touch $@
 
 # Playwright and axe beside this Python's packages, not among them; they drive Debian's Chromium.
-.venv/browser/installed: .venv/bin/python tests/browser/requirements.txt
+.venv/browser/installed: .venv/bin/python tests/system/browser/requirements.txt
 	rm -rf .venv/browser && mkdir -p .venv/browser
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
-		--target .venv/browser/packages -r tests/browser/requirements.txt
+		--target .venv/browser/packages -r tests/system/browser/requirements.txt
 	@touch $@
 
 .venv/supply/installed: .venv/bin/python Makefile

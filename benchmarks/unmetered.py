@@ -4,8 +4,9 @@ import sys
 from typing import Any
 
 from service.__main__ import main
-from service.metrics import Histogram, ModelMetrics
-from service.served import CountingRun
+from service.catalog.served import CountingRun
+from service.metrics import ModelMetrics
+from service.metrics.cells import Histogram
 
 
 def do_nothing(*_: Any) -> None:

@@ -11,9 +11,9 @@ import signal
 import sys
 from collections.abc import Iterator
 
+from service.commands.terminal import open_closed, say
 from service.errors import ServiceError
 from service.settings import Settings, describe
-from service.streams import open_closed, say
 
 BROKEN_PIPE, INTERRUPTED = 141, 130  # exit statuses as shells have them: 128 and the signal
 
@@ -41,19 +41,19 @@ def main(arguments: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Run one of the commands, importing only what it needs. Raises ServiceError."""
     if options.command == "doctor":
-        from service.doctor import examine
+        from service.commands.doctor import examine
 
         with _no_interrupt(), contextlib.suppress(ImportError):
             importlib.import_module("onnxruntime")  # which doctor would import, and tell of
         return examine(os.environ, as_json=options.json)
     settings = Settings.from_env(os.environ)
     if options.command == "health":
-        from service.health import check
+        from service.commands.health import check
 
         check(settings)
     elif options.command == "score":
         with _no_interrupt():
-            from service.score import Job, score
+            from service.commands.score.job import Job, score
 
         job = Job(
             model=options.model,
@@ -67,11 +67,11 @@ def run(options: argparse.Namespace) -> int:
         return score(job, settings)
     elif options.command == "inspect":
         with _no_interrupt():
-            from service.inspection import inspect
+            from service.commands.inspect import inspect
 
         return inspect(options.model, settings, as_json=options.json)
     else:
-        from service.server import serve
+        from service.process.server import serve
 
         serve(settings)
     return 0

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install what the service needs into /venv, and take out what serving never reads:
 #     install.sh EXTRA        EXTRA is cpu or gpu, as in pyproject.toml, which lies here
-# tests/container/ shows that what is left serves; README.md lists what was cut.
+# tests/system/container/ shows that what is left serves; README.md lists what was cut.
 set -eu
 
 # The dependencies alone: the service itself changes more often, and gets a layer of its own.

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from service.batcher import check_rows
+from service.batching import check_rows
 from service.card import METADATA_KEY, PROBABILITY_TOLERANCE, VALUE_TOLERANCE, Card
 from service.engine.file import read
 from service.engine.graph import why_cost_depends_on_values
@@ -20,7 +20,7 @@ from service.engine.spec import Spec, spec_of
 from service.engine.trial import Trial, measured, try_out
 from service.engine.trial_runner import resident_bytes
 from service.errors import InferenceFailed, ModelError, SelfTestFailed
-from service.verdicts import Batching
+from service.settings.verdicts import Batching
 
 _LEFT_BEHIND = 2**26  # bytes
 FAST_BATCH_S = 0.001  # a batch up to this long may run in the event loop: a thread hop costs more

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from toys import save_mean, save_toy, serving, toy_card
 
 from service.settings import Settings
+from tests.support.toys import save_mean, save_toy, serving, toy_card
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 from typing import Any
 
 import pytest
-from toys import toy_card
 
 from service.card import Card, Example, Feature, Image, Interval, Picture, Target
 from service.errors import InvalidCard
+from tests.support.toys import toy_card
 
 
 def test_a_card_survives_the_way_through_json() -> None:

@@ -10,7 +10,11 @@ import httpx
 import numpy as np
 import onnxruntime as ort
 import pytest
-from foreign_models import (
+from numpy.typing import NDArray
+
+from service.formats import tensors
+from service.settings import Settings
+from tests.support.foreign_models import (
     FLOAT,
     FOREIGN,
     Foreign,
@@ -22,11 +26,7 @@ from foreign_models import (
     session,
     weights,
 )
-from numpy.typing import NDArray
-from toys import body, save_toy, serving, toy_answer, toy_card
-
-from service import tensors
-from service.settings import Settings
+from tests.support.toys import body, save_toy, serving, toy_answer, toy_card
 
 pytestmark = pytest.mark.anyio
 

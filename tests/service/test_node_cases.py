@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 from msgspec import Struct, field
-from node_cases import CONSTANTS, Arrays, Graph, difference, graphs
-from toys import serving
 from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
 
 from service.settings import Settings
+from tests.support.node_cases import CONSTANTS, Arrays, Graph, difference, graphs
+from tests.support.toys import serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sweep]
 

@@ -16,7 +16,6 @@ import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from numpy.typing import NDArray
 from onnx import ModelProto
-from processes import Process, running
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 from sklearn.base import ClassifierMixin
@@ -27,6 +26,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from tritonclient.utils import np_to_triton_dtype
+
+from tests.support.processes import Process, running
 
 IRIS = load_iris()
 FLOWERS = IRIS.data.astype(np.float32)  # (150, 4)

@@ -6,14 +6,24 @@ from pathlib import Path
 
 import onnx
 import pytest
-from foreign_models import FLOAT, FOREIGN, graph, info, linear, node, outside, save, weights
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from toys import save_toy, toy_card
 
 from service.engine import file
 from service.errors import ModelError
+from tests.support.foreign_models import (
+    FLOAT,
+    FOREIGN,
+    graph,
+    info,
+    linear,
+    node,
+    outside,
+    save,
+    weights,
+)
+from tests.support.toys import save_toy, toy_card
 
 ROOT = Path(__file__).parents[3]
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from foreign_models import FLOAT, FOREIGN, INT64, STRING, graph, info, node, save
 from onnx import TensorProto, helper, numpy_helper
 
 from service.engine import file
 from service.engine.graph import why_rows_mix
 from service.engine.model import Model
+from tests.support.foreign_models import FLOAT, FOREIGN, INT64, STRING, graph, info, node, save
 
 ROWS = info("x", FLOAT, ["n", 4]), info("y", FLOAT, ["n", 4])
 

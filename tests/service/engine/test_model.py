@@ -6,10 +6,18 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from foreign_models import graph, save
 from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
-from toys import (
+
+from service.card import Example
+from service.engine.file import ModelFile, read
+from service.engine.model import FAST_BATCH_S, Model, check_finite
+from service.engine.session import open_session
+from service.engine.spec import Spec, spec_of
+from service.engine.trial import try_out
+from service.errors import InferenceFailed, InvalidCard, ModelError, SelfTestFailed, StartupError
+from tests.support.foreign_models import graph, save
+from tests.support.toys import (
     WEIGHTS,
     save_bounded,
     save_dear,
@@ -25,14 +33,6 @@ from toys import (
     toy_answer,
     toy_card,
 )
-
-from service.card import Example
-from service.engine.file import ModelFile, read
-from service.engine.model import FAST_BATCH_S, Model, check_finite
-from service.engine.session import open_session
-from service.engine.spec import Spec, spec_of
-from service.engine.trial import try_out
-from service.errors import InferenceFailed, InvalidCard, ModelError, SelfTestFailed, StartupError
 
 AS_ALONE = "rows of a trial had the same answers alone and in batches of up to"
 FIXED = (

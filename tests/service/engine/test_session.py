@@ -6,12 +6,22 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from foreign_models import FLOAT, STRING, graph, info, linear, node, outside, save, weights
 from onnx import TensorProto, helper, numpy_helper
 
 from service.engine.model import Model
 from service.engine.session import short
 from service.errors import ModelError
+from tests.support.foreign_models import (
+    FLOAT,
+    STRING,
+    graph,
+    info,
+    linear,
+    node,
+    outside,
+    save,
+    weights,
+)
 
 
 def identity(op: str = "Identity", kind: int = FLOAT, **attributes: object) -> onnx.ModelProto:

@@ -6,13 +6,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from foreign_models import FLOAT, FOREIGN, INT64, graph, info, node, save, session, weights
 from onnx import TensorProto, helper, numpy_helper
 
 from service.engine import file
 from service.engine.model import Model
 from service.engine.spec import Tensor, spec_of
 from service.engine.trial import Trial, try_out
+from tests.support.foreign_models import (
+    FLOAT,
+    FOREIGN,
+    INT64,
+    graph,
+    info,
+    node,
+    save,
+    session,
+    weights,
+)
 
 ROWS = info("x", FLOAT, ["n", 4]), info("y", FLOAT, ["n", 4])
 

@@ -1,0 +1,202 @@
+"""ModelRepository: names -> versions -> ServedModel. What fills it is in loader.py."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Self
+
+from service.catalog.folder import MODEL_FILE, VERSION
+from service.catalog.reload import Key, Loader, pause
+from service.catalog.served import ServedModel, Version
+from service.errors import InvalidInput, InvalidSetting, NotFound, Unavailable
+from service.metrics import Metrics
+from service.settings import Settings
+
+
+class ModelRepository:
+    """The models of one folder. `async with` opens and closes them, and follows the folder."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        pause: Callable[[], Awaitable[None]] = pause,
+    ) -> None:
+        self._models_dir = settings.models_dir
+        self._default_model = settings.default_model
+        self._loader = Loader(settings, metrics, self._find, self._put, pause)
+        self._served: dict[Key, ServedModel] = {}
+        self.versions: dict[str, list[Version]] = {}  # by name, lowest version first
+        self.draining = False  # told to stop: still serving, no longer ready
+        self._awaited: set[str] = set()  # models without which it is not ready
+
+    async def __aenter__(self) -> Self:
+        """Open every model.
+
+        Raises StartupError when there is no folder, nothing in it, or no default model.
+        """
+        self._loader.open()
+        if self._default_model is not None and self._default_model not in self.versions:
+            raise InvalidSetting(
+                f"TORCHLIT_DEFAULT_MODEL: expected one of {', '.join(self.versions)}, "
+                f"got {self._default_model!r}"
+            )
+        self._awaited = set(self.versions)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Answer what waits, then close."""
+        await self._loader.stop()
+        served = [each.served for versions in self.versions.values() for each in versions]
+        await asyncio.gather(*(each.close() for each in served if each), *self._loader.closing)
+
+    def get(self, name: str, version: int | None = None) -> ServedModel:
+        """Return a model that answers; the highest version that does if none is named.
+
+        Raises NotFound for a name or version that is not there, Unavailable for one that
+        could not be opened.
+        """
+        try:
+            return self._served[name, version]
+        except KeyError:
+            raise self._why_not(name, version) from None
+
+    def named(self, name: str, version: str | None) -> ServedModel:
+        """Return a model by the words of a path; as `get` else."""
+        if version is None:
+            return self.get(name)
+        if not VERSION.fullmatch(version):
+            got = _shown(version)
+            raise NotFound(f"version: expected a whole number from 1 to 999999999, got {got}")
+        return self.get(name, int(version))
+
+    def picture(self, name: str, version: str, file: str) -> bytes:
+        """Read a PNG file that the card of a served version lists; it may block on the disk.
+
+        Raises NotFound for a version that is no number, a picture that the card does not list
+        or that is not on the disk, and whatever `get` raises.
+        """
+        card = self.named(name, version).card
+        where = f"model {name}: version {version}: picture"
+        listed = [picture.file for picture in card.pictures] if card else []
+        if file not in listed:
+            known = ", ".join(listed) or "none"
+            raise NotFound(f"{where}: expected one of {known}; got {_shown(file)}")
+        path = self._models_dir / name / version / file
+        got = "none: it is missing"
+        try:
+            if path.is_file():  # opening a pipe would wait for ever
+                return path.read_bytes()
+        except OSError as error:
+            got = f"one that cannot be read: {error.strerror}"
+        raise NotFound(f"{where}: {file}: expected a file beside {MODEL_FILE}, got {got}")
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the models, also of those that failed."""
+        return list(self.versions)
+
+    @property
+    def unnamed(self) -> str | None:
+        """The name of the model that is meant when none is named, if one is."""
+        if self._default_model is not None or len(self.versions) != 1:
+            return self._default_model
+        return next(iter(self.versions))
+
+    def default(self, name: str) -> ServedModel | None:
+        """Return the version that answers when none is named, if any does."""
+        return self._served.get((name, None))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every model has a version that answers, of those there at start or served since.
+
+        A model that comes later and cannot be opened changes nothing for the others.
+        """
+        return all(self.default(name) for name in self._awaited)
+
+    def not_ready(self) -> dict[str, str]:
+        """Return the names of which no version answers, with the reason."""
+        return {
+            name: "; ".join(version.reason for version in versions)
+            for name, versions in self.versions.items()
+            if self.default(name) is None
+        }
+
+    @property
+    def unloaded(self) -> dict[str, list[int]]:
+        """The models that were unloaded, and the versions that they had."""
+        return self._loader.unloaded
+
+    async def load(self, name: str) -> None:
+        """Open what the folder holds of a model, again what failed or was unloaded.
+
+        Raises NotFound if it holds none of that name, InvalidInput with the reason if a version
+        of it could not be opened.
+        """
+        await self._loader.load(name)
+        if reasons := [each.reason for each in self.versions.get(name, ()) if each.reason]:
+            raise InvalidInput(f"model {name}: could not be loaded: {'; '.join(reasons)}")
+        self.get(name)
+
+    async def unload(self, name: str) -> None:
+        """Close a model, and keep it closed until it is loaded. Raises NotFound."""
+        if not await self._loader.unload(name):
+            raise self._why_not(name, None)
+
+    def request_reload(self) -> None:
+        """Reload soon. A signal handler may call this, at any time."""
+        self._loader.request_reload()
+
+    async def reload(self) -> None:
+        """Do what the folder says now; see Loader.reload."""
+        await self._loader.reload()
+
+    def _find(self, key: Key) -> Version | None:
+        name, number = key
+        return next((each for each in self.versions.get(name, ()) if each.version == number), None)
+
+    def _put(self, key: Key, version: Version | None) -> ServedModel | None:
+        """Let a version, or none, take the place of the one before; return what answers no more."""
+        name, number = key
+        old = self._find(key)
+        versions = [each for each in self.versions.get(name, ()) if each.version != number]
+        if version is not None:
+            versions.append(version)
+        versions.sort(key=lambda each: each.version or 0)
+        # New objects: other threads may be reading those before.
+        self.versions = dict(sorted((self.versions | {name: versions}).items()))
+        if not versions:
+            del self.versions[name]
+        self._index()
+        if self.default(name):
+            self._awaited.add(name)
+        elif version is None and not any(each.version for each in versions):
+            self._awaited.discard(name)  # it was taken away
+        if old is None or old.served is (version and version.served):
+            return None
+        return old.served
+
+    def _index(self) -> None:
+        served: dict[Key, ServedModel] = {}
+        for name, versions in self.versions.items():
+            for each in versions:
+                if each.served is not None:
+                    served[name, each.version] = served[name, None] = each.served
+        self._served = served  # None is the highest: they come in order
+
+    def _why_not(self, name: str, version: int | None) -> NotFound | Unavailable:
+        entries = self.versions
+        known = ", ".join(entries) or "none"
+        if name not in entries:
+            return NotFound(f"model: expected one of {known}; got {_shown(name)}")
+        if version is None:
+            return Unavailable(f"model {name}: no version of it could be opened")
+        if any(each.version == version for each in entries[name]):
+            return Unavailable(f"model {name}: version {version} could not be opened")
+        known = ", ".join(str(each.version) for each in entries[name] if each.version)
+        got = _shown(str(version)) if version > 10**9 else version
+        return NotFound(f"model {name}: version: expected one of {known or 'none'}; got {got}")
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:40] + "...")

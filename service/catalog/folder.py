@@ -1,0 +1,128 @@
+"""The models folder: which versions it holds, and whether their files have changed.
+
+A folder is `<name>/<version>/model.onnx`, the version a whole number from 1; weights outside
+the model are the files that it names, in its folder or below.
+"""
+
+import os
+import re
+import stat
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from service.engine.file import names_of
+from service.errors import ModelError, StartupError
+from service.settings.versions import Versions
+
+MODEL_FILE = "model.onnx"
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # they stand in URLs, labels and files
+
+# What the files of a version are now: another one means that some of them changed.
+Fingerprint: TypeAlias = tuple[tuple[str | int, ...], ...]
+
+NO_FOLDER: Fingerprint = (("no such folder",),)  # of a version that TORCHLIT_VERSIONS lists
+LEFT_OUT: Fingerprint = (("left out by TORCHLIT_VERSIONS",),)
+
+
+class Found(Struct, frozen=True):
+    """What the folder holds of one model: its versions, or the reason why there are none.
+
+    The versions are None if the folder cannot be read. `strange` are folders that are no version.
+    """
+
+    versions: dict[int, Fingerprint] | None = None
+    reason: str = ""
+    strange: list[str] = []
+
+
+def scan(models_dir: Path, versions: Versions) -> dict[str, Found]:
+    """Return what `models_dir` holds of each model, by name.
+
+    Raises StartupError when it cannot be read or holds no model.
+    """
+    try:
+        entries = sorted(models_dir.iterdir())
+        folders = [each for each in entries if each.is_dir() and not each.name.startswith(".")]
+    except OSError as error:
+        raise StartupError(
+            f"TORCHLIT_MODELS_DIR: {models_dir}: expected a folder of models, got: {error.strerror}"
+        ) from error
+    if not folders:
+        raise StartupError(
+            f"TORCHLIT_MODELS_DIR: expected folders <name>/<version>/{MODEL_FILE}, "
+            f"got none in {models_dir}"
+        )
+    return {_printable(folder.name): _find(folder, versions) for folder in folders}
+
+
+def _find(folder: Path, versions: Versions) -> Found:
+    name = _printable(folder.name)
+    if not _NAME.fullmatch(name):
+        return Found({}, f"{name!r}: expected a name of letters, digits, . _ -")
+    try:
+        folders = [each.name for each in folder.iterdir() if each.is_dir()]
+    except OSError as error:
+        return Found(None, f"{name}: cannot be read: {error.strerror}")
+    numbers = sorted(int(each) for each in folders if VERSION.fullmatch(each))
+    strange = [each for each in folders if not VERSION.fullmatch(each) and not each.startswith(".")]
+    chosen = versions.choose(name, numbers)
+    if not chosen:
+        reason = f"{name}: expected a version folder such as {name}/1/{MODEL_FILE}, got none"
+        return Found({}, reason, strange)
+    found = dict.fromkeys(numbers, LEFT_OUT)
+    for number in chosen:
+        found[number] = fingerprint(folder / str(number))
+    return Found(found, strange=strange)
+
+
+def fingerprint(folder: Path) -> Fingerprint:
+    """Return what the files of a version are now.
+
+    The time of the last change of a file's status is a part of it: files that are unpacked have
+    the time of modification, the size and often the inode number of those they replace.
+    """
+    try:
+        folder.stat()
+    except FileNotFoundError:
+        return NO_FOLDER
+    except OSError as error:
+        return ((error.errno or 0,),)
+    model = _state(folder, MODEL_FILE)
+    return (model, *(_state(folder, name) for name in _weights(folder / MODEL_FILE, model)))
+
+
+@lru_cache(maxsize=1024)
+def _weights(path: Path, state: tuple[str | int, ...]) -> list[str]:
+    """Return the names of the files with a model's weights; `state` is that of the model's own."""
+    return names_of(path)[1:]
+
+
+def _state(folder: Path, name: str) -> tuple[str | int, ...]:
+    try:
+        status = (folder / name).stat()  # of the file that a link leads to
+    except OSError as error:
+        return name, error.errno or 0
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return name, *times, status.st_size, status.st_ino, status.st_dev
+
+
+def check_readable(path: Path) -> None:
+    """Raise ModelError unless `path`, the model of a version, is a file that can be read."""
+    try:
+        if not path.parent.is_dir():
+            raise ModelError("no such folder")
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+            raise ModelError(f"{path.name}: cannot be read: not a file")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise ModelError(f"{path.name}: cannot be read: {error.strerror}") from None
+
+
+def _printable(name: str) -> str:
+    """Escape the bytes of a folder's name that are not UTF-8: it is shown in JSON."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

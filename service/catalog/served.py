@@ -1,0 +1,219 @@
+"""ServedModel: one version of a model as it serves, with its queue and its counters."""
+
+import contextlib
+import logging
+from collections.abc import Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Any, TypeAlias
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from service.batching import ALONE, SLOW_S, Batcher, Inputs, Outputs, Spare
+from service.engine.model import Model, are_finite, check_finite
+from service.errors import InferenceFailed, ModelError
+from service.metrics import ModelMetrics
+from service.settings import Settings
+
+logger = logging.getLogger("torchlit.served")
+
+Kind: TypeAlias = tuple[tuple[int, ...], ...]  # the shape of a row of each input
+
+_MOST_KINDS = 4096
+_TRIES = 3
+_SURELY_SLOW_S = 10 * SLOW_S
+
+
+class ServedModel:
+    """One version of a model: its session, its queue, its counters."""
+
+    def __init__(
+        self, name: str, version: int, model: Model, metrics: ModelMetrics, settings: Settings
+    ) -> None:
+        """Take an opened and tested model. A slow one gets a thread of its own."""
+        self.name = name
+        self.version = version
+        self.model = model
+        self.card = model.card
+        self.metrics = metrics
+        metrics.set_queue_limit(settings.max_queue_rows)
+        self.thread = OwnThread(name, version, model)
+        self._run = CountingRun(model, metrics)
+        self.batcher = Batcher(
+            self._run,
+            metrics,
+            max_batch_size=model.largest_batch,
+            max_queue_rows=settings.max_queue_rows,
+            max_queue_delay_s=settings.max_queue_delay_ms / 1000,
+            executor=None if model.is_fast else self.thread.started(),
+            max_rows_in_loop=None if model.is_fast else model.max_rows_in_loop,
+            spare=Spare(self.thread.started, self.thread.is_slow),
+        )
+        # Instances of /predict are rows, also of a model whose run takes one row at a time.
+        self.kind_of_rows = None if model.is_batched or model.trial.is_one_by_one else ALONE
+
+    def kind_of(self, inputs: Inputs) -> Hashable:
+        """Return the kind of a request of tensors: those of one kind may share a batch."""
+        if not self.model.is_batched or len(set(map(len, inputs))) > 1:
+            return ALONE  # of inputs with other rows one is broadcast
+        if not self.model.is_open_inside:
+            return None
+        kind = _kind(inputs)
+        return kind if kind in self._run.known_kinds else ALONE
+
+    def check_finite(self, outputs: Sequence[NDArray[Any]]) -> None:
+        """Raise InferenceFailed if an answer of the batcher is NaN or infinite."""
+        if self._run.saw_nonfinite:
+            check_finite(outputs)
+
+    async def close(self) -> None:
+        """Answer what waits, then let the thread and the model's memory go."""
+        await self.batcher.close()
+        self.thread.end()
+        self.model.close()
+
+
+class Version(Struct, kw_only=True, omit_defaults=True):
+    """What /models says of one version: served, or why not; or why its newer file is not."""
+
+    version: int | None
+    state: str  # "ready" or "failed"
+    reason: str = ""
+    served: ServedModel | None = None
+
+
+class OwnThread:
+    """The thread in which a slow model runs. It knows nothing of the ServedModel either."""
+
+    def __init__(self, name: str, version: int, model: Model) -> None:
+        self._name, self._version = name, version
+        self._model = model
+        self._executor: ThreadPoolExecutor | None = None
+
+    @property
+    def is_started(self) -> bool:
+        """Whether something runs in it."""
+        return self._executor is not None
+
+    def started(self) -> ThreadPoolExecutor:
+        """Return what runs in it."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, f"{self._name}-{self._version}")
+        return self._executor
+
+    def is_slow(self, inputs: Inputs, rows: int) -> bool:
+        """Whether inputs that held the event loop are slow here too; log it if they are.
+
+        Called in the thread. The machine may be busy now as well, so they run up to _TRIES times.
+        """
+        for _ in range(_TRIES):
+            start = perf_counter()
+            with contextlib.suppress(InferenceFailed):
+                self._model.run(inputs)
+            seconds = perf_counter() - start
+            if seconds <= SLOW_S:
+                return False
+            if seconds > _SURELY_SLOW_S:
+                break
+        logger.warning(
+            "model %s version %d: %d rows held the event loop, and take %.0f ms: from now on it "
+            "runs in a thread of its own",
+            *(self._name, self._version, rows, seconds * 1000),
+        )
+        return True
+
+    def end(self) -> None:
+        """End it, if it was started, once what runs there is done."""
+        if self._executor is not None:
+            self._executor.shutdown()
+
+
+class CountingRun:
+    """Runs rows through a model, and counts labels and values outside the training range.
+
+    It knows nothing of the ServedModel: a cycle would keep what is frozen in memory for ever.
+    """
+
+    def __init__(self, model: Model, metrics: ModelMetrics) -> None:
+        self._model = model
+        self._metrics = metrics
+        self.saw_nonfinite = False  # whether an answer ever was NaN or infinite
+        # Of a model whose inner sizes are open: those of which a single row was answered. What
+        # cannot be run alone must not be run together: it would be made of several callers' rows.
+        self.known_kinds: set[Kind] = set()
+        features = model.card.features if model.card else []
+        dtype = model.inputs[0].dtype
+        self._minimum = np.array([feature.minimum for feature in features], dtype)
+        self._maximum = np.array([feature.maximum for feature in features], dtype)
+        self._has_labels = bool(model.card and model.card.labels)
+
+    def __call__(self, inputs: Inputs) -> Outputs:
+        """Return the outputs for `inputs`, as Model.run."""
+        outputs = self._model.run(inputs)
+        if self._model.is_open_inside and self._model.is_batched:
+            self._note_kind(inputs)
+        if not are_finite(outputs):
+            self.saw_nonfinite = True
+        if len(self._minimum):
+            self._count_outside(inputs[0].reshape(-1, len(self._minimum)))
+        if self._has_labels:
+            self._count_labels(outputs[0])
+        return outputs
+
+    def _note_kind(self, inputs: Inputs) -> None:
+        kind = _kind(inputs)
+        if {1}.issuperset(map(len, inputs)) and not any(0 in shape for shape in kind):
+            if len(self.known_kinds) >= _MOST_KINDS:
+                self.known_kinds.clear()
+            self.known_kinds.add(kind)
+
+    def _count_outside(self, rows: NDArray[Any]) -> None:
+        outside = (rows < self._minimum) | (rows > self._maximum)  # (n, features)
+        if outside.any():
+            for feature, count in enumerate(outside.sum(axis=0).tolist()):
+                self._metrics.outside[feature] += count
+
+    def _count_labels(self, probabilities: NDArray[Any]) -> None:
+        if self.saw_nonfinite:
+            probabilities = probabilities[np.isfinite(probabilities).all(axis=1)]
+        for label in probabilities.argmax(axis=1).tolist():
+            self._metrics.predictions[label] += 1.0
+
+
+def _kind(inputs: Inputs) -> Kind:
+    return tuple(array.shape[1:] for array in inputs)
+
+
+def check_replaces(model: Model, old: Model) -> None:
+    """Raise ModelError unless callers of `old` can go on with `model` and notice no difference.
+
+    They rely on what a row is and what an answer is; weights, ranges and texts may differ.
+    """
+    before, after = _promises(old), _promises(model)
+    differing = [what for what in before if what in after and before[what] != after[what]]
+    if differing:
+        raise ModelError(
+            f"expected the same input and outputs as the file that serves, got other "
+            f"{', '.join(differing)}; give it a new version number"
+        )
+
+
+def _promises(model: Model) -> dict[str, object]:
+    """Return what callers of a version rely on, by what it is."""
+    card = model.card
+    promises: dict[str, object] = {
+        "inputs": model.inputs,
+        "outputs": model.outputs,
+        "row shape": model.row_shape,
+        "form of answer": card.task if card else None,
+    }
+    if card is None:
+        return promises
+    return promises | {
+        "features": [(each.name, each.unit) for each in card.features],
+        "labels": card.labels,
+        "targets": [(each.name, each.unit) for each in card.targets],
+        "interval": card.interval is not None,
+    }

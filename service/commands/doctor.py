@@ -1,0 +1,413 @@
+"""`python -m service doctor`: what would run here, on what, and what is wrong.
+
+It changes nothing: it takes no port, and leaves the counters of a service that runs alone. It
+loads every model anew, which takes the memory and the time that the service takes for it.
+"""
+
+import contextlib
+import errno
+import http.client
+import json
+import os
+import platform
+import resource
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from service.catalog.folder import LEFT_OUT, MODEL_FILE, Found, scan
+from service.commands.health import MOST_SHOWN, READY, ask, is_ours
+from service.commands.terminal import Stdout, plain
+from service.errors import InvalidSetting, ModelError, StartupError
+from service.http.access import Access, keys
+from service.process.server import OTHER_FILES, bind, temporary_folder
+from service.settings import OF_PLATFORMS, Settings, variable_name
+from service.settings import machine as resources
+from service.settings.machine import BYTES_OF_A_WORKER, Resources
+
+PACKAGES = (
+    *("litestar", "uvicorn", "uvloop", "httptools", "numpy", "msgspec", "pysimdjson"),
+    *("pillow", "prometheus-client", "watchfiles"),
+)
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+SECRET = {"api_keys"}
+TELEMETRY = "ORT_DISABLE_TELEMETRY"
+ADVICE = {  # where the port cannot be taken, by errno
+    errno.EACCES: "set TORCHLIT_PORT to one from 1024; those below need CAP_NET_BIND_SERVICE",
+    errno.EADDRINUSE: "end the program that has it (ss -tlnp), or set TORCHLIT_PORT to another",
+    None: "set TORCHLIT_HOST to an address of this machine, as 127.0.0.1, or 0.0.0.0 for all",
+}
+MARKS = {"well": "ok   ", "note": "note ", "wrong": "WRONG"}
+
+
+class Finding(Struct, frozen=True, omit_defaults=True):
+    """One thing that was looked at: what it is, and what to do if it is wrong."""
+
+    topic: str
+    state: Literal["well", "note", "wrong"]
+    text: str
+    advice: str = ""
+
+
+def examine(environ: Mapping[str, str], *, as_json: bool) -> int:
+    """Look at everything and print it; return the exit status: 1 if something is wrong.
+
+    Raises what `Stdout.write` raises.
+    """
+    findings = []
+    for finding in look(environ):
+        findings.append(finding)
+        if not as_json:
+            _print(finding)
+    wrong = sum(finding.state == "wrong" for finding in findings)
+    if as_json:
+        whole = {"ok": not wrong, "findings": findings}
+        Stdout().tell(msgspec.json.format(msgspec.json.encode(whole)).decode())
+    else:
+        Stdout().tell("all is well" if not wrong else f"{wrong} thing{'s' * (wrong > 1)} wrong")
+    return 1 if wrong else 0
+
+
+def _print(finding: Finding) -> None:
+    Stdout().tell(plain(f"{MARKS[finding.state]}  {finding.topic}: {finding.text}"))
+    if finding.advice:
+        Stdout().tell(plain(f"       -> {finding.advice}"))
+
+
+def look(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield what is found."""
+    yield from _python()
+    available = resources.available()
+    settings, findings = _settings(environ)
+    yield from _machine(available, settings)
+    yield from _runtime(settings)
+    yield from _telemetry(environ)
+    yield from findings
+    yield from _keys(settings)
+    yield from _models(settings, available.threads(settings.workers))
+    yield from _port(settings)
+    yield from _open_files(settings)
+    yield from _metrics_folder(settings)
+
+
+def _python() -> Iterator[Finding]:
+    what = f"{platform.python_version()}, {sys.executable}, {platform.platform()}"
+    yield Finding("python", "well", what)
+    versions = {name: _version(name) for name in PACKAGES}
+    missing = [name for name, version in versions.items() if not version]
+    shown = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    yield Finding("packages", "well", f"torchlit {_version('torchlit') or '?'}, {shown}")
+    if missing:
+        advice = "install the service anew: pip install '.[cpu]' -c constraints.txt"
+        yield Finding("packages", "wrong", f"not installed: {', '.join(missing)}", advice)
+
+
+def _version(package: str) -> str:
+    try:
+        return version_of(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _machine(available: Resources, settings: Settings) -> Iterator[Finding]:
+    topic, workers = "machine", settings.workers
+    threads = available.threads(workers)
+    said = f"{available}; workers: {workers}, threads of a slow model in each: {threads}"
+    yield Finding(topic, "well", said)
+    needed = workers * BYTES_OF_A_WORKER
+    memory = min(available.memory_bytes or sys.maxsize, available.physical_bytes)
+    if memory < needed:
+        mib = f"{needed >> 20} MiB"
+        text = f"about {mib} are needed for workers: {workers}, there are {memory >> 20} MiB"
+        fewer = f", or set TORCHLIT_WORKERS={available.workers}" if workers > 1 else ""
+        yield Finding(topic, "wrong", text, f"give it {mib}{fewer}")
+    elif workers > available.workers:
+        more = f"{workers} workers share the CPUs of {available.workers}"
+        yield Finding(topic, "note", f"{more}; TORCHLIT_WORKERS=auto takes as many as there are")
+
+
+def _runtime(settings: Settings) -> Iterator[Finding]:
+    topic = "ONNX Runtime"
+    installed = {name: _version(name) for name in RUNTIMES if _version(name)}
+    said = ", ".join(f"{name} {version}" for name, version in installed.items())
+    if len(installed) > 1:
+        advice = f"remove both, then install one: pip uninstall -y {' '.join(RUNTIMES)}"
+        yield Finding(topic, "wrong", f"{said}: both are installed in the same place", advice)
+    try:
+        from service.engine.providers import CUDA, RUNTIME_VERSION, available
+    except ImportError as error:
+        advice = "install the extra cpu or gpu: pip install '.[cpu]' -c constraints.txt"
+        yield Finding(topic, "wrong", f"cannot be imported: {error}", advice)
+        return
+    providers = available()
+    yield Finding(topic, "well", f"{said or RUNTIME_VERSION}, {', '.join(providers)}")
+    why = _why_no_cuda(providers)
+    if settings.device == "cuda" and why:
+        advice = "install the extra gpu instead of cpu and NVIDIA's driver, or set TORCHLIT_DEVICE"
+        yield Finding("CUDA", "wrong", f"TORCHLIT_DEVICE is cuda, but {why}", f"{advice}=auto")
+    else:
+        noted = settings.device == "auto" and CUDA in providers and why
+        yield Finding("CUDA", "note" if noted else "well", why or "can be used")
+
+
+def _why_no_cuda(providers: list[str]) -> str:
+    """Say why no model runs on CUDA, nothing if they may."""
+    from service.engine.providers import CUDA, driver_problem
+
+    if CUDA in providers:
+        return driver_problem()
+    is_here = sys.platform == "linux" and not driver_problem()  # where else, it cannot be said
+    beside = "" if not is_here else ", though NVIDIA's driver is here: install the extra gpu"
+    return f"this ONNX Runtime has none{beside}"
+
+
+def _telemetry(environ: Mapping[str, str]) -> Iterator[Finding]:
+    said = environ.get(TELEMETRY, "")
+    if said in ("", "0"):
+        text = f"{TELEMETRY} is {said or 'unset'}: ONNX Runtime may report home"
+        yield Finding("telemetry", "note", text, f"set {TELEMETRY}=1")
+    else:
+        yield Finding("telemetry", "well", f"off ({TELEMETRY}={said})")
+
+
+def _settings(environ: Mapping[str, str]) -> tuple[Settings, list[Finding]]:
+    """Return the settings, without those that do not fit, and what is found of them."""
+    findings = []
+    fitting = dict(environ)
+    while True:
+        try:
+            settings = Settings.from_env(fitting)
+            break
+        except InvalidSetting as error:
+            advice = f"correct or unset {error.variable}"
+            findings.append(Finding("settings", "wrong", str(error), advice))
+            del fitting[error.variable]
+    defaults = Settings()
+    changed = [
+        f"{variable_name(field)}={_shown(field, value)}{_source(field, fitting)}"
+        for field, value in msgspec.structs.asdict(settings).items()
+        if value != getattr(defaults, field)
+    ]
+    findings.append(Finding("settings", "well", ", ".join(changed) or "those by default"))
+    return settings, findings
+
+
+def _shown(field: str, value: object) -> str:
+    if field in SECRET or (field == "api_keys_file" and _may_be_a_key(value)):
+        return "(not shown)"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _may_be_a_key(path: object) -> bool:
+    """Whether what should be the path of a file with keys may be a key itself: as it is none."""
+    return not os.path.exists(str(path))
+
+
+def _source(field: str, environ: Mapping[str, str]) -> str:
+    """Say which variable of a platform says a setting, if one does."""
+    others = [name for name in OF_PLATFORMS.get(field, ()) if environ.get(name)]
+    return f" ({others[0]})" if others and variable_name(field) not in environ else ""
+
+
+def _keys(settings: Settings) -> Iterator[Finding]:
+    try:
+        Access(settings)
+        count = len(keys(settings))
+    except InvalidSetting as error:
+        text = str(error)
+        if _may_be_a_key(settings.api_keys_file):
+            text = text.replace(f"{settings.api_keys_file}: ", "")
+        yield Finding("access", "wrong", text, "the service does not start like that")
+        return
+    listens = settings.host not in ("127.0.0.1", "::1", "localhost")
+    if count:
+        yield Finding("access", "well", f"API keys: {count}")
+    elif listens:
+        yield Finding("access", "note", f"no API key: all who reach {settings.host} may call")
+    else:
+        yield Finding("access", "well", "no API key; only this machine can call")
+
+
+def _models(settings: Settings, threads: int) -> Iterator[Finding]:
+    topic = "models"
+    try:
+        found = scan(settings.models_dir, settings.versions)
+    except StartupError as error:
+        advice = f"set TORCHLIT_MODELS_DIR; a model is <name>/<version>/{MODEL_FILE} in it"
+        yield Finding(topic, "wrong", str(error), advice)
+        return
+    yield Finding(topic, "well", f"{len(found)} in {settings.models_dir.resolve()}")
+    for unknown in settings.unknown_models(found):
+        yield Finding(topic, "note", unknown)
+    if settings.default_model is not None and settings.default_model not in found:
+        said = f"TORCHLIT_DEFAULT_MODEL: expected one of {', '.join(found)}, got "
+        advice = "correct it: the service does not start like that"
+        yield Finding(topic, "wrong", said + repr(settings.default_model), advice)
+    for name, each in found.items():
+        if each.reason:
+            yield Finding(f"model {name}", "wrong", each.reason, _advice(name, each))
+        for folder in each.strange:
+            text = f"{folder!r} is no version: not a whole number from 1"
+            yield Finding(f"model {name}", "note", text)
+        for number, files in (each.versions or {}).items():
+            if files == LEFT_OUT:
+                yield Finding(f"model {name}/{number}", "note", "left out by TORCHLIT_VERSIONS")
+            else:
+                yield _model(name, number, settings, threads)
+
+
+def _advice(name: str, found: Found) -> str:
+    """Say what to do where a folder holds no version."""
+    if found.versions is None:
+        return "let this user read the folder"
+    if found.reason.startswith(repr(name)):
+        return "rename it; if it is no model, let TORCHLIT_MODELS_DIR be a folder of models only"
+    return f"put a model there as {name}/1/{MODEL_FILE}, or remove the folder"
+
+
+def _advice_for_file(path: Path, text: str) -> str:
+    if not text.startswith("cannot be read"):
+        return f"replace or remove {path}"
+    if os.strerror(errno.EACCES) in text:
+        return f"let this user read {path}"
+    return f"put a model there as {path}, or remove the folder"
+
+
+def _model(name: str, number: int, settings: Settings, threads: int) -> Finding:
+    topic = f"model {name}/{number}"
+    try:
+        from service.catalog.opening import Place, open_tested, sentence, where
+        from service.engine.providers import CUDA, available
+    except ImportError as error:
+        return Finding(topic, "wrong", f"cannot be opened: {error}", "see the packages above")
+    place = Place("", settings.models_dir / name / str(number) / MODEL_FILE)
+    wants_cuda = settings.device == "cuda"
+    if wants_cuda:  # that it cannot be had is told above, once
+        settings = msgspec.structs.replace(settings, device="auto")
+    try:
+        model = open_tested(place.path, name, settings, threads)
+    except ModelError as error:
+        text = sentence(place, error).removeprefix(": ")
+        return Finding(topic, "wrong", text, _advice_for_file(place.path, text))
+    tested = "self-test passed" if model.card else "opens, has no card to be tested by"
+    cost = "not measured"
+    if model.batch_s is not None:
+        cost = f"{model.largest_batch} rows in {model.batch_s * 1000:.2f} ms"
+    text = f"{tested}, {cost} on {model.device}, {where(model)}"
+    if not model.is_batched:
+        text += f"; each request runs by itself, as {model.why_batching}"
+    is_well = model.batch_s is not None and model.trial.is_steady
+    state: Literal["well", "note"] = "well" if is_well else "note"
+    if model.why_no_rows:
+        text += f"; only by way of /v2, as {model.why_no_rows}"
+    model.close()
+    if wants_cuda and model.provider != CUDA and not _why_no_cuda(available()):
+        advice = "CUDA's libraries may be missing: install the extra gpu with cuda and cudnn"
+        return Finding(topic, "wrong", f"{text}, though TORCHLIT_DEVICE is cuda", advice)
+    return Finding(topic, state, text)
+
+
+def _port(settings: Settings) -> Iterator[Finding]:
+    topic = "port"
+    where = f"{settings.host}:{settings.port}"
+    if settings.port == 0:
+        yield Finding(topic, "well", f"{settings.host}, any that is free")
+        return
+    known: list[str] = []
+    with contextlib.suppress(InvalidSetting):
+        known = keys(settings)
+    try:
+        status, body = ask(settings, READY, known)
+    except (ConnectionRefusedError, socket.gaierror):
+        yield _free(settings)
+        return
+    except OSError as error:
+        yield _taken(where, f"something that gives no answer ({str(error).strip()})")
+        return
+    except http.client.HTTPException as error:
+        yield _taken(where, f"something that answers, but not as HTTP ({str(error).strip()})")
+        return
+    if not is_ours(status, body):
+        yield _taken(where, f"something else, which says {status}")
+        return
+    who = f"torchlit {_version_there(settings, known)}".strip()
+    if status == 200:
+        yield Finding(topic, "well", f"{where}: {who} serves there and is ready")
+    elif status == 401:
+        yield Finding(topic, "note", f"{where}: {who} serves there and asks for another API key")
+    else:
+        advice = "its log says why; the models are looked at above"
+        yield Finding(
+            topic, "wrong", f"{where}: {who} is not ready: {body[:MOST_SHOWN].strip()}", advice
+        )
+
+
+def _taken(where: str, by: str) -> Finding:
+    advice = "end that program, or set TORCHLIT_PORT to another"
+    return Finding("port", "wrong", f"{where} is taken by {by}", advice)
+
+
+def _free(settings: Settings) -> Finding:
+    """Take the port for a moment, without listening: nobody can connect meanwhile."""
+    try:
+        bind(msgspec.structs.replace(settings, reuse_port=True)).close()
+    except StartupError as error:
+        cause = error.__cause__
+        why = cause.errno if isinstance(cause, OSError) else None
+        return Finding("port", "wrong", str(error), ADVICE.get(why, ADVICE[None]))
+    return Finding("port", "well", f"{settings.host}:{settings.port} is free")
+
+
+def _version_there(settings: Settings, known: list[str]) -> str:
+    """Return which torchlit answers there, nothing if that cannot be said."""
+    try:
+        status, body = ask(settings, "/v2", known)
+        document = json.loads(body) if status == 200 else {}
+    except (OSError, http.client.HTTPException, ValueError):
+        return ""
+    is_ours = isinstance(document, dict) and document.get("name") == "torchlit"
+    return str(document.get("version", "")) if is_ours else ""
+
+
+def _open_files(settings: Settings) -> Iterator[Finding]:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = settings.max_connections + OTHER_FILES
+    if most != resource.RLIM_INFINITY and most < needed:
+        connections = f"TORCHLIT_MAX_CONNECTIONS={settings.max_connections}"
+        fewer = f"TORCHLIT_MAX_CONNECTIONS={max(1, most - OTHER_FILES)}"
+        yield Finding(
+            "open files",
+            "wrong",
+            f"{connections} need {needed}, {most} are allowed",
+            f"allow more (ulimit -Hn, --ulimit=nofile={needed}), or set {fewer}",
+        )
+        return
+    allowed = "any number" if most == resource.RLIM_INFINITY else most
+    yield Finding("open files", "well", f"{needed} needed at most, {allowed} allowed")
+
+
+def _metrics_folder(settings: Settings) -> Iterator[Finding]:
+    folder = settings.metrics_dir
+    if folder is None and settings.workers == 1:
+        yield Finding("counters", "well", "in memory, as there is one worker")
+        return
+    folder = folder or Path(temporary_folder())
+    try:
+        there = next(each for each in (folder, *folder.absolute().parents) if os.path.exists(each))
+        with tempfile.TemporaryFile(dir=there):
+            free = shutil.disk_usage(there).free
+    except OSError as error:
+        advice = "set TORCHLIT_METRICS_DIR to a folder that can be written"
+        text = f"{folder}: cannot be written: {error.strerror}"
+        yield Finding("counters", "wrong", text, advice)
+        return
+    yield Finding("counters", "well", f"{folder} can be written, {free >> 20:,} MiB are free")

@@ -1,0 +1,276 @@
+"""`python -m service inspect MODEL`: what a model is, takes and answers, and how good it is."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from service.card import Card
+from service.catalog.opening import File, Place, files_of, find, open_untested, sentence, where
+from service.commands.terminal import Stdout, plain
+from service.engine import file
+from service.engine.model import Model
+from service.engine.providers import device_of
+from service.engine.spec import Tensor
+from service.errors import ModelError, SelfTestFailed, ServiceError
+from service.settings import Settings
+from service.settings import machine as resources
+
+WIDTH = 13  # of the left column
+
+
+class CannotInspect(ServiceError):
+    """There is no such file, or it is no model."""
+
+
+class Port(Struct, frozen=True):
+    """An input or output of the graph; -1 in its shape is open, None is any shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] | None
+
+
+class Head(Struct, frozen=True, kw_only=True):
+    """What stands in the file beside the graph, as ONNX says it."""
+
+    ir_version: int | None = None
+    opsets: dict[str, int] = {}
+    producer: str = ""
+    producer_version: str = ""
+
+
+class Inspection(Struct, frozen=True, kw_only=True):
+    """What is known of a model. Times are in seconds, None where they cannot be known."""
+
+    model: str
+    path: str
+    files: list[File]
+    self_test: str  # "passed", "none" or why it failed
+    provider: str
+    max_batch_size: int
+    row_seconds: float | None = None
+    batch_seconds: float | None = None
+    runs_in: str = ""
+    takes_rows: bool
+    why_no_rows: str
+    batching: Literal["rows", "requests"]  # whether callers share a run
+    why_batching: str
+    head: Head
+    inputs: list[Port]
+    outputs: list[Port]
+    left_out: dict[str, str]
+    card: Card | None
+
+
+def inspect(model: str, settings: Settings, *, as_json: bool) -> int:
+    """Print what a model is; return the exit status: 1 if it fails its self-test.
+
+    Raises CannotInspect, and what `find` and `Stdout.write` raise.
+    """
+    found = inspection(model, settings)
+    if as_json:
+        Stdout().tell(msgspec.json.format(msgspec.json.encode(found)).decode())
+    else:
+        Stdout().tell("\n".join(told(found)))
+    return 0 if found.self_test in ("passed", "none") else 1
+
+
+def inspection(model: str, settings: Settings) -> Inspection:
+    """Open a model and look at it. Raises CannotInspect, and what `find` raises."""
+    place = find(model, settings)
+    try:
+        threads = resources.available().threads(1)
+        opened = open_untested(place.path, place.model, settings, threads)
+        try:
+            opened.self_test()
+            self_test = "passed" if opened.card else "none"
+        except SelfTestFailed as error:
+            self_test = str(error)
+        return _of(place, opened, self_test)
+    except ModelError as error:
+        raise CannotInspect(sentence(place, error)) from error
+    except OSError as error:
+        raise CannotInspect(f"{place.name}: cannot be read: {error.strerror}") from error
+
+
+def _of(place: Place, model: Model, self_test: str) -> Inspection:
+    head = file.read(place.path)
+    was_tested = self_test in ("passed", "none")
+    return Inspection(
+        model=place.name,
+        path=str(place.path),
+        files=files_of(place.path),
+        self_test=self_test,
+        provider=model.provider,
+        max_batch_size=model.largest_batch,
+        row_seconds=model.row_s if was_tested else None,
+        batch_seconds=model.batch_s if was_tested else None,
+        runs_in=where(model) if was_tested else "",
+        takes_rows=not model.why_no_rows,
+        why_no_rows=model.why_no_rows,
+        batching="rows" if model.is_batched else "requests",
+        why_batching=model.why_batching,
+        head=Head(
+            ir_version=head.ir_version,
+            opsets=head.opsets,
+            producer=head.producer,
+            producer_version=head.producer_version,
+        ),
+        inputs=[_port(each) for each in model.inputs],
+        outputs=[_port(each) for each in model.trial.outputs],
+        left_out=model.left_out,
+        card=model.card,
+    )
+
+
+def _port(tensor: Tensor) -> Port:
+    dtype = "string" if tensor.dtype is np.object_ else np.dtype(tensor.dtype).name
+    return Port(tensor.name, dtype, tensor.shape if tensor.has_shape else None)
+
+
+def told(found: Inspection) -> Iterator[str]:
+    """Yield lines that tell people of a model."""
+    card = found.card
+    yield f"{plain(found.model)}: {plain(card.description) if card else 'an ONNX file, no card'}"
+    yield ""
+    yield from _lines("opens", [f"yes, on {device_of(found.provider)}"])
+    yield from _lines("self-test", [_self_test(found)])
+    yield from _lines("cost", [_cost(found)])
+    together = "rows of several requests" if found.batching == "rows" else "each request by itself"
+    yield from _lines("runs", [f"{together}: {found.why_batching}"])
+    for each in found.files:
+        yield from _lines("file", [f"{each.name}, {each.bytes:,} bytes", f"sha256 {each.sha256}"])
+    yield from _lines("made by", [_maker(found.head)])
+    if card is None or not found.takes_rows:
+        takes = found.why_no_rows and f"no rows by way of /predict: {found.why_no_rows}"
+        yield from _lines("takes", [takes or "rows of numbers"])
+    yield from _lines("inputs", [_port_text(each) for each in found.inputs])
+    yield from _lines("outputs", [_port_text(each) for each in found.outputs])
+    if found.left_out:
+        yield from _lines("left out", [f"{name}: {kind}" for name, kind in found.left_out.items()])
+    if card is not None:
+        yield from _card_lines(card)
+
+
+def _card_lines(card: Card) -> Iterator[str]:
+    yield ""
+    yield from _lines("task", [card.task])
+    if card.features:
+        yield from _lines("features", _table(_feature_rows(card)))
+    if card.image is not None:
+        image = card.image
+        size = " x ".join(map(str, image.shape))
+        yield from _lines("image", [f"{size}, values 0 to 255", image.preparation])
+    if card.labels:
+        yield from _lines("labels", [", ".join(card.labels)])
+    if card.targets:
+        rows = [[each.name, each.unit, each.description] for each in card.targets]
+        yield from _lines("targets", _table(rows))
+    if card.interval is not None:
+        coverage = f"{card.interval.coverage:.0%}"
+        yield from _lines("interval", [f"meant to hold {coverage} of the true values"])
+    yield from _lines("held out", [_pairs(card.metrics)])
+    dataset = card.dataset
+    yield from _lines(
+        "data set",
+        [
+            f"{dataset.name}, {dataset.source}",
+            f"licence: {dataset.licence}",
+            f"sha256 {dataset.sha256}",
+            *(f"caveat: {each}" for each in dataset.caveats),
+        ],
+    )
+    yield from _lines("training", [_pairs(card.training)])
+    yield from _lines("versions", [_pairs(card.versions)])
+    yield from _lines("examples", [_example(card, index) for index in range(len(card.examples))])
+    if card.pictures:
+        yield from _lines("pictures", [f"{each.file}: {each.title}" for each in card.pictures])
+
+
+def _feature_rows(card: Card) -> list[list[str]]:
+    return [
+        [
+            each.name,
+            each.unit or "-",
+            f"{each.minimum:g} to {each.maximum:g}",
+            f"mean {each.mean:.4g}",
+            each.description,
+        ]
+        for each in card.features
+    ]
+
+
+def _example(card: Card, index: int) -> str:
+    example = card.examples[index]
+    if card.labels:
+        highest = max(example.output)
+        answer = f"{card.labels[example.output.index(highest)]} ({highest:.3g})"
+    else:
+        answer = _numbers(example.output)
+        if example.interval:
+            answer += f" in {_numbers(example.interval)}"
+    return f"{example.name}: {_numbers(example.input)} gives {answer}"
+
+
+def _numbers(numbers: list[float]) -> str:
+    shown = ", ".join(f"{each:.4g}" for each in numbers[:8])
+    return f"[{shown}{', ...' if len(numbers) > 8 else ''}]"
+
+
+def _self_test(found: Inspection) -> str:
+    if found.self_test == "none":
+        return "none: only a card has examples to be tested by"
+    if found.self_test == "passed" and found.card is not None:
+        return f"passed: {len(found.card.examples)} examples answered as PyTorch did"
+    return f"FAILED: {found.self_test}"
+
+
+def _cost(found: Inspection) -> str:
+    if found.row_seconds is None or found.batch_seconds is None:
+        return f"not measured: {found.runs_in}" if found.runs_in else "not measured"
+    one = f"1 row {found.row_seconds * 1000:.3g} ms"
+    return (
+        f"{one}, {found.max_batch_size} rows {found.batch_seconds * 1000:.3g} ms: {found.runs_in}"
+    )
+
+
+def _maker(head: Head) -> str:
+    producer = " ".join(each for each in (head.producer, head.producer_version) if each)
+    opsets = ", ".join(f"{domain} {version}" for domain, version in head.opsets.items())
+    return (
+        f"{producer or 'an unknown producer'}; opset {opsets or '?'}; IR {head.ir_version or '?'}"
+    )
+
+
+def _port_text(port: Port) -> str:
+    if port.shape is None:
+        return f"{port.name}: {port.dtype} of any shape"
+    sizes = ", ".join("?" if size == -1 else str(size) for size in port.shape)
+    return f"{port.name}: {port.dtype} ({sizes})"
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    shown = (
+        f"{value:.6g}" if isinstance(value, float) else str(value) for value in values.values()
+    )
+    return ", ".join(f"{key} {value}" for key, value in zip(values, shown, strict=True))
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+    """Return rows as lines, their columns one below the other."""
+    rows = [[plain(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _lines(head: str, texts: list[str]) -> Iterator[str]:
+    """Yield a line for each text, the first with its head."""
+    for text in texts:
+        yield f"{head:<{WIDTH}} {plain(text)}".rstrip()
+        head = ""

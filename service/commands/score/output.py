@@ -1,0 +1,153 @@
+"""OUTPUT.part: a file that is written bit by bit, goes on after a crash, and appears when whole.
+
+Beside it OUTPUT.part.json says how far it is. What was written after that is cut off when it goes
+on, so the result is the same bytes as if it had never stopped.
+"""
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+from msgspec import Struct
+
+from service.commands.terminal import NotWritten, write_all
+
+ALSO_STDOUT = {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
+
+
+class Mark(Struct, frozen=True):
+    """How far a file is: what was read and what was written of it, and of which job.
+
+    `input_sha256` is that of the first `input_bytes` of the input, which are `lines` lines.
+    """
+
+    job: dict[str, str | int | bool]
+    input_sha256: str = ""
+    input_bytes: int = 0
+    lines: int = 0
+    output_bytes: int = 0
+    rows: int = 0
+    bad: int = 0
+
+
+class Part:
+    """The file in the making. `with` holds it against other processes; `finish` names it."""
+
+    def __init__(self, output: Path, *, force: bool) -> None:
+        """Say which file is to be made, and whether it may replace one that is there."""
+        self._given = str(output)
+        self._output = Path(os.path.realpath(output))  # a link stays one
+        self._force = force
+        self.path = self._output.with_name(self._output.name + ".part")
+        self._sidecar = self._output.with_name(self._output.name + ".part.json")
+        self._file = -1
+
+    def check(self) -> None:
+        """Raise NotWritten if there is a file that may not be replaced."""
+        if self._given in ALSO_STDOUT:
+            raise NotWritten(f"{self._given}: expected a file; stdout is -")
+        if not os.path.lexists(self._output):
+            return
+        if not self._output.is_file():
+            raise NotWritten(f"{self._output}: expected a file, or - for stdout")
+        if not self._force:
+            raise NotWritten(f"{self._output}: is there already; --force replaces it")
+
+    def __enter__(self) -> Self:
+        """Open the file, as far as it is. Raises NotWritten."""
+        try:
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(self._file), self.path.stat()):
+                raise BlockingIOError  # it was finished before it was held
+        except (BlockingIOError, FileNotFoundError) as error:
+            if self._file == -1:
+                raise self._cannot(error) from error
+            self._close()
+            raise NotWritten(f"{self.path}: another process is writing it") from None
+        except OSError as error:
+            raise self._cannot(error) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        os.close(self._file)
+        self._file = -1
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that are written."""
+        return self._output, self.path, self._sidecar
+
+    def mark(self) -> Mark | None:
+        """Return how far it is, if that can be said."""
+        try:
+            mark = msgspec.json.decode(self._sidecar.read_bytes(), type=Mark)
+        except (OSError, msgspec.DecodeError):
+            return None
+        return mark if mark.output_bytes <= os.fstat(self._file).st_size else None
+
+    def begin(self) -> None:
+        """Begin anew. Raises NotWritten."""
+        try:
+            self._sidecar.unlink(missing_ok=True)  # before the bytes that it speaks of are others
+        except OSError as error:
+            raise self._cannot(error) from error
+        self.go_on(0)
+
+    def go_on(self, output_bytes: int) -> None:
+        """Cut off what is beyond, and write on from there. Raises NotWritten."""
+        try:
+            os.ftruncate(self._file, output_bytes)
+            os.lseek(self._file, output_bytes, os.SEEK_SET)
+        except OSError as error:
+            raise self._cannot(error) from error
+
+    def write(self, data: bytes) -> None:
+        """Write all of `data`. Raises NotWritten."""
+        try:
+            write_all(self._file, data)
+        except OSError as error:
+            raise self._cannot(error) from error
+
+    def save(self, mark: Mark) -> None:
+        """Keep how far it is; what is said to be written is on the disk. Raises NotWritten."""
+        beside = self._sidecar.with_name(self._sidecar.name + ".new")
+        try:
+            os.fsync(self._file)
+            beside.write_bytes(msgspec.json.encode(mark))
+            beside.replace(self._sidecar)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise self._cannot(error) from error
+
+    def finish(self) -> None:
+        """Give the file its name. Raises NotWritten."""
+        self.check()
+        try:
+            os.fsync(self._file)
+            self.path.replace(self._output)
+            self._sidecar.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._cannot(error) from error
+
+    def drop(self) -> None:
+        """Remove the file, of which nothing is worth keeping."""
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+            self._sidecar.unlink(missing_ok=True)
+
+    def _cannot(self, error: OSError) -> NotWritten:
+        return NotWritten(f"{self.path}: cannot be written: {error.strerror}")

@@ -1,0 +1,290 @@
+"""Tensors as the Open Inference Protocol sends them, JSON or binary, and the arrays they are.
+
+https://github.com/kserve/open-inference-protocol (inference_rest.md, "Tensor Data") and Triton's
+extensions: docs/protocol/extension_binary_data.md, extension_classification.md.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import simdjson
+from numpy.typing import NDArray
+
+from service.errors import InvalidInput
+from service.formats.json_rows import (
+    Unfit,
+    give_signs,
+    lost_a_sign,
+    nested,
+    number,
+    opening_brackets,
+    parsed,
+    shown,
+    stay_finite,
+)
+
+DATATYPES: dict[str, type[np.generic]] = {
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+    "BYTES": np.object_,
+}
+NAMES = {dtype: name for name, dtype in DATATYPES.items()}
+NO_FP16 = "FP16 has no form in JSON; use binary data"
+
+_BUFFER_TYPES = {"f": "d", "i": "i", "u": "u"}  # of simdjson, by NumPy's kind
+_BUFFER_DTYPES = {"d": np.float64, "i": np.int64, "u": np.uint64}
+_LENGTH_BYTES = 4  # before each element of BYTES
+
+
+class JsonReader:
+    """Reads the JSON of tensors. Fast where simdjson can; what it refuses is walked in Python.
+
+    The slow way is the definition of what is accepted, and finds the words for what is not.
+    """
+
+    def __init__(self) -> None:
+        self._parser = simdjson.Parser()
+
+    def read(
+        self, data: msgspec.Raw, shape: Sequence[int], datatype: str, where: str
+    ) -> NDArray[Any]:
+        """Return `data`, a list of numbers, booleans or strings, flat or nested as `shape`.
+
+        Raises InvalidInput with the place of the first thing that does not fit.
+        """
+        if datatype == "FP16":
+            raise InvalidInput(f"{where}: {NO_FP16}")
+        try:
+            return self._read_fast(data, shape, DATATYPES[datatype], where)
+        except Exception as error:  # simdjson's are of many kinds
+            self._parser = simdjson.Parser()  # a document left alive would block the old one
+            if isinstance(error, InvalidInput):
+                raise
+        return _read_slowly(data, shape, datatype, where)
+
+    def _read_fast(
+        self, data: msgspec.Raw, shape: Sequence[int], dtype: type[np.generic], where: str
+    ) -> NDArray[Any]:
+        kind = np.dtype(dtype).kind
+        if kind not in _BUFFER_TYPES:
+            raise Unfit
+        text = bytes(data)
+        document: Any = self._parser.parse(text)
+        brackets = opening_brackets(text)
+        lists, fits = 1, True
+        if type(document[0]) is simdjson.Array:
+            lists, fits = nested(document, tuple(shape))
+        elif brackets == 1 and type(document) is simdjson.Array:  # flat
+            _check_count(len(document), shape, where)
+        if not fits or brackets != lists:
+            raise Unfit
+        buffer_type = _BUFFER_TYPES[kind]
+        wide: NDArray[Any] = np.frombuffer(
+            document.as_buffer(of_type=buffer_type), _BUFFER_DTYPES[buffer_type]
+        )
+        if kind == "f":
+            fits = stay_finite(wide, dtype)
+        else:  # all written without a fraction, as simdjson takes no others here
+            limits = np.iinfo(dtype)  # type: ignore[type-var]
+            fits = bool(limits.min <= wide.min() and wide.max() <= limits.max)
+        if not fits:
+            raise Unfit
+        numbers = wide.astype(dtype)  # a copy
+        if kind == "f" and b"-" in text and lost_a_sign(text, wide):
+            give_signs(numbers, text)
+        return numbers.reshape(shape)
+
+
+def _read_slowly(
+    data: msgspec.Raw, shape: Sequence[int], datatype: str, where: str
+) -> NDArray[Any]:
+    document = parsed(bytes(data), where)
+    if not isinstance(document, list):
+        raise InvalidInput(f"{where}: expected a list of elements, got {shown(document)}")
+    if any(isinstance(each, list) for each in document):
+        elements = _elements(document, shape, datatype, where)
+    else:
+        _check_count(len(document), shape, where)
+        elements = [
+            _element(each, datatype, f"{where}[{index}]") for index, each in enumerate(document)
+        ]
+    array = np.empty(len(elements), DATATYPES[datatype])
+    array[:] = elements
+    return array.reshape(shape)
+
+
+def _check_count(count: int, shape: Sequence[int], where: str) -> None:
+    expected = math.prod(shape)
+    if count != expected:
+        raise InvalidInput(
+            f"{where}: expected {expected} elements as shape {list(shape)} says, got {count}"
+        )
+
+
+def _elements(nest: Any, shape: Sequence[int], datatype: str, where: str) -> list[Any]:
+    if not shape:
+        return [_element(nest, datatype, where)]
+    if not isinstance(nest, list) or len(nest) != shape[0]:
+        raise InvalidInput(f"{where}: expected a list of {shape[0]}, got {shown(nest)}")
+    elements: list[Any] = []
+    for index, inner in enumerate(nest):
+        elements += _elements(inner, shape[1:], datatype, f"{where}[{index}]")
+    return elements
+
+
+def _element(value: Any, datatype: str, where: str) -> Any:
+    if datatype == "BOOL":
+        if type(value) is not bool:
+            raise InvalidInput(f"{where}: expected true or false, got {shown(value)}")
+        return value
+    if datatype == "BYTES":
+        if type(value) is not str:
+            raise InvalidInput(f"{where}: expected a string, got {shown(value)}")
+        if not _has_utf8(value):
+            raise InvalidInput(f"{where}: expected a string that has a form in UTF-8")
+        return value
+    return number(value, where, DATATYPES[datatype])
+
+
+def _has_utf8(text: str) -> bool:
+    """Whether a string has no lone surrogate, which JSON may hold as an escape."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_binary(data: memoryview, shape: Sequence[int], datatype: str, where: str) -> NDArray[Any]:
+    """Return binary data as an array, a view of `data` where its place in memory allows that.
+
+    Little-endian, row-major; BOOL one byte, 0 or 1; BYTES each with its length in 4 bytes before
+    it, in UTF-8. Raises InvalidInput.
+    """
+    count = math.prod(shape)
+    if datatype == "BYTES":
+        return _read_strings(data, count, where).reshape(shape)
+    dtype = np.dtype(DATATYPES[datatype])
+    expected = count * dtype.itemsize
+    if len(data) != expected:
+        raise InvalidInput(
+            f"{where}: expected {expected} bytes as shape {list(shape)} of {datatype} says, "
+            f"got {len(data)}"
+        )
+    if datatype == "BOOL":
+        numbers = np.frombuffer(data, np.uint8)
+        if (numbers > 1).any():
+            raise InvalidInput(f"{where}: expected bytes of 0 and 1, got {numbers.max()}")
+        return numbers.view(np.bool_).reshape(shape)
+    array = np.frombuffer(data, dtype.newbyteorder("<")).reshape(shape)
+    return array if array.flags.aligned else array.copy()
+
+
+def _read_strings(data: memoryview, count: int, where: str) -> NDArray[Any]:
+    texts: list[str] = []
+    place = 0
+    while place < len(data) and len(texts) < count:
+        start = place + _LENGTH_BYTES
+        end = start + int.from_bytes(data[place:start], "little")
+        if end > len(data):
+            element = f"{where}: element {len(texts)}"
+            if start > len(data):
+                got = len(data) - place
+                raise InvalidInput(f"{element}: expected 4 bytes for its length, got {got}")
+            raise InvalidInput(f"{element}: expected {end - start} bytes, got {len(data) - start}")
+        texts.append(_text(data[start:end], where, len(texts)))
+        place = end
+    if len(texts) != count or place != len(data):
+        more = f", and {len(data) - place} bytes behind them" if place != len(data) else ""
+        raise InvalidInput(
+            f"{where}: expected {count} elements as the shape says, got {len(texts)}{more}"
+        )
+    return strings(texts)
+
+
+def _text(data: memoryview, where: str, index: int) -> str:
+    """Return an element of BYTES as the string that ONNX Runtime takes."""
+    try:
+        return bytes(data).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"{where}: element {index}: expected UTF-8, got byte {error.start} that is not"
+        ) from error
+
+
+def strings(texts: Sequence[str]) -> NDArray[np.object_]:
+    """Return strings as an array of objects."""
+    array = np.empty(len(texts), np.object_)
+    array[:] = texts
+    return array
+
+
+def widened(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any] | None:
+    """Return an array as `dtype`, if that holds every value of its own type; else None.
+
+    So an image may be sent as bytes to a network of float32.
+    """
+    sent, wanted = array.dtype, np.dtype(dtype)
+    if sent == wanted:
+        return array
+    numbers = sent.kind in "fiu" and wanted.kind in "fiu"
+    if numbers and sent.itemsize < wanted.itemsize and np.can_cast(sent, wanted, "safe"):
+        with np.errstate(invalid="ignore"):  # a signalling NaN is one afterwards too
+            return array.astype(wanted)
+    return None
+
+
+def as_json(array: NDArray[Any]) -> list[Any]:
+    """Return the elements in one flat list."""
+    flat: list[Any] = array.ravel().tolist()
+    return flat
+
+
+def as_binary(array: NDArray[Any]) -> bytes | memoryview:
+    """Return the bytes of an array, as `read_binary` takes them; a view of them if it can be."""
+    if array.dtype == np.object_:
+        texts = [text.encode() for text in array.ravel()]
+        return b"".join(len(each).to_bytes(_LENGTH_BYTES, "little") + each for each in texts)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return flat.view(np.uint8).data
+
+
+def classified(
+    array: NDArray[Any], most: int, labels: Sequence[str], *, has_rows: bool
+) -> NDArray[np.object_]:
+    """Return the `most` highest of each row as "value:index:label": (n, ...) -> strings (n, most).
+
+    Without rows, (...) -> (most,). The label is left out where there is none.
+    """
+    rows = array.reshape(len(array) if has_rows else 1, -1)  # (n, classes)
+    most = min(most, rows.shape[1])
+    if rows.dtype.kind == "f":
+        order = np.argsort(-rows, axis=1, kind="stable")
+    else:  # reversed twice, so that of equal values the first comes first
+        order = rows.shape[1] - 1 - np.argsort(rows[:, ::-1], axis=1, kind="stable")[:, ::-1]
+    highest = order[:, :most]
+    texts = [
+        _class(row[index], index, labels)
+        for row, indices in zip(rows, highest.tolist(), strict=True)
+        for index in indices
+    ]
+    return strings(texts).reshape((len(rows), most) if has_rows else (most,))
+
+
+def _class(value: Any, index: int, labels: Sequence[str]) -> str:
+    shown_value = f"{value:f}" if isinstance(value, np.floating) else str(value)
+    label = f":{labels[index]}" if index < len(labels) else ""
+    return f"{shown_value}:{index}{label}"

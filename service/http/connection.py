@@ -1,0 +1,331 @@
+"""HTTP/1.1 as uvicorn speaks it, with one system call a reply, and with limits.
+
+uvicorn writes the head of a reply and its body one after the other, and uvloop hands each to
+the kernel at once. For small replies that second call is a tenth of the whole request
+(measured with strace and py-spy on the iris model). So writes are held and sent together, at
+the end of the event loop's turn.
+
+uvicorn waits for ever for a client that connects and says nothing, or that sends a byte now and
+then; it bounds neither the head of a request nor the number of connections so that probes still
+get through; and it answers a client that has left. What it lacks is here.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from math import inf
+from typing import Any
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from service.errors import HeadTooLarge, InvalidInput, RequestError, RequestTimeout
+from service.http.access import Headers
+from service.http.request import WHOLE_REPLY, Parts
+from service.settings import Settings
+
+LOOK_EVERY_S = 0.5
+JUST_CONNECTED_S = 1.0  # what a new connection gets at a stop to say something
+MAX_HEAD_BYTES = 65_536  # of request line and headers
+H2C_WITHIN = 4096  # bytes from the start of a request
+FOR_PROBES = 64  # connections beyond the limit that are told so; those beyond are closed unheard
+_H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
+
+
+class JoinedWrites:
+    """A transport that holds what is written until `flush`, at most for a turn of the loop."""
+
+    __slots__ = ("_loop", "_pending", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._pending: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Send `data` with the next flush, after what was written before."""
+        if not self._pending:
+            self._loop.call_soon(self.flush)
+        self._pending.append(data)
+
+    def close(self) -> None:
+        """Send what is held, then close."""
+        self.flush()
+        self._transport.close()
+
+    def flush(self) -> None:
+        """Send what is held, unless the connection is gone."""
+        if self._pending and not self._transport.is_closing():
+            self._transport.write(b"".join(self._pending))
+        self._pending.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is the transport's."""
+        return getattr(self._transport, name)
+
+
+class Limits:
+    """What the connections of a worker may do, and who looks whether they keep to it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        when_full: Callable[..., Awaitable[None]],
+        count: Callable[[str], None],
+        now: float,
+    ) -> None:
+        """`when_full` answers on connections beyond the limit; `count` takes an outcome."""
+        self.timeout_s = settings.receive_timeout_s
+        self.keep_alive_s = settings.keep_alive_s
+        self.max_connections = settings.max_connections
+        self.max_body_bytes = settings.max_body_bytes
+        self.when_full = when_full
+        self.count = count
+        self.now = now  # the event loop's time at the last look: near enough, and free to read
+
+    def is_over(self, since: float, seconds: float) -> bool:
+        """Whether more than `seconds` have passed since then, which was up to a look later."""
+        return self.now - since > seconds + LOOK_EVERY_S
+
+    def look(self, connections: Iterable["Protocol"], now: float) -> None:
+        """Cut off those that are too slow; called every LOOK_EVERY_S."""
+        self.now = now
+        for connection in list(connections):
+            connection.cut_off_if_slow()
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's protocol over JoinedWrites, within Limits."""
+
+    def __init__(self, limits: Limits, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._limits = limits
+        self._running: tuple[RequestResponseCycle, asyncio.Task[None]] | None = None
+        self._waiting_since = inf  # since when a whole request, of which something is here
+        self._idle_since = inf  # since when the next request
+        self._is_begun = False  # a request; its end has not come
+        self._head_bytes = 0  # since the last request began, or the last part of its body came
+        self._body: bytes | bytearray = b""  # what is here of the request that comes in
+        self._body_bytes = 0
+        self._extensions: dict[str, Any] = {WHOLE_REPLY: self._send_whole}
+        self._unsent = 0  # bytes of replies that the client did not take yet
+        self._unsent_since = inf  # since when they did not become fewer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to speak on a new connection."""
+        self._writes = JoinedWrites(transport, self.loop)  # type: ignore[arg-type]
+        super().connection_made(self._writes)  # type: ignore[arg-type]
+        self._waiting_since = self._limits.now  # who connects is to say something
+        self._is_extra = self._beyond() > 0
+        if self._beyond() > FOR_PROBES:
+            self._limits.count("too_many_connections")
+            self.transport.abort()
+
+    def _beyond(self) -> int:
+        """Return how many connections are open beyond the limit."""
+        return len(self.connections) - self._limits.max_connections
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the task that would answer: nobody waits for it."""
+        super().connection_lost(exc)
+        self._extensions.clear()  # it holds this connection, and is held by its last request
+        if self._is_arriving():
+            self._limits.count("cancelled")
+        if self._running is not None and not self._running[1].done():
+            cycle, task = self._running
+            cycle.disconnected = True  # uvicorn says it to the newest only, which may wait behind
+            task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sent; refuse a head, or trailers, that are too long."""
+        self._head_bytes += len(data)
+        if not self._is_begun and data.find(b"h2c", 0, H2C_WITHIN) >= 0:
+            data = _without_h2c(data)
+        super().data_received(data)
+        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(HeadTooLarge(f"headers: expected at most {MAX_HEAD_BYTES} bytes"))
+
+    def on_message_begin(self) -> None:
+        """Begin with a request: its first byte is here."""
+        super().on_message_begin()
+        self._is_begun = True
+        self._head_bytes = self._body_bytes = 0
+        self._body = b""
+        self._waiting_since = self._limits.now
+        self._idle_since = inf
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body; the app gets the whole at once, unless that is too long.
+
+        uvicorn copies each part thrice and stops reading after 64 kB, until the app took them.
+        """
+        self._head_bytes = 0
+        if self.cycle.response_complete:  # refused before it was whole
+            return
+        self._body_bytes += len(body)
+        if not self._body:
+            self._body = body
+        else:
+            if type(self._body) is bytes:
+                self._body = bytearray(self._body)  # grows in place
+            self._body += body
+        if self._body_bytes > self._limits.max_body_bytes:
+            super().on_body(bytes(self._body))  # the app will refuse it
+            self._body = b""
+
+    def on_message_complete(self) -> None:
+        """Note that the whole request is here."""
+        if self._body:
+            self.cycle.body = self._body  # type: ignore[assignment]  # it is only read
+            self._body = b""
+        super().on_message_complete()
+        self._is_begun = False
+        self._waiting_since = inf
+        if self.flow.read_paused and not self.pipeline:
+            self.flow.resume_reading()  # else nobody would see that the client leaves
+
+    def on_response_complete(self) -> None:
+        """Go on to what the connection brings next; a reply that is the only one is sent at once.
+
+        Others leave together at the end of the turn: their callers then ask again together, which
+        makes full batches (sent one by one, MNIST lost a third of its requests per second).
+        This is uvicorn's without its timer for each request; `Limits.look` sees who is idle.
+        """
+        self.server_state.total_requests += 1
+        if len(self.tasks) == 1:
+            self._writes.flush()
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_since = self._limits.now
+
+    def cut_off_if_slow(self) -> None:
+        """Close the connection if the client is slow, to send or to take a reply, or idle."""
+        limits, unsent = self._limits, self.transport.get_write_buffer_size()
+        if self._unsent == 0 or unsent < self._unsent:
+            self._unsent_since = limits.now
+        self._unsent = unsent
+        if limits.is_over(self._unsent_since, limits.timeout_s):
+            self.transport.abort()
+        elif self._is_behind():  # reading is paused
+            self._waiting_since = limits.now if self._is_begun else inf
+        elif limits.is_over(self._waiting_since, limits.timeout_s):
+            if self._is_arriving():
+                within = f"{limits.timeout_s:g} s"
+                self._refuse(RequestTimeout(f"expected the whole request within {within}"))
+            else:  # nothing was said, or the rest of what is answered already does not come
+                self.transport.close()
+        elif limits.is_over(self._idle_since, limits.keep_alive_s):
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """Close when all is answered; who has just connected is about to ask, and may."""
+        if self.cycle is None:
+            self.loop.call_later(JUST_CONNECTED_S, self._close_if_silent)
+        else:
+            super().shutdown()
+
+    def _close_if_silent(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
+
+    def _is_behind(self) -> bool:
+        """Whether what comes in stands behind a request that is being answered."""
+        if self._running is None:
+            return False
+        cycle, _ = self._running
+        return not cycle.response_complete and not (self._is_begun and cycle.scope is self.scope)
+
+    def _is_arriving(self) -> bool:
+        """Whether a request has begun whose end has not come, nor its answer."""
+        return self._is_begun and not self._is_answered()
+
+    def _is_answered(self) -> bool:
+        """Whether the request that comes in has got a reply already."""
+        is_own = self.cycle is not None and self.cycle.scope is self.scope
+        return is_own and self.cycle.response_started
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP; uvicorn calls this."""
+        self._refuse(InvalidInput("expected an HTTP/1.1 request, got something else"))
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer before any app is asked, and close."""
+        if self._is_begun and self._is_answered():
+            self.transport.close()
+            return
+        self._limits.count(error.outcome)
+        if self._running is not None and self._is_behind():
+            self._running[0].keep_alive = False  # that answer comes first, and is the last
+            self.pipeline.clear()
+            self.flow.pause_reading()
+            self._is_begun = False
+            return
+        self._is_begun = False
+        body = msgspec.json.encode({"error": str(error)})
+        headers = (
+            *self.server_state.default_headers,
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        )
+        lines = [STATUS_LINE[error.status], *(b"%b: %b\r\n" % header for header in headers)]
+        self.transport.write(b"".join([*lines, b"\r\n", body]))
+        self.transport.close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """As uvicorn's, but keep the task, to cancel it when the client leaves."""
+        if self._is_extra and self._beyond() > 0:
+            app = self._limits.when_full
+        cycle.scope["extensions"] = self._extensions
+        task = self.loop.create_task(cycle.run_asgi(app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+        self._running = cycle, task
+
+    async def _send_whole(self, status: int, headers: Headers, body: Parts) -> None:
+        """Send the whole reply of the request that is answered, as two calls of its `send` do.
+
+        Those look at each header of each reply with regular expressions, for 2 microseconds.
+        """
+        assert self._running is not None
+        cycle, _ = self._running
+        if cycle.flow.write_paused and not cycle.disconnected:
+            await cycle.flow.drain()
+        if cycle.disconnected:
+            return
+        if (b"connection", b"close") in headers:
+            cycle.keep_alive = False
+        elif not cycle.keep_alive:
+            headers.append((b"connection", b"close"))
+        parts: Parts = [STATUS_LINE[status]]
+        for name, value in (*cycle.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+        parts.append(b"\r\n")
+        if cycle.scope["method"] != "HEAD":
+            parts += body
+        self.transport.write(b"".join(parts))
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+
+def _without_h2c(data: bytes) -> bytes:
+    """Take the offer to go on in HTTP/2 out of a request, as a server may that does not take it.
+
+    Java's HttpClient makes it with every request. The parser would end the request at its head,
+    and drop the body (Kludex/uvicorn#2722).
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    if not end:  # what follows belongs to the last header
+        return data
+    return _H2C.sub(b"", head + b"\r\n") + b"\r\n" + rest

@@ -1,0 +1,12 @@
+"""What is counted, where the numbers live, and how Prometheus reads them.
+
+instruments   every metric: its name, help, label or buckets
+cells         float64 cells in memory, or in files that the workers share
+recording     the counters of a model and of a worker
+exposition    the text of /metrics; only here is prometheus_client
+"""
+
+from service.metrics.cells import Blocks
+from service.metrics.recording import Metrics, ModelMetrics, Statistics, Total
+
+__all__ = ["Blocks", "Metrics", "ModelMetrics", "Statistics", "Total"]

@@ -1,0 +1,248 @@
+"""What is counted of models and workers while requests are answered."""
+
+import os
+from collections.abc import Sequence
+from time import process_time, time
+
+from msgspec import Struct
+
+from service.metrics.cells import Blocks, Cells, Histogram
+from service.metrics.instruments import (
+    BATCH_ROWS,
+    COMPUTE_SECONDS,
+    CONNECTIONS,
+    CONNECTIONS_LIMIT,
+    CPU,
+    FAILED_SECONDS,
+    LAST,
+    OF_A_MODEL,
+    OF_A_WORKER,
+    OUTCOMES,
+    OUTSIDE,
+    PID,
+    PREDICTIONS,
+    QUEUE_LIMIT,
+    QUEUE_ROWS,
+    QUEUE_SECONDS,
+    READY,
+    REASONS,
+    REJECTED,
+    RELOAD_OUTCOMES,
+    RELOADS,
+    REQUEST_SECONDS,
+    REQUESTS,
+    ROWS,
+    SECONDS,
+    SERVING,
+    STALE,
+    UNMATCHED,
+    UNMATCHED_OUTCOMES,
+)
+
+
+class Total(Struct, frozen=True):
+    """How often something was done, and how long it took in all."""
+
+    count: int
+    seconds: float
+
+
+class Statistics(Struct, frozen=True, kw_only=True):
+    """What was counted of a model version. `last` is in seconds since 1970, 0 if never."""
+
+    last: float
+    rows: int
+    batches: int
+    succeeded: Total
+    failed: Total
+    queued: Total
+    computed: Total
+
+
+class ModelMetrics:
+    """The counters of one model version. Label values come from the model, never a caller."""
+
+    def __init__(
+        self,
+        model: str,
+        version: str,
+        *,
+        labels: Sequence[str] = (),
+        features: Sequence[str] = (),
+        blocks: Blocks,
+    ) -> None:
+        self.model = model
+        self.version = version
+        values = {REQUESTS: OUTCOMES, REJECTED: REASONS, PREDICTIONS: labels, OUTSIDE: features}
+        instruments = (*OF_A_MODEL, FAILED_SECONDS, LAST)
+        self.cells = Cells(
+            blocks, f"{model}@{version}", [(each, values.get(each, ("",))) for each in instruments]
+        )
+        self.labels, self.features = list(labels), list(features)
+        own = self.cells.own
+        self._outcomes = dict(zip(OUTCOMES, range(len(OUTCOMES)), strict=True))
+        self._requests = own(REQUESTS)
+        self._rejected = own(REJECTED)
+        self._failed_seconds = own(FAILED_SECONDS)
+        self._last = own(LAST)
+        self._queue_rows = own(QUEUE_ROWS)
+        self._queue_rows[0] = 0.0
+        self._queue_limit = own(QUEUE_LIMIT)
+        self.predictions = own(PREDICTIONS)
+        self.outside = own(OUTSIDE)
+        self.request_seconds = Histogram(SECONDS, own(REQUEST_SECONDS))
+        self.queue_seconds = Histogram(SECONDS, own(QUEUE_SECONDS))
+        self.compute_seconds = Histogram(SECONDS, own(COMPUTE_SECONDS))
+        self.batch_rows = Histogram(ROWS, own(BATCH_ROWS))
+
+    def request(self, outcome: str, seconds: float) -> None:
+        """Count one request that was answered."""
+        self._requests[self._outcomes[outcome]] += 1.0
+        self.request_seconds.observe(seconds)
+        if outcome != "ok":
+            self._failed_seconds[0] += seconds
+
+    def batch(self, rows: int, seconds: float) -> None:
+        """Count one batch that was run."""
+        self.batch_rows.observe(rows)
+        self.compute_seconds.observe(seconds)
+        self._last[0] = time()
+
+    def rejected(self, reason: str, rows: int) -> None:
+        """Count rows that will never be computed."""
+        self._rejected[REASONS.index(reason)] += rows
+
+    def statistics(self) -> Statistics:
+        """Return what was counted so far, added up over the workers."""
+        sums = self.cells.sums()
+        *_, request_seconds = sums[REQUEST_SECONDS]
+        *queued, queue_seconds = sums[QUEUE_SECONDS]
+        *batches, rows = sums[BATCH_ROWS]
+        *_, compute_seconds = sums[COMPUTE_SECONDS]
+        (failed_seconds,) = sums[FAILED_SECONDS]
+        succeeded, *failed = sums[REQUESTS]
+        return Statistics(
+            last=max(self.cells.each(LAST).values()),
+            rows=int(rows),
+            batches=int(sum(batches)),
+            succeeded=Total(int(succeeded), request_seconds - failed_seconds),
+            failed=Total(int(sum(failed)), failed_seconds),
+            queued=Total(int(sum(queued)), queue_seconds),
+            computed=Total(int(sum(batches)), compute_seconds),
+        )
+
+    def queue_rows(self, rows: int) -> None:
+        """Count `rows` more that wait now, or fewer; while a version is swapped, two queues do."""
+        self._queue_rows[0] += rows
+
+    def set_queue_limit(self, rows: int) -> None:
+        """Say how many rows may wait."""
+        self._queue_limit[0] = rows
+
+
+class Metrics:
+    """The counters of each model, and which models there are; exposition.py shows them."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
+        self.models: dict[tuple[str, str], ModelMetrics] = {}  # by name and version
+        self.info: dict[tuple[str, str], dict[str, str]] = {}
+        self.ready: dict[tuple[str, str], bool] = {}  # of those that are shown
+        self.states: dict[tuple[str, str], Cells] = {}
+        self.known: set[tuple[str, str]] = set()  # of those in states, which are shown
+        self.worker = Cells(
+            blocks,
+            "worker",
+            [(UNMATCHED, UNMATCHED_OUTCOMES), *((each, ("",)) for each in OF_A_WORKER)],
+        )
+        own = self.worker.own
+        self._unmatched = own(UNMATCHED)
+        self._connections = own(CONNECTIONS)
+        self._connections_limit = own(CONNECTIONS_LIMIT)
+        self._connections[0] = self._connections_limit[0] = 0.0  # of a worker before this one
+        self._serving = own(SERVING)
+        self._cpu = own(CPU)
+        self._cpu_before = self._cpu[0]
+        self._pid = os.getpid()
+        own(PID)[0] = self._pid
+
+    def sample(self, connections: int, limit: int) -> None:
+        """Note what nobody else reports; called now and then by a worker that takes requests.
+
+        What has not been noted of its CPU time when it is killed is lost.
+        """
+        self._connections[0] = connections
+        self._connections_limit[0] = limit
+        self._serving[0] = self._pid
+        self.note_cpu()
+
+    def note_cpu(self) -> None:
+        """Note how much CPU time the process has used."""
+        self._cpu[0] = self._cpu_before + process_time()
+
+    def add(
+        self,
+        model: str,
+        version: str,
+        *,
+        labels: Sequence[str] = (),
+        features: Sequence[str] = (),
+        info: dict[str, str],
+    ) -> ModelMetrics:
+        """Show a model version that answers, and return its counters.
+
+        If it was there before they go on, unless its labels or features are others.
+        """
+        metrics = self.models.get((model, version))
+        if metrics is None or (metrics.labels, metrics.features) != (list(labels), list(features)):
+            metrics = ModelMetrics(
+                model, version, labels=labels, features=features, blocks=self._blocks
+            )
+        self.models[model, version] = metrics
+        self.info[model, version] = info
+        self._show(model, version, is_ready=True)
+        return metrics
+
+    def add_failed(self, model: str, version: str) -> None:
+        """Show a model version that could not be opened."""
+        self.info.pop((model, version), None)
+        self._show(model, version, is_ready=False)
+
+    def expect(self, model: str, version: str) -> None:
+        """Show a version's reloads, from 0, before the first ends: a rate sees it only then."""
+        if (model, version) not in self.states:
+            cells = Cells(
+                self._blocks,
+                f"{model}@{version}.state",
+                [(RELOADS, RELOAD_OUTCOMES), (STALE, ("",)), (READY, ("",))],
+            )
+            cells.own(STALE)[0] = 0.0  # of a worker before this one
+            self.states[model, version] = cells
+        self.known.add((model, version))
+
+    def retire(self, model: str, version: str) -> None:
+        """Show a model version no longer; its counters go on if it comes back."""
+        if (model, version) in self.states:
+            self.states[model, version].own(READY)[0] = 0.0
+        self.known.discard((model, version))
+        self.info.pop((model, version), None)
+        self.ready.pop((model, version), None)
+
+    def count_reload(self, model: str, version: str, outcome: str) -> None:
+        """Count one opening of a version while serving: "ok" or "failed"."""
+        cells = self.states[model, version].own(RELOADS)
+        cells[RELOAD_OUTCOMES.index(outcome)] += 1.0
+
+    def set_stale(self, model: str, version: str, is_stale: bool) -> None:
+        """Say whether a version serves an older file, as the newer could not be opened."""
+        self.states[model, version].own(STALE)[0] = float(is_stale)
+
+    def _show(self, model: str, version: str, *, is_ready: bool) -> None:
+        self.ready[model, version] = is_ready
+        if version:
+            self.expect(model, version)
+            self.states[model, version].own(READY)[0] = self._pid if is_ready else 0.0
+
+    def unmatched(self, outcome: str) -> None:
+        """Count one request refused before its model was known."""
+        self._unmatched[UNMATCHED_OUTCOMES.index(outcome)] += 1.0

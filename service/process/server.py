@@ -1,0 +1,241 @@
+"""Processes: take the port, run one worker or several, stop them without losing a request.
+
+The parent of several workers only waits for signals. It imports nothing heavy before it forks,
+so that a worker that replaces another starts as the first one did.
+"""
+
+import contextlib
+import logging
+import os
+import resource
+import select
+import signal
+import socket
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from time import monotonic
+
+import msgspec
+from msgspec import Struct
+
+from service.errors import StartupError
+from service.logs import lines as logs
+from service.process.signals import HANDLED, STOPPING, Terminal
+from service.settings import Settings
+from service.settings import machine as resources
+
+logger = logging.getLogger("torchlit.server")
+
+CANNOT_START, FAILED = 1, 70  # exit statuses of a worker
+OTHER_FILES = 128  # that a worker opens beside its connections
+SHARED_MEMORY = "/dev/shm"  # writable also where all else is not, as in a locked container
+HASTY_S = 1.0  # a worker that died younger than this is replaced only after as long
+
+
+class Worker(Struct, frozen=True):
+    """A forked process: which of the workers it is, and since when (monotonic seconds)."""
+
+    number: int
+    since: float
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises StartupError when that cannot begin."""
+    logs.configure(settings)
+    available = resources.available()
+    logger.info(
+        "%s: workers: %d, threads of a slow model in each: %d",
+        *(available, settings.workers, available.threads(settings.workers)),
+    )
+    _allow_open_files(settings)
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until there is somebody to handle them
+    with bind(settings) as listener:
+        host, port = listener.getsockname()[:2]
+        where = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        if settings.workers == 1:
+            from service.process import worker  # here, as the parent of several needs none of it
+
+            if settings.metrics_dir is not None:
+                with metrics_folder(settings):  # not used, but refused as it is with several
+                    settings = msgspec.structs.replace(settings, metrics_dir=None)
+            worker.run(settings, listener, where, 0, None)
+            return
+        with metrics_folder(settings) as folder:
+            settings = msgspec.structs.replace(settings, metrics_dir=folder)
+            supervise(settings, listener, where)
+
+
+def _allow_open_files(settings: Settings) -> None:
+    """Let a worker open as many files as its connections may need; warn if it may not."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = settings.max_connections + OTHER_FILES
+    if now == resource.RLIM_INFINITY or now >= needed:
+        return
+    allowed = needed if most == resource.RLIM_INFINITY else min(needed, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+    if allowed < needed:
+        logger.warning(
+            "TORCHLIT_MAX_CONNECTIONS: %d need %d open files, %d are allowed (ulimit -n)",
+            *(settings.max_connections, needed, allowed),
+        )
+
+
+def bind(settings: Settings) -> socket.socket:
+    """Take the port before anything is loaded. Raises StartupError when it is in use."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if settings.reuse_port:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        if not settings.reuse_port:  # who shares the port gets connections from now on
+            listener.listen()
+    except OSError as error:
+        listener.close()
+        raise StartupError(
+            f"TORCHLIT_HOST, TORCHLIT_PORT: cannot listen on {settings.host}:{settings.port}: "
+            f"{error.strerror}"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+@contextlib.contextmanager
+def metrics_folder(settings: Settings) -> Iterator[Path]:
+    """Yield the folder of the shared cells, empty; without a setting one that goes at the end.
+
+    Raises StartupError when it cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = settings.metrics_dir
+        try:
+            if folder is None:
+                temporary = tempfile.TemporaryDirectory(prefix="torchlit-", dir=temporary_folder())
+                folder = Path(stack.enter_context(temporary))
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in folder.glob("*.cells"):
+                path.unlink()
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            where = folder or "unset, and the temporary folder"
+            raise StartupError(
+                f"TORCHLIT_METRICS_DIR: {where}: cannot be written: {error.strerror}"
+            ) from error
+        yield folder
+
+
+def temporary_folder() -> str:
+    """Return the folder for what goes at the end."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:  # none can be written
+        return SHARED_MEMORY
+
+
+def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
+    """Fork the workers, replace those that die, have them reload, stop them when told to.
+
+    Raises StartupError when one ends before any has served: no other would do better.
+    HANDLED are blocked when this is called.
+    """
+    alive, held = os.pipe()  # the workers notice when `held` closes, however this process ends
+    told, serving = os.pipe()  # the workers write a byte when they serve
+    whys, why = os.pipe()  # a worker that cannot start writes the sentence
+    workers: dict[int, Worker] = {}  # by process id
+
+    def start(number: int) -> None:
+        pid = os.fork()
+        if pid == 0:
+            os.close(held)
+            os._exit(_worker_status(settings, listener, where, number, alive, serving, why))
+        workers[pid] = Worker(number, monotonic())
+
+    for number in range(settings.workers):
+        start(number)
+    terminal = Terminal()
+    stopping = False
+    failed = ""
+    while workers:
+        received = signal.sigwait(HANDLED)
+        if received == signal.SIGHUP and terminal.is_gone():
+            received = signal.SIGTERM
+        ended = {pid: (workers.pop(pid), status) for pid, status in _reap(workers).items()}
+        said = _lines(whys) if ended else []
+        if ended and not stopping and not _readable(told):
+            failed = said[0] if said else "a worker could not start"  # its log says why
+        if not stopping and (failed or received in STOPPING):
+            stopping = True
+            listener.close()  # when the last worker closes its own, the port is free
+            _tell(workers, signal.SIGTERM)
+        elif received == signal.SIGHUP:
+            _tell(workers, signal.SIGHUP)
+        elif stopping and received == signal.SIGINT:  # a second Ctrl-C: at once
+            _tell(workers, signal.SIGKILL)
+        if stopping:
+            continue
+        for sentence in said:
+            logger.error("a worker could not start: %s", sentence)
+        for pid, (worker, status) in ended.items():
+            logger.error("worker %d (process %d) ended with %d", worker.number, pid, status)
+            if monotonic() - worker.since < HASTY_S and _told_to_stop_within(HASTY_S):
+                os.kill(os.getpid(), signal.SIGTERM)  # for the next turn of this loop
+            start(worker.number)
+    if failed:
+        raise StartupError(failed)
+
+
+def _worker_status(
+    settings: Settings,
+    listener: socket.socket,
+    where: str,
+    number: int,
+    alive: int,
+    serving: int,
+    why: int,
+) -> int:
+    """Run a worker in a forked process; return its exit status."""
+    try:
+        from service.process import worker
+
+        worker.run(settings, listener, where, number, worker.Parent(alive, serving))
+    except StartupError as error:
+        os.write(why, str(error).replace("\n", " ").encode() + b"\n")
+        return CANNOT_START
+    except BaseException:
+        logger.exception("worker %d: this is a bug", number)
+        return FAILED
+    return 0
+
+
+def _reap(workers: Iterable[int]) -> dict[int, int]:
+    """Return the exit status of each worker that ended, by process id, without waiting."""
+    statuses = {pid: os.waitpid(pid, os.WNOHANG) for pid in workers}
+    return {
+        pid: os.waitstatus_to_exitcode(status) for pid, (ended, status) in statuses.items() if ended
+    }
+
+
+def _readable(pipe: int) -> bool:
+    """Say whether something was ever written to `pipe`; it stays there."""
+    readable, _, _ = select.select([pipe], [], [], 0)
+    return bool(readable)
+
+
+def _lines(pipe: int) -> list[str]:
+    """Return the lines that were written to `pipe` since it was read last."""
+    text = b""
+    while _readable(pipe):
+        text += os.read(pipe, 65_536)
+    return text.decode().splitlines()
+
+
+def _told_to_stop_within(seconds: float) -> bool:
+    return signal.sigtimedwait(STOPPING, seconds) is not None
+
+
+def _tell(workers: Iterable[int], number: signal.Signals) -> None:
+    for pid in workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -1,0 +1,271 @@
+"""Settings: everything that can be chosen from outside, as TORCHLIT_* environment variables."""
+
+import difflib
+import re
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from service.errors import InvalidSetting
+from service.settings import machine as resources
+from service.settings import verdicts, versions
+from service.settings.verdicts import Verdicts
+from service.settings.versions import Versions
+
+PREFIX = "TORCHLIT_"
+OF_TRAINING = {"TORCHLIT_DATA_DIR"}  # read by `python -m training`, known here
+AUTO = "auto"  # of `workers`
+# Paths that platforms may choose: none that says something else here.
+_TAKEN = "metrics|models|prepare|schema|docs|static|execution-parameters"
+HealthRoute: TypeAlias = Annotated[str, Meta(pattern=rf"^/(?!({_TAKEN})(/|$))")]
+PredictRoute: TypeAlias = Annotated[
+    str, Meta(pattern=rf"^/(?!({_TAKEN}|health|ping|v2/health)(/|$))")
+]
+
+# What cloud platforms call a setting; TORCHLIT_ comes first, then these in their order.
+# SageMaker: "Run models with inference pipelines"; Vertex AI: "Custom container requirements";
+# Cloud Run: "Container runtime contract".
+OF_PLATFORMS = {
+    "port": ("SAGEMAKER_BIND_TO_PORT", "AIP_HTTP_PORT", "PORT"),
+    "predict_route": ("AIP_PREDICT_ROUTE",),
+    "health_route": ("AIP_HEALTH_ROUTE",),
+}
+
+# What Kubernetes tells each container of a Service named torchlit, or torchlit-...
+# (its documentation, "Service", "Environment variables").
+_SERVICE_LINK = re.compile(
+    r"TORCHLIT_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What the service is told from outside; `TORCHLIT_PORT` is the field `port`, and so on."""
+
+    host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 takes a free one")] = 8000
+    models_dir: Annotated[Path, Meta(description="folder of `<name>/<version>/model.onnx`")] = Path(
+        "models"
+    )
+    versions: Annotated[
+        Versions,
+        Meta(description="which to open: `all`, `latest`, `latest:2` or `1,3`; also `name=1,3`"),
+    ] = Versions()
+    watch: Annotated[
+        bool, Meta(description="follow changes in the folder; else only at SIGHUP")
+    ] = True
+    model_control: Annotated[
+        bool, Meta(description="whether callers may load and unload models (`/v2/repository`)")
+    ] = False
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        Meta(description="`cuda` refuses to start without a GPU, `auto` falls back to the CPU"),
+    ] = "auto"
+    reuse_port: Annotated[
+        bool, Meta(description="share the port with another such process, to replace it")
+    ] = False
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=resources.MOST_WORKERS,
+            description="processes that share the port; `auto`: as many as CPUs and memory allow",
+        ),
+    ] = 1
+    default_model: Annotated[
+        str | None,
+        Meta(description="the model of requests that name none; the only one if unset"),
+    ] = None
+    predict_route: Annotated[
+        PredictRoute | None, Meta(description="a further path that predicts, as Vertex AI asks")
+    ] = None
+    health_route: Annotated[
+        HealthRoute | None, Meta(description="a further path that says what `/ping` does")
+    ] = None
+    batching: Annotated[
+        Verdicts,
+        Meta(description="overrules the trial of a model: `name=rows` or `name=requests`"),
+    ] = Verdicts()
+    max_batch_size: Annotated[int, Meta(ge=1, le=65_536, description="most rows run together")] = 64
+    max_queue_delay_ms: Annotated[
+        float, Meta(ge=0, le=60_000, description="how long a batch waits for more rows")
+    ] = 0.0
+    max_queue_rows: Annotated[
+        int, Meta(ge=1, description="most rows waiting per model and worker; beyond it 503")
+    ] = 8192
+    max_request_rows: Annotated[int, Meta(ge=1, description="most rows in one request")] = 4096
+    request_timeout_s: Annotated[
+        float,
+        Meta(gt=0, le=3600, description="how long an answer may take; beyond it 504"),
+    ] = 10.0
+    receive_timeout_s: Annotated[
+        float, Meta(gt=0, le=3600, description="how long a request may arrive; beyond it 408")
+    ] = 10.0
+    keep_alive_s: Annotated[
+        int, Meta(ge=1, le=3600, description="how long a connection is kept between requests")
+    ] = 75
+    max_connections: Annotated[
+        int, Meta(ge=1, description="most open connections per worker; beyond it 503")
+    ] = 4096
+    max_body_bytes: Annotated[int, Meta(ge=1, description="largest request body")] = 16_777_216
+    max_image_pixels: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=89_478_485,  # Pillow's own; beyond it, it warns
+            description="most pixels of a picture; all of one request: four times that",
+        ),
+    ] = 16_777_216
+    drain_s: Annotated[
+        float,
+        Meta(ge=0, le=3600, description="after SIGTERM: how long it still serves, not ready"),
+    ] = 1.0
+    api_keys: Annotated[
+        str | None,
+        Meta(description="keys, one of which a request must have; all may call if unset"),
+    ] = None
+    api_keys_file: Annotated[
+        Path | None, Meta(description="file of more such keys, one a line")
+    ] = None
+    protect_health: Annotated[
+        bool, Meta(description="whether `/health/`, `/v2/health/` and `/ping` need a key")
+    ] = False
+    protect_metrics: Annotated[bool, Meta(description="whether `/metrics` needs a key")] = False
+    cors_origins: Annotated[
+        str, Meta(description="origins whose web pages may call, blank-separated, or `*`")
+    ] = ""
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="least level logged")
+    ] = "info"
+    log_format: Annotated[
+        Literal["text", "json"], Meta(description="log lines for people, or JSON for machines")
+    ] = "text"
+    access_log: Annotated[bool, Meta(description="whether each reply is logged")] = False
+    metrics_dir: Annotated[
+        Path | None,
+        Meta(description="where several workers share counters; a temporary folder if unset"),
+    ] = None
+
+    @property
+    def has_api_keys(self) -> bool:
+        """Whether a request must have a key."""
+        return self.api_keys is not None or self.api_keys_file is not None
+
+    def unknown_models(self, models: Collection[str]) -> Iterator[str]:
+        """Yield a sentence for each model that a setting names and that is none of `models`."""
+        for field in ("versions", "batching"):
+            named: set[str] = getattr(self, field).names
+            for name in sorted(named - set(models)):
+                yield f"{variable_name(field)}: {name!r}: no such model"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read every TORCHLIT_ variable, and what platforms set (OF_PLATFORMS).
+
+        Raises InvalidSetting naming the variable that is unknown or does not fit.
+        """
+        types = get_type_hints(cls, include_extras=True)
+        values = {}
+        for field, variable in _variables(environ, types).items():
+            values[field] = _converted(variable, environ[variable], types[field])
+        return cls(**values)
+
+
+def variable_name(field: str) -> str:
+    """Return the environment variable of a field."""
+    return PREFIX + field.upper()
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Return (variable, default, description) of every setting, in order."""
+    types = get_type_hints(Settings, include_extras=True)
+    rows = []
+    for field in msgspec.structs.fields(Settings):
+        default = "" if field.default is None else str(field.default)
+        if isinstance(field.default, bool):
+            default = default.lower()
+        (meta,) = types[field.name].__metadata__
+        rows.append((variable_name(field.name), default, meta.description))
+    return rows
+
+
+def _variables(environ: Mapping[str, str], fields: Mapping[str, object]) -> dict[str, str]:
+    """Return the variable that says each field which is said. Raises InvalidSetting."""
+    variables = {}
+    for field, names in OF_PLATFORMS.items():
+        for name in reversed(names):
+            if environ.get(name):
+                variables[field] = name
+    for variable in sorted(environ):
+        if not variable.startswith(PREFIX) or variable in OF_TRAINING:
+            continue
+        if _is_service_link(variable, environ[variable]):
+            continue
+        field = variable.removeprefix(PREFIX).lower()
+        if field not in fields or variable != variable_name(field):
+            sentence = f"{variable}: no such setting{_nearest(variable, fields)}"
+            raise InvalidSetting(sentence, variable)
+        variables[field] = variable
+    return variables
+
+
+def _is_service_link(variable: str, text: str) -> bool:
+    """Whether Kubernetes says with it where a Service is, rather than somebody a setting."""
+    if variable.endswith("_PORT") and _SERVICE_URL.fullmatch(text):
+        return True
+    return _SERVICE_LINK.fullmatch(variable) is not None
+
+
+def _converted(variable: str, text: str, annotation: Any) -> Any:
+    """Return the value of a field, from its variable's text. Raises InvalidSetting."""
+    if variable == variable_name("workers") and text == AUTO:
+        return resources.available().workers
+    try:
+        # Not strict, so that texts become numbers; but then "null" would become None.
+        strict = type(None) in get_args(annotation.__origin__)
+        return msgspec.convert(text, annotation, strict=strict, dec_hook=_parsed)
+    except msgspec.ValidationError as error:
+        expected = _expected(annotation)
+        if variable == variable_name("workers"):
+            expected += f", or {AUTO}"
+        sentence = f"{variable}: expected {expected}, got {text!r}"
+        raise InvalidSetting(sentence, variable) from error
+
+
+def _parsed(expected: type, text: str) -> Path | Versions | Verdicts:
+    if expected is Versions:
+        return Versions(text)
+    if expected is Verdicts:
+        return Verdicts(text)
+    if expected is Path and text:
+        return Path(text)
+    raise ValueError("not a path")
+
+
+def _expected(annotation: Any) -> str:
+    """Say in words what a field takes, from its type and bounds."""
+    kind, (meta,) = annotation.__origin__, annotation.__metadata__
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    if kind is bool:
+        return "true or false"
+    if kind is Versions:
+        return versions.EXPECTED
+    if kind is Verdicts:
+        return verdicts.EXPECTED
+    if {HealthRoute, PredictRoute} & set(get_args(kind)):
+        return "a path that begins with / and says nothing else here"
+    if kind not in (int, float):
+        return "an address" if kind is str else "the path of a folder"
+    number = "a whole number" if kind is int else "a number"
+    low = f"above {meta.gt}" if meta.gt is not None else f"from {meta.ge}"
+    return f"{number} {low}" + ("" if meta.le is None else f" to {meta.le}")
+
+
+def _nearest(variable: str, fields: Mapping[str, object]) -> str:
+    names = [variable_name(field) for field in fields] + sorted(OF_TRAINING)
+    near = difflib.get_close_matches(variable.upper(), names, n=1, cutoff=0.0)
+    return f"; did you mean {near[0]}?"

@@ -1,0 +1,1077 @@
+"""`python -m service score`: the answers of POST /predict for a file, whatever happens to it."""
+
+import csv
+import fcntl
+import io
+import json
+import os
+import random
+import re
+import resource
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from service.__main__ import main
+from service.commands.score import job as module
+from service.commands.score import rows as lines
+from service.commands.score.output import Part
+from service.commands.terminal import NotWritten
+from service.engine.model import Model
+from service.settings import Settings
+from service.settings import machine as resources
+from service.settings.machine import Resources
+from tests.support import drawings
+from tests.support.processes import environment
+from tests.support.toys import (
+    body,
+    save_bounded,
+    save_fussy,
+    save_mean,
+    save_same,
+    save_sum,
+    save_toy,
+    serving,
+    toy_card,
+)
+
+pytestmark = pytest.mark.anyio
+
+NAMES = ["a", "b", "c", "d"]
+ROWS = [[1.5, 2, 3, 4], [0, -1, 2.25, 1e-3], [3, 1, 0, 0], [1, 1, 1, 1], [9, 8, 7, 6], [2, 0, 1, 0]]
+Run = Callable[..., tuple[int, str]]
+Become = Callable[[int, int], None]
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path,
+    models_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Run:
+    """Score in this process, in `tmp_path`; give the exit status and what stands on stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, **settings: object) -> tuple[int, str]:
+        for name, value in environment(
+            **{"models_dir": models_dir, "versions": "all", "max_batch_size": 64}
+            | {"max_body_bytes": 2**24, "max_image_pixels": 2**24}
+            | settings
+        ).items():
+            monkeypatch.setenv(name, value)
+        status = main(["score", *arguments])
+        said = capfd.readouterr()
+        assert said.out == ""
+        return status, re.sub(r", \d+ a second", "", said.err)  # of a machine that is busy
+
+    return run
+
+
+@pytest.fixture
+def stream() -> Iterator[Become]:
+    """Let a file be one of the standard streams; in the end they are as they were."""
+    ours = [(number, os.dup(number)) for number in range(3)]
+
+    def become(number: int, file: int) -> None:
+        os.dup2(file, number)
+        os.close(file)
+
+    yield become
+    for number, copy in ours:
+        os.dup2(copy, number)
+        os.close(copy)
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "service", "score", *map(str, arguments)]
+
+
+def csv_text(rows: list[list[Any]], header: list[str] | None = None) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows(([header] if header else []) + rows)
+    return text.getvalue()
+
+
+def table(path: str) -> list[list[str]]:
+    with open(path, newline="") as file:
+        return list(csv.reader(file))
+
+
+def json_lines(path: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+async def predicted(models_dir: Path, model: str, rows: list[Any], **settings: Any) -> Any:
+    async with serving(Settings(models_dir=models_dir, **settings)) as client:
+        reply = await client.post("/predict", content=body(model, rows))
+        return reply.json().get("predictions") or reply.json()["error"]
+
+
+# What it answers.
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+async def test_answers_are_those_of_predict(run: Run, models_dir: Path, batch: int) -> None:
+    expected = await predicted(models_dir, "toy", ROWS, max_batch_size=batch)
+    Path("in.csv").write_text(csv_text(ROWS, NAMES))
+    Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    Path("named.ndjson").write_text(
+        "".join(json.dumps(dict(zip(NAMES, row, strict=True))) + "\n\n" for row in ROWS)
+    )
+    assert run("toy", "in.csv", "out.csv", max_batch_size=batch)[0] == 0
+    assert run("toy/1", "in.jsonl", "out.jsonl", max_batch_size=batch)[0] == 0
+    assert run("toy", "named.ndjson", "named.out", max_batch_size=batch)[0] == 0
+
+    assert json_lines("out.jsonl") == [
+        {"line": line, **answer} for line, answer in enumerate(expected, 1)
+    ]
+    assert json_lines("named.out") == [
+        {"line": 2 * index + 1, **answer} for index, answer in enumerate(expected)
+    ]
+    header, *lines = table("out.csv")
+    assert header == ["line", "label", "probability", "red", "green", "blue"]
+    assert [
+        (int(line), label, float(probability), [float(each) for each in others])
+        for line, label, probability, *others in lines
+    ] == [
+        (line, each["label"], each["probability"], list(each["probabilities"].values()))
+        for line, each in enumerate(expected, 2)
+    ]
+
+
+def test_a_model_is_also_a_path_and_input_and_output_may_differ_in_format(
+    run: Run, models_dir: Path
+) -> None:
+    Path("in.csv").write_text(csv_text(ROWS))
+    assert run("toy", "in.csv", "one.jsonl")[0] == 0
+    assert run(str(models_dir / "toy/1/model.onnx"), "in.csv", "two.jsonl")[0] == 0
+    Path("in").write_text(csv_text(ROWS))
+    assert run("toy", "in", "three.jsonl", "--format", "csv")[0] == 0
+    one, *others = (Path(f"{name}.jsonl").read_bytes() for name in ("one", "two", "three"))
+    assert others == [one, one]
+    odd = shutil.copy(models_dir / "toy/1/model.onnx", "[a]*.onnx")
+    assert run(odd, "in.csv", "four.jsonl")[0] == 0
+    assert Path("four.jsonl").read_bytes() == one
+    status, said = run("toy", "in", "out")
+    assert (status, said) == (
+        1,
+        "torchlit: --format: expected csv or jsonl, as no file has such a suffix\n",
+    )
+
+
+def test_the_highest_version_is_taken_and_not_another_when_it_is_broken(
+    run: Run, models_dir: Path
+) -> None:
+    Path("in.csv").write_text(csv_text(ROWS))
+    card = toy_card()
+    save_toy(models_dir, 2, scale=3)
+    said = run("toy", "in.csv", "out.csv")[1]
+    assert "6 rows scored with toy/2" in said
+    assert "toy/1" in run("toy", "in.csv", "out.csv", "--force", versions="1")[1]
+    save_toy(models_dir, 10, card=card, scale=3)
+    status, said = run("toy", "in.csv", "new.csv")
+    assert status == 1
+    assert said.startswith("torchlit: toy/10: example 'one': expected [")
+    assert not Path("new.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a,b,c,d\n1.5,2,3,4\n0,-1,2.25,0.001\n",
+        "1.5,2,3,4\n0,-1,2.25,0.001",
+        "\n1.5,2,3,4\r\n   \r\n0,-1,2.25,0.001\r\n",
+        "\ufeffa,b,c,d\r\n1.5,2,3,4\r\n0,-1,2.25,0.001\r\n",
+        "\ufeff1.5,2,3,4\n0,-1,2.25,0.001\n",
+        'd,note, b ,c,a\n4,"x, ""y""\nz",2,3,1.5\n1e-3,,-1,2.25,"0"\n',
+        '"b","a","d","c"\n"2"," 1.5 ",4,"3"\n-1,0,.001,2.25\n',
+    ],
+    ids=["header", "no header", "blank lines", "signature", "signature alone", "others", "quoted"],
+)
+def test_ways_of_writing_the_same_csv(run: Run, text: str) -> None:
+    Path("plain.csv").write_text("1.5,2,3,4\n0,-1,2.25,0.001\n")
+    Path("in.csv").write_bytes(text.encode())
+    assert run("toy", "plain.csv", "plain.out.csv")[0] == 0
+    assert run("toy", "in.csv", "out.csv") == (0, "torchlit: 2 rows scored with toy/1\n")
+    expected, got = table("plain.out.csv"), table("out.csv")
+    assert [row[1:] for row in got] == [row[1:] for row in expected]
+
+
+@pytest.mark.parametrize(
+    ("header", "sentence"),
+    [
+        ("a,b,c,e", "line 1: expected a column d, got none"),
+        ("a,b,cc,d", 'line 1: expected a column c, got none; is it "cc"?'),
+        ("a,b,c,d,b", "line 1: expected one column b, got 2"),
+        ("x,y,z,w", "line 1: expected a column a, got none"),
+    ],
+)
+def test_a_header_that_does_not_fit_is_refused(run: Run, header: str, sentence: str) -> None:
+    Path("in.csv").write_text(f"{header}\n1,2,3,4,5\n")
+    assert run("toy", "in.csv", "out.csv") == (1, f"torchlit: {sentence}\n")
+    assert sorted(os.listdir()) == ["in.csv", "models"]
+
+
+def test_an_empty_file_is_refused_and_a_header_alone_is_no_rows(run: Run) -> None:
+    for name, text in (("in.csv", ""), ("in.csv", "\ufeff\n  \n"), ("in.jsonl", "\n\n")):
+        Path(name).write_text(text)
+        sentence = f"torchlit: {name}: expected a line for each instance, got none\n"
+        assert run("toy", name, "out.csv") == (1, sentence)
+        assert not list(Path().glob("out.*"))
+    Path("in.csv").write_text("a,b,c,d\n")
+    assert run("toy", "in.csv", "out.csv")[0] == 0
+    assert table("out.csv") == [["line", "label", "probability", "red", "green", "blue"]]
+
+
+async def test_images_intervals_targets_and_models_without_a_card(
+    run: Run, models_dir: Path
+) -> None:
+    save_bounded(models_dir)
+    save_bounded(models_dir / "two", targets=2)
+    save_same(models_dir, ["batch", 2, 2])
+    image = [[0, 1, 2], [3, 4, 8]]
+    Path("image.jsonl").write_text(f"{image}\n{[0, 1, 2, 3, 4, 8]}\n")
+    Path("image.csv").write_text("p1,p2,p3,p4,p5,p6\n0,1,2,3,4,8\n")
+    Path("one.csv").write_text("3\n4\n")
+    Path("two.csv").write_text("x_1,x_0\n4,3\n")
+    Path("same.jsonl").write_text("[[1, 2], [3, 4]]\n")
+
+    assert run("mean", "image.jsonl", "a.jsonl")[0] == 0
+    assert json_lines("a.jsonl") == [{"line": 1, "value": 3.0}, {"line": 2, "value": 3.0}]
+    assert run("mean", "image.csv", "a.csv")[0] == 0
+    assert table("a.csv") == [["line", "value"], ["2", "3.0"]]
+    assert run("bounded", "one.csv", "b.csv")[0] == 0
+    assert table("b.csv") == [
+        ["line", "value", "lower", "upper"],
+        ["1", "6.0", "5.0", "7.0"],
+        ["2", "8.0", "7.0", "9.0"],
+    ]
+    assert run("bounded", "two.csv", "c.csv", models_dir=models_dir / "two")[0] == 0
+    names = [f"twice_{n}.{what}" for n in (0, 1) for what in ("value", "lower", "upper")]
+    assert table("c.csv") == [
+        ["line", *names],
+        ["2", "6.0", "5.0", "7.0", "8.0", "7.0", "9.0"],
+    ]
+    assert run("same", "same.jsonl", "d.csv")[0] == 0
+    places = ["output[0][0]", "output[0][1]", "output[1][0]", "output[1][1]"]
+    assert table("d.csv") == [["line", *places], ["1", "1.0", "2.0", "3.0", "4.0"]]
+    assert run("same", "same.jsonl", "d.jsonl")[0] == 0
+    assert json_lines("d.jsonl") == [{"line": 1, "output": [[1.0, 2.0], [3.0, 4.0]]}]
+
+
+async def test_pictures_are_read_as_predict_reads_them(run: Run, models_dir: Path) -> None:
+    drawing = np.zeros((40, 40), np.uint8)
+    drawing[10:30, 18:22] = 255
+    pictures = [{"b64": b64encode(drawings.png(drawing)).decode()}, [0, 1, 2, 3, 4, 5]]
+    expected = await predicted(models_dir, "mean", pictures)
+    lines = [pictures[0] | {"id": 7}, pictures[1], {"b64": "?"}]
+    Path("in.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    status, said = run("mean", "in.jsonl", "out.jsonl", "--keep")
+    assert status == 3
+    error = await predicted(models_dir, "mean", lines[2:])
+    assert said.splitlines()[0] == f"torchlit: {error.replace('instances[0]', 'line 3')}"
+    assert json_lines("out.jsonl") == [
+        {"line": 1, "kept": {"id": 7}, **expected[0]},
+        {"line": 2, "kept": {}, **expected[1]},
+    ]
+    status, said = run("mean", "in.jsonl", "few.jsonl", "--keep", max_image_pixels=1500)
+    assert "line 1.b64: expected a picture of at most 1500 pixels, got 40 x 40" in said
+    assert [each["line"] for each in json_lines("few.jsonl")] == [2]
+
+
+def test_what_is_beside_the_features_is_kept_if_asked_for(run: Run) -> None:
+    Path("in.csv").write_text('id,a,b,"the, note",c,d\n7,1,2,"x\ny",3,4\n8,0,0,,0,0\n')
+    assert run("toy", "in.csv", "out.csv", "--keep")[0] == 0
+    header, first, second = table("out.csv")
+    assert header[:4] == ["line", "id", "the, note", "label"]
+    assert (first[:3], second[:3]) == (["2", "7", "x\ny"], ["4", "8", ""])
+    assert run("toy", "in.csv", "out.jsonl", "--keep")[0] == 0
+    kept = [each["kept"] for each in json_lines("out.jsonl")]
+    assert kept == [{"id": "7", "the, note": "x\ny"}, {"id": "8", "the, note": ""}]
+    Path("in.jsonl").write_text('{"a": 1, "b": 2, "c": 3, "d": 4, "id": [7]}\n[1, 2, 3, 4]\n')
+    assert run("toy", "in.jsonl", "kept.jsonl", "--keep")[0] == 0
+    assert [each["kept"] for each in json_lines("kept.jsonl")] == [{"id": [7]}, {}]
+    assert run("toy", "in.jsonl", "strict.jsonl")[1].startswith(
+        'torchlit: line 1: "id": unknown field; --keep copies such fields\n'
+    )
+    assert "--keep: expected JSON Lines" in run("toy", "in.jsonl", "no.csv", "--keep")[1]
+    Path("label.csv").write_text("label,a,b,c,d\nx,1,2,3,4\n")
+    assert "column 'label'" in run("toy", "label.csv", "no.csv", "--keep")[1]
+    assert run("toy", "label.csv", "yes.jsonl", "--keep")[0] == 0
+    Path("twice.csv").write_text("x,x,a,b,c,d\n1,2,1,2,3,4\n")
+    assert "column 'x'" in run("toy", "twice.csv", "no.jsonl", "--keep")[1]
+    assert not list(Path().glob("no.*"))
+
+
+# Rows that do not fit.
+
+
+async def test_bad_rows_are_told_as_predict_tells_them_and_the_others_answered(
+    run: Run, models_dir: Path
+) -> None:
+    bad: list[Any] = [[1, "wide", 3, 4], [1, 2, 3], [1, 2, 1e39, 4], {"a": 1}, 7]
+    lines = [[1, 2, 3, 4], *bad, [0, 0, 0, 0]]
+    Path("in.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines) + "{")
+    status, said = run("toy", "in.jsonl", "out.jsonl", max_batch_size=3)
+    sentences = []
+    for line, each in enumerate(bad, 2):
+        error = await predicted(models_dir, "toy", [each])
+        sentences.append("torchlit: " + error.replace("instances[0]", f"line {line}"))
+    assert status == 3
+    assert said.splitlines()[:5] == sentences
+    assert said.splitlines()[5].startswith("torchlit: line 8: expected JSON, got: ")
+    assert said.splitlines()[6:] == ["torchlit: 2 rows scored with toy/1; bad rows left out: 6"]
+    assert [each["line"] for each in json_lines("out.jsonl")] == [1, 7]
+
+    Path("in.csv").write_text("a,b,c,d\n1,2,3,4\n1,wide,3,4\n1,2,3\n0,0,0,nan\n0,0,0,1_0\n0,0,0,0")
+    status, said = run("toy", "in.csv", "out.csv")
+    assert status == 3
+    assert said.splitlines() == [
+        'torchlit: line 3.b: expected a number, got "wide"',
+        "torchlit: line 4: expected 4 values, got 3",
+        "torchlit: line 5.d: expected a finite number that fits float32 (at most 3.4e+38), got NaN",
+        'torchlit: line 6.d: expected a number, got "1_0"',
+        "torchlit: 2 rows scored with toy/1; bad rows left out: 4",
+    ]
+    assert [row[0] for row in table("out.csv")] == ["line", "2", "7"]
+
+
+def test_a_first_row_that_does_not_fit_is_no_header(run: Run) -> None:
+    Path("in.csv").write_text("1,wide,3,4\n1,2,3,4\n")
+    status, said = run("toy", "in.csv", "out.csv")
+    assert (status, said.splitlines()[0]) == (
+        3,
+        'torchlit: line 1.b: expected a number, got "wide"',
+    )
+    assert [row[0] for row in table("out.csv")] == ["line", "2"]
+
+
+def test_what_cannot_be_read_costs_its_own_line_only(run: Run) -> None:
+    good = b"1,2,3,4\n"
+    text = b"".join([good, b'"1,2,3,4\n', good, b'1,2"3,4,"x"y\n', good, b"1,2,3,\xff\n", good])
+    Path("in.csv").write_bytes(text + b"1," * 60 + b"\n" + good + b'1,2,3,"4')
+    status, said = run("toy", "in.csv", "out.csv", max_body_bytes=100)
+    assert status == 3
+    assert [row[0] for row in table("out.csv")] == ["line", "1", "3", "5", "7", "9"]
+    assert [line.split(":")[1] for line in said.splitlines()[:5]] == [
+        f" line {line}" for line in (2, 4, 6, 8, 10)
+    ]
+    assert "line 6: expected CSV in UTF-8, got byte 6 that is not" in said
+    assert "line 8: expected at most 100 bytes, got more" in said
+
+
+def test_a_row_on_which_the_model_fails_is_a_bad_one(run: Run, models_dir: Path) -> None:
+    save_fussy(models_dir)
+    Path("in.csv").write_text("8\n7\n9\n")
+    status, said = run("fussy", "in.csv", "out.csv")
+    assert status == 3
+    assert "line 2: the model answered NaN or infinity for this input\n" in said
+    assert table("out.csv") == [["line", "output[0]"], ["1", "1.0"], ["3", "0.5"]]
+
+
+def test_each_of_many_bad_rows_is_told(run: Run) -> None:
+    Path("in.csv").write_text("1,2,3,4\n" + "x,2,3,4\n" * 50)
+    status, said = run("toy", "in.csv", "out.csv")
+    assert status == 3
+    *bad, last = said.splitlines()
+    assert bad == [f'torchlit: line {n}.a: expected a number, got "x"' for n in range(2, 52)]
+    assert last == "torchlit: 1 rows scored with toy/1; bad rows left out: 50"
+
+
+def test_strict_stops_at_the_first_and_goes_on_when_it_was_corrected(run: Run) -> None:
+    good = "1,2,3,4\n"
+    Path("in.csv").write_text(good * 5 + "1,2,x,4\n" + good)
+    assert run("toy", "in.csv", "out.csv", "--strict", max_batch_size=2) == (
+        1,
+        'torchlit: line 6.c: expected a number, got "x"\n',
+    )
+    assert not Path("out.csv").exists()
+    Path("in.csv").write_text(good * 7)
+    status, said = run("toy", "in.csv", "out.csv", "--strict", max_batch_size=2)
+    assert status == 0
+    assert "goes on after line 4\n" in said
+    assert [row[0] for row in table("out.csv")] == ["line", *map(str, range(1, 8))]
+
+
+def test_a_long_line_costs_no_row_before_it(run: Run) -> None:
+    good = "1,2,3,4\n"
+    Path("in.csv").write_text(f'{good}"{good}{good}{"1," * 60}\n{good}')
+    status, said = run("toy", "in.csv", "out.csv", max_body_bytes=100)
+    assert status == 3
+    assert [row[0] for row in table("out.csv")] == ["line", "1", "3", "5"]
+    assert "line 2: expected a row of at most 1000 lines and 100 bytes, got one that goes" in said
+    assert "line 4: expected at most 100 bytes, got more" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "limit", "most_taken"),
+    [('x","\n', "MOST_LINES", 40), (f'{"x" * 96}","\n', "MOST_BYTES", 40)],
+)
+def test_a_row_that_never_ends_costs_little(
+    run: Run, monkeypatch: pytest.MonkeyPatch, line: str, limit: str, most_taken: int
+) -> None:
+    """Each line closes a quotation mark and opens another, whichever of them is the first."""
+    assert (lines.MOST_LINES, lines.MOST_BYTES) == (1000, 2**20)
+    monkeypatch.setattr(lines, limit, 40 if limit == "MOST_LINES" else 4000)
+    taken = []
+    take = lines.Lines.take
+    monkeypatch.setattr(lines.Lines, "take", lambda self: taken.append(None) or take(self))
+    Path("in.csv").write_text("a,b,c,d,note\n" + line * 300)
+    status, said = run("toy", "in.csv", "out.csv")
+    assert status == 3
+    assert len(said.splitlines()) == 301
+    assert 300 * most_taken / 2 < len(taken) < 301 * (most_taken + 2)
+
+
+@pytest.mark.parametrize("bad", [b'"1,2,3,4"x\n', b"1,2,3,\xff\n", b'"1,2,3,4\n'])
+def test_a_bad_first_line_is_a_bad_row_unless_it_may_be_a_header(run: Run, bad: bytes) -> None:
+    Path("in.csv").write_bytes(bad + b"1,2,3,4\n")
+    status, said = run("toy", "in.csv", "out.csv")
+    assert (status, said.startswith("torchlit: line 1: expected ")) == (3, True)
+    assert [row[0] for row in table("out.csv")] == ["line", "2"]
+    for number, name in zip(b"1234", b"abcd", strict=True):
+        bad = bad.replace(bytes([number]), bytes([name]))
+    Path("in.csv").write_bytes(bad + b"1,2,3,4\n")  # its columns may be in any order
+    status, said = run("toy", "in.csv", "no.csv")
+    assert (status, said.startswith("torchlit: line 1: expected ")) == (1, True)
+
+
+def test_a_first_row_that_numbers_the_columns_or_is_empty_is_no_row_of_its_own(
+    run: Run, models_dir: Path
+) -> None:
+    save_same(models_dir, ["batch", 3])
+    Path("in.csv").write_text("0,1,2\n7,8,9\n")
+    status, said = run("same", "in.csv", "no.csv")
+    assert (status, said) == (
+        1,
+        "torchlit: line 1: expected a row, got 0,1,2 as pandas numbers columns: leave that line "
+        "out (header=False), or write 0.0 if it is a row\n",
+    )
+    Path("in.csv").write_text("0.0,1,2\n")
+    assert run("same", "in.csv", "out.csv")[0] == 0
+    Path("in.csv").write_text(",,\n7,8,9\n")
+    status, said = run("same", "in.csv", "empty.csv")
+    assert (status, said.splitlines()[0]) == (
+        3,
+        'torchlit: line 1[0]: expected a number, got ""',
+    )
+    assert [row[0] for row in table("empty.csv")] == ["line", "2"]
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        (r'"\ud800"', "half of a surrogate pair"),
+        (r'{"\udc00": 1}', "half of a surrogate pair"),
+        ("NaN", "NaN, or a number beyond float64"),
+        ("[1e400]", "NaN, or a number beyond float64"),
+    ],
+)
+def test_a_kept_field_that_cannot_be_copied_is_a_bad_row(run: Run, value: str, got: str) -> None:
+    good = '{"a": 1, "b": 2, "c": 3, "d": 4, "id": "\u00e9", "n": 12345678901234567890}\n'
+    Path("in.jsonl").write_text(good + good.replace('"id"', f'"x": {value}, "id"') + good)
+    status, said = run("toy", "in.jsonl", "out.jsonl", "--keep")
+    sentence = f"torchlit: line 2: expected other fields that can be copied, got {got}"
+    assert (status, said.splitlines()[0]) == (3, sentence)
+    kept = {"id": "\u00e9", "n": 12345678901234567890}
+    assert [(each["line"], each["kept"]) for each in json_lines("out.jsonl")] == [
+        (1, kept),
+        (3, kept),
+    ]
+
+
+def test_no_two_columns_or_fields_have_one_name(run: Run, models_dir: Path) -> None:
+    Path("in.csv").write_text("line,a,b,c,d\n1,1,2,3,4\n")
+    sentence = (
+        "torchlit: OUTPUT: column 'line': expected one of that name, got 2: rename one, or write "
+        "JSON Lines (.jsonl)\n"
+    )
+    assert run("toy", "in.csv", "no.csv", "--keep") == (1, sentence)
+    assert run("toy", "in.csv", "yes.jsonl", "--keep")[0] == 0
+    assert json_lines("yes.jsonl")[0]["kept"] == {"line": "1"}
+
+    save_toy(models_dir, card=toy_card(labels=["label", "line", "probability"]))
+    assert "column 'line'" in run("toy", "in.csv", "no.csv")[1]
+    for output, what in (("line", "field 'line'"), ("kept", "field 'kept'")):
+        path = save_same(models_dir, ["batch", 1])
+        model = onnx.load(path)
+        model.graph.output[0].name = model.graph.node[-1].output[0] = output
+        onnx.save(model, path)
+        Path("one.jsonl").write_text("[1]\n")
+        assert what in run("same", "one.jsonl", f"no-{output}.jsonl", "--keep")[1]
+    assert run("same", "one.jsonl", "kept.jsonl")[0] == 0  # nothing else is called that then
+    assert json_lines("kept.jsonl") == [{"line": 1, "kept": [1.0]}]
+    assert not list(Path().glob("no*"))
+
+
+def test_the_threads_of_a_model_are_not_measured(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resume would be lost at random: the answers may depend on how many there are."""
+    monkeypatch.setattr(resources, "available", lambda: Resources(2, None, None))
+    fast = property(lambda _: pytest.fail("what it costs was asked for"))
+    monkeypatch.setattr(Model, "is_fast", fast)
+    Path("in.csv").write_text(csv_text(ROWS))
+    interrupt_at(3, monkeypatch)
+    run("toy", "in.csv", "out.csv", max_batch_size=2)
+    mark = json.loads(Path("out.csv.part.json").read_bytes())
+    assert mark["job"]["the number of threads"] == 2
+
+
+# What stops it before it begins.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["toys", "in.csv", "o.csv"], "toys: no such model in .*; did you mean toy\\?"),
+        (["toy/2", "in.csv", "o.csv"], "toy/2: version: expected one of 1; got '2'"),
+        (["sum", "in.csv", "o.csv"], "sum/1: expected one that takes rows .* it has 2 inputs"),
+        (
+            ["broken", "in.csv", "o.csv"],
+            "broken/1: not a model that ONNX Runtime can open: it is cut .* \\(8 bytes\\)",
+        ),
+        (["no.onnx", "in.csv", "o.csv"], "no.onnx: cannot be read: No such file or directory"),
+        (["toy", "no.csv", "o.csv"], "no.csv: cannot be read: No such file or directory"),
+        (["toy", "models", "o.csv"], "models: cannot be read: Is a directory"),
+        (["toy", "in.csv", "there.csv"], ".*there.csv: is there already; --force replaces it"),
+        (["toy", "in.csv", "in.csv", "--force"], ".*in.csv: expected another file than the one .*"),
+        (["toy", "in.csv", "pipe", "--force"], ".*/pipe: expected a file, or - for stdout"),
+        (["toy", "o.csv.part", "o.csv"], ".*/o.csv.part: expected another file than the one .*"),
+        (
+            ["toy", "in.csv.gz", "o.csv"],
+            "in.csv.gz: expected CSV or JSON Lines, got .gz: unpack .*",
+        ),
+        (["toy", "in.csv", "o.csv.xz"], "o.csv.xz: expected CSV or .*, got .xz: write to - .*"),
+        (["toy", "in.csv", "/dev/stdout"], "/dev/stdout: expected a file; stdout is -"),
+        (["toy", "in.csv", "no/o.csv"], ".*no/o.csv.part: cannot be written: No such file .*"),
+        (["toy", "in.csv", "in.csv/o"], ".*in.csv/o.part: cannot be written: Not a directory"),
+    ],
+)
+def test_what_cannot_begin_is_one_sentence(
+    run: Run, models_dir: Path, arguments: list[str], sentence: str
+) -> None:
+    save_sum(models_dir)
+    broken = models_dir / "broken/1/model.onnx"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"no model")
+    Path("in.csv").write_text(csv_text(ROWS))
+    Path("there.csv").write_text("precious")
+    Path("o.csv.part").write_text("1,2,3,4\n")
+    os.mkfifo("pipe")  # as a device would be, whose place a file must not take
+    status, said = run(*arguments)
+    assert status == 1
+    assert re.fullmatch(f"torchlit: {sentence}\n", said), said
+    assert Path("there.csv").read_text() == "precious"
+    assert Path("pipe").is_fifo()
+    assert Path("in.csv").read_bytes() == csv_text(ROWS).encode()
+    assert Path("o.csv.part").read_text() == "1,2,3,4\n"
+    assert [str(each) for each in Path().glob("o.csv*")] == ["o.csv.part"]
+
+
+def test_a_file_that_is_there_is_replaced_only_when_all_is_done(run: Run) -> None:
+    Path("in.csv").write_text(csv_text(ROWS) + "x,1,2,3\n")
+    Path("real.csv").write_text("old")
+    Path("out.csv").symlink_to("real.csv")
+    assert run("toy", "in.csv", "out.csv", "--force", "--strict")[0] == 1
+    assert Path("out.csv").read_text() == "old"
+    assert run("toy", "in.csv", "out.csv", "--force")[0] == 3
+    assert Path("out.csv").is_symlink()
+    assert len(table("real.csv")) == 7
+    assert sorted(os.listdir()) == ["in.csv", "models", "out.csv", "real.csv"]
+
+
+def test_two_processes_do_not_write_one_file(run: Run) -> None:
+    Path("in.csv").write_text(csv_text(ROWS))
+    with Part(Path("out.csv"), force=False):
+        status, said = run("toy", "in.csv", "out.csv")
+        assert status == 1
+        assert said.endswith("out.csv.part: another process is writing it\n")
+    assert run("toy", "in.csv", "out.csv")[0] == 0
+
+
+def test_one_who_finished_it_before_it_was_held_is_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = Part(tmp_path / "out.csv", force=False)
+
+    def finish_it(*_: object) -> None:
+        part.path.unlink()
+        part.path.touch()
+
+    monkeypatch.setattr(fcntl, "flock", finish_it)
+    with pytest.raises(NotWritten, match="another process is writing it"), part:
+        pass
+
+
+def test_lines_that_are_given_back_come_again_in_their_order() -> None:
+    rows = lines.Lines(io.BytesIO(b"a\nb\nc\nd\n"), 100)
+    assert [rows.take() for _ in range(3)] == [b"a\n", b"b\n", b"c\n"]
+    rows.give_back()
+    assert [rows.take() for _ in range(3)] == [b"a\n", b"b\n", b"c\n"]
+    rows.pass_first()
+    assert (rows.number, rows.offset) == (1, 2)
+    assert [rows.take() for _ in range(4)] == [b"b\n", b"c\n", b"d\n", b""]
+
+
+# What stops it on its way.
+
+KILLS_ITSELF = """
+import os, signal, sys
+from service.commands.score import job as score
+from service.__main__ import main
+from service.commands.score.output import Part
+save, left = Part.save, [5]
+def save_and_die(self, mark):
+    save(self, mark)
+    left[0] -= 1
+    if not left[0]:
+        self.write(b"what was written after that, and half a li")
+        os.kill(os.getpid(), signal.SIGKILL)
+Part.save = save_and_die
+score.SAVE_EVERY_S = 0
+sys.exit(main(sys.argv[1:]))
+"""
+MANY = 1000
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a `kill -9` leaves it: the fifth batch of 7 rows was the last that counts."""
+    folder = tmp_path_factory.mktemp("killed")
+    path = save_toy(folder / "models", card=toy_card())
+    outside = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+    onnx.save(onnx.load(path), path, **outside)
+    save_mean(folder / "models")
+    random.seed(0)
+    rows: list[list[Any]] = [[round(random.uniform(0, 9), 2) for _ in NAMES] for _ in range(MANY)]
+    rows[10][2] = rows[500][2] = "bad"
+    (folder / "in.csv").write_text(csv_text(rows, NAMES))
+    done = subprocess.run(
+        [sys.executable, "-c", KILLS_ITSELF, "score", "toy", "in.csv", "out.csv"],
+        cwd=folder,
+        env=environment(max_batch_size=7, models_dir="models")
+        | {"PYTHONPATH": str(Path(__file__).parents[4])},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert sorted(os.listdir(folder)) == ["in.csv", "models", "out.csv.part", "out.csv.part.json"]
+    return folder
+
+
+@pytest.fixture
+def left(killed: Path, tmp_path: Path, models_dir: Path) -> None:
+    """What a `kill -9` leaves, in `tmp_path`."""
+    shutil.rmtree(models_dir)
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
+
+
+@pytest.mark.usefixtures("left")
+def test_after_a_kill_it_goes_on_and_the_result_is_the_same_bytes(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+    model_run = Model.run
+
+    def count(self: Model, inputs: Any) -> Any:
+        ran.append(len(inputs[0]))
+        return model_run(self, inputs)
+
+    status, _ = run("toy", "in.csv", "whole.csv", max_batch_size=7)
+    assert status == 3
+    monkeypatch.setattr(Model, "run", count)
+    status, said = run("toy", "in.csv", "out.csv", max_batch_size=7)
+    assert status == 3
+    assert said.startswith("torchlit: goes on after line 36\n")  # a header, 35 rows
+    assert said.endswith("998 rows scored with toy/1; bad rows left out: 2\n")
+    assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes()
+    assert sum(ran) == 998 - 34 + 1  # and the example
+    assert not list(Path().glob("out.csv.*"))
+
+
+@pytest.mark.usefixtures("left")
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("input", "the input"),
+        ("shorter", "the input"),
+        ("pipe", "the input"),
+        ("model", "the model"),
+        ("weights", "the model"),
+        ("max_batch_size", "TORCHLIT_MAX_BATCH_SIZE"),
+        ("max_body_bytes", "TORCHLIT_MAX_BODY_BYTES"),
+        ("keep", "--keep"),
+        ("strict", "--strict"),
+        ("format", "the formats"),
+        ("provider", "the execution provider"),
+    ],
+)
+def test_it_begins_anew_when_something_changed_and_only_if_told_to(
+    run: Run, models_dir: Path, stream: Become, change: str, why: str
+) -> None:
+    text = Path("in.csv").read_bytes()
+    arguments = ["toy", "in.csv", "out.csv"]
+    settings = {"max_batch_size": 7}
+    if change == "input":  # of the same length, in a row that was answered
+        head, _, rest = text.partition(b"\r\n")
+        Path("in.csv").write_bytes(head + b"\r\n" + rest.replace(b"1", b"2", 1))
+    elif change == "shorter":
+        Path("in.csv").write_bytes(b"".join(text.splitlines(keepends=True)[:20]))
+    elif change == "pipe":
+        arguments[1] = "-"
+    elif change == "model":
+        save_toy(models_dir, card=toy_card(description="Another."))
+    elif change == "weights":
+        with (models_dir / "toy/1/weights.bin").open("ab") as file:
+            file.write(b"more")
+    elif change == "format":
+        arguments[1:2] = ["in", "--format", "jsonl"]
+        os.symlink("in.csv", "in")
+    elif change in ("keep", "strict"):
+        arguments.append(f"--{change}")
+    elif change == "provider":
+        mark = json.loads(Path("out.csv.part.json").read_bytes())
+        mark["job"]["the execution provider"] = "CUDAExecutionProvider"
+        Path("out.csv.part.json").write_text(json.dumps(mark))
+    else:
+        settings[change] = 1000
+
+    def feed() -> None:
+        if change == "pipe":
+            reader, writer = os.pipe()
+            os.write(writer, text)  # there is room for 64 KiB
+            os.close(writer)
+            stream(0, reader)
+
+    feed()
+    before = Path("out.csv.part").read_bytes(), Path("out.csv.part.json").read_bytes()
+    status, said = run(*arguments, **settings)
+    assert status == 1
+    path = Path("out.csv.part").resolve()
+    assert said == (
+        f"torchlit: {path}: holds 34 rows of a job that was stopped, but {why} changed since: "
+        "set that back to go on, choose another OUTPUT, or begin anew with --force\n"
+    )
+    after = Path("out.csv.part").read_bytes(), Path("out.csv.part.json").read_bytes()
+    assert after == before
+    if change in ("strict", "format"):
+        return
+    feed()
+    said = run(*arguments, "--force", **settings)[1]
+    assert said.startswith(f"torchlit: begins anew, as {why} changed\n")
+    feed()
+    arguments[2] = "whole.csv"
+    assert run(*arguments, **settings)[0] == 3
+    assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes()
+
+
+@pytest.mark.usefixtures("left")
+def test_what_was_not_read_yet_may_change(run: Run) -> None:
+    with open("in.csv", "a") as file:
+        file.write("1,2,3,4\n")
+    assert run("toy", "in.csv", "whole.csv", max_batch_size=7)[0] == 3
+    assert "goes on" in run("toy", "in.csv", "out.csv", max_batch_size=7)[1]
+    assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes()
+    assert len(table("out.csv")) == 1 + 999
+
+
+@pytest.mark.usefixtures("left")
+@pytest.mark.parametrize("damage", ["cut", "nonsense", "gone"])
+def test_a_part_that_is_damaged_is_begun_anew(run: Run, damage: str) -> None:
+    if damage == "cut":
+        os.truncate("out.csv.part", 100)
+    elif damage == "gone":
+        Path("out.csv.part").unlink()
+    else:
+        Path("out.csv.part.json").write_text("{")
+    assert run("toy", "in.csv", "whole.csv", max_batch_size=7)[0] == 3
+    assert "goes on" not in run("toy", "in.csv", "out.csv", max_batch_size=7)[1]
+    assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes()
+
+
+def interrupt_at(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Ctrl-C be pressed in a batch, from 1; never again."""
+    predict = module.predictions
+    calls = []
+
+    def interrupt(*arguments: Any) -> Any:
+        calls.append(None)
+        if len(calls) == batch:
+            raise KeyboardInterrupt
+        return predict(*arguments)
+
+    monkeypatch.setattr(module, "predictions", interrupt)
+
+
+def test_ctrl_c_keeps_what_is_done(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("in.csv").write_text(csv_text(ROWS))
+    assert run("toy", "in.csv", "whole.csv", max_batch_size=2)[0] == 0
+    interrupt_at(3, monkeypatch)
+    status, said = run("toy", "in.csv", "out.csv", max_batch_size=2)
+    assert (status, said) == (130, "torchlit: interrupted; run it again to go on\n")
+    status, said = run("toy", "in.csv", "out.csv", max_batch_size=2)
+    assert status == 0
+    assert said.startswith("torchlit: goes on after line 4\n")
+    assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes()
+    interrupt_at(1, monkeypatch)  # nothing is done then
+    assert run("toy", "in.csv", "no.csv") == (130, "torchlit: interrupted\n")
+    assert not list(Path().glob("no.*"))
+
+
+def test_a_file_of_bad_rows_is_gone_on_with_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("in.jsonl").write_text("[]\n" * 4 + "[1, 2, 3, 4]\n" * 2)
+    interrupt_at(1, monkeypatch)
+    assert run("toy", "in.jsonl", "out.jsonl", max_batch_size=2)[0] == 130
+    status, said = run("toy", "in.jsonl", "out.jsonl", max_batch_size=2)
+    assert (status, said.splitlines()) == (
+        3,
+        [
+            "torchlit: goes on after line 4",
+            "torchlit: 2 rows scored with toy/1; bad rows left out: 4",
+        ],
+    )
+
+
+def test_what_speaks_of_the_old_bytes_goes_before_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A death right after it began anew must not leave a mark of bytes that are others now."""
+    Path("in.csv").write_text(csv_text(ROWS))
+    interrupt_at(3, monkeypatch)
+    assert run("toy", "in.csv", "out.csv", max_batch_size=2)[0] == 130
+    seen = []
+    truncate = os.ftruncate
+
+    def look(file: int, length: int) -> None:
+        seen.append(Path("out.csv.part.json").exists())
+        truncate(file, length)
+
+    monkeypatch.setattr(os, "ftruncate", look)
+    assert run("toy", "in.csv", "out.csv", "--force", max_batch_size=3)[0] == 0
+    assert seen == [False]
+
+
+def test_what_came_meanwhile_is_not_replaced(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("in.csv").write_text(csv_text(ROWS))
+    predict = module.predictions
+
+    def write(*arguments: Any) -> Any:
+        Path("out.csv").write_text("precious")
+        return predict(*arguments)
+
+    monkeypatch.setattr(module, "predictions", write)
+    status, said = run("toy", "in.csv", "out.csv")
+    assert (status, said.endswith("out.csv: is there already; --force replaces it\n")) == (1, True)
+    assert Path("out.csv").read_text() == "precious"
+    assert run("toy", "in.csv", "out.csv", "--force")[0] == 0
+
+
+def test_a_terminal_shows_how_far_it_is(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: Become
+) -> None:
+    (tmp_path / "in.csv").write_text("1,2,3,4\n" * 4)
+    monkeypatch.setattr(module, "SHOW_EVERY_S", 0)
+    main_end, terminal = os.openpty()
+    stream(2, terminal)
+    job = module.Job(model="toy", input=f"{tmp_path}/in.csv", output=f"{tmp_path}/out.csv")
+    assert module.score(job, Settings(models_dir=models_dir, max_batch_size=2)) == 0
+    shown = b""
+    while b"scored" not in shown and select.select([main_end], [], [], 5)[0]:
+        shown += os.read(main_end, 10_000)
+    os.close(main_end)
+    assert b"\r\x1b[K 50%, 2 rows" in shown
+    assert b"\r\x1b[K100%, 4 rows" in shown
+    assert b"\r\x1b[Ktorchlit: 4 rows scored with" in shown
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_at_any_moment_the_result_is_the_same(
+    tmp_path: Path, models_dir: Path
+) -> None:
+    random.seed(3)
+    rows: list[list[Any]] = [[random.uniform(0, 9) for _ in NAMES] for _ in range(300_000)]
+    (tmp_path / "in.csv").write_text(csv_text(rows, NAMES))
+    env = environment(models_dir=models_dir)
+    whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
+    subprocess.run(command("toy", tmp_path / "in.csv", whole), env=env, check=True)
+    kills = 0
+    while not out.exists():
+        process = subprocess.Popen(command("toy", tmp_path / "in.csv", out), env=env)
+        try:
+            assert process.wait(timeout=random.uniform(1.7, 2.2)) == 0
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+    assert kills > 1
+    assert out.read_bytes() == whole.read_bytes()
+
+
+# Pipes.
+
+
+def heed_interrupts() -> None:
+    """Undo what a shell does to what it runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def test_stdin_and_stdout_carry_rows_and_answers_until_ctrl_c(models_dir: Path) -> None:
+    process = subprocess.Popen(
+        command("toy", "-", "-", "--format", "csv"),
+        env=environment(models_dir=models_dir, max_batch_size=1),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(csv_text([["x", 0, 0, 0], *ROWS[:2]], NAMES).encode())
+    process.stdin.flush()
+    lines = [process.stdout.readline() for _ in range(3)]  # at once: a batch is one row
+    assert [line.split(b",")[0] for line in lines] == [b"line", b"3", b"4"]
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, b"")
+    assert said.decode().splitlines() == [
+        'torchlit: line 2.a: expected a number, got "x"',
+        "torchlit: interrupted",
+    ]
+
+
+def test_a_reader_who_has_enough_ends_it_in_silence(run: Run, stream: Become) -> None:
+    Path("in.csv").write_text(csv_text(ROWS))
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream(1, writer)
+    assert run("toy", "in.csv", "-") == (141, "")
+
+
+def test_a_full_disk_is_one_sentence(run: Run, stream: Become) -> None:
+    Path("in.csv").write_text(csv_text(ROWS))
+    stream(1, os.open("/dev/full", os.O_WRONLY))
+    sentence = "torchlit: stdout: cannot be written: No space left on device\n"
+    assert run("toy", "in.csv", "-") == (1, sentence)
+
+
+def test_where_nothing_can_be_said_the_work_is_done(run: Run, stream: Become) -> None:
+    Path("in.csv").write_text(csv_text([*ROWS, ["x"]]))
+    stream(2, os.open("/dev/full", os.O_WRONLY))
+    assert run("toy", "in.csv", "out.csv") == (3, "")
+    assert len(table("out.csv")) == 7
+
+
+@pytest.mark.parametrize(
+    ("closed", "output", "sentence"),
+    [
+        (0, "out.jsonl", "torchlit: -: cannot be read: Bad file descriptor\n"),
+        (1, "-", "torchlit: stdout: cannot be written: Bad file descriptor\n"),
+        (2, "out.jsonl", ""),
+    ],
+)
+def test_a_stream_that_is_closed_is_no_other_file(
+    run: Run, stream: Become, closed: int, output: str, sentence: str
+) -> None:
+    Path("in.jsonl").write_text("[1, 2, 3, 4]\n")
+    os.close(closed)
+    status, said = run("toy", "in.jsonl" if closed else "-", output)
+    assert (status, said) == (1 if sentence else 0, sentence)
+    if not sentence:
+        assert len(json_lines("out.jsonl")) == 1
+
+
+def test_a_pipe_leaves_nothing_of_a_file_that_was_there(run: Run, stream: Become) -> None:
+    Path("out.csv.part").write_text("of another job, and longer than this one " * 99)
+    reader, writer = os.pipe()
+    os.write(writer, csv_text(ROWS).encode())
+    os.close(writer)
+    stream(0, reader)
+    assert run("toy", "-", "out.csv")[0] == 0
+    assert len(table("out.csv")) == 7
+    assert not list(Path().glob("out.csv.*"))
+
+
+def test_stdin_is_read_from_where_it_is(
+    run: Run, stream: Become, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("in.csv").write_text("# not for us\n" + csv_text(ROWS, NAMES))
+
+    def read_a_line() -> None:
+        file = os.open("in.csv", os.O_RDONLY)
+        os.lseek(file, len("# not for us\n"), os.SEEK_SET)
+        stream(0, file)
+
+    read_a_line()
+    assert run("toy", "-", "whole.csv", max_batch_size=2)[0] == 0
+    assert [row[0] for row in table("whole.csv")] == ["line", *map(str, range(2, 8))]
+    interrupt_at(3, monkeypatch)
+    read_a_line()
+    status, said = run("toy", "-", "out.csv", max_batch_size=2)
+    assert (status, said) == (130, "torchlit: interrupted; run it again to go on\n")
+    read_a_line()
+    assert run("toy", "-", "out.csv", max_batch_size=2)[1].startswith("torchlit: goes on after")
+    assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_keeps_what_is_done(models_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(csv_text(ROWS * 5_000))
+    ask, env = command("toy", tmp_path / "in.csv", "out.csv"), environment(models_dir=models_dir)
+    limit = 1_000_000
+
+    def fill() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    root = Path(__file__).parents[4]
+    env["PYTHONPATH"] = str(root)
+    done = subprocess.run(
+        ask, env=env, cwd=tmp_path, preexec_fn=fill, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("out.csv.part: cannot be written: File too large\n")
+    assert len(done.stderr.splitlines()) == 1
+    done = subprocess.run(ask, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr.startswith("torchlit: goes on after line ")
+    assert len(table(str(tmp_path / "out.csv"))) == 30_001
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_file(models_dir: Path, tmp_path: Path) -> None:
+    """Peak resident memory; that of getrusage counts what was before exec."""
+    code = (
+        "import sys; from service.__main__ import main; status = main(sys.argv[1:]);"
+        "(peak,) = (line.split()[1] for line in open('/proc/self/status') if 'VmHWM' in line);"
+        "print(peak, file=sys.stderr); sys.exit(status)"
+    )
+    peaks = []
+    for count in (2_000, 200_000):
+        rows = np.random.default_rng(0).uniform(0, 9, (count, 4)).tolist()
+        (tmp_path / "in.csv").write_text(csv_text(rows, NAMES))
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                code,
+                "score",
+                "toy",
+                tmp_path / "in.csv",
+                tmp_path / f"{count}",
+            ],
+            env=environment(models_dir=models_dir),
+            stderr=subprocess.PIPE,
+            check=True,
+        )
+        peaks.append(int(done.stderr.split()[-1]) / 1000)
+    small, large = peaks
+    print(f"peak of 2,000 rows {small:.1f} MB, of 200,000 rows {large:.1f} MB")
+    assert large - small < 5

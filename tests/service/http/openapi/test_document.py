@@ -1,0 +1,278 @@
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from openapi_spec_validator import validate
+
+from service.settings import Settings
+from tests.support.toys import save_bounded, save_pictured, save_toy, serving
+
+pytestmark = pytest.mark.anyio
+
+NAMES = ("mean", "toy")
+JSON, CSV, LINES = "application/json", "text/csv", "application/jsonlines"
+PICTURES = ["image/png", "image/jpeg", "multipart/form-data"]
+PREDICT = "/v1/endpoints/123/deployedModels/456:predict"
+HEALTH = "/v1/endpoints/123/deployedModels/456"
+KEY = "a-key-of-16-chars"
+
+
+async def test_the_document_is_valid_openapi(client: httpx.AsyncClient) -> None:
+    validate((await client.get("/schema/openapi.json")).json())
+
+
+async def test_keys_are_in_the_document_where_they_are_needed(
+    models_dir: Path, client: httpx.AsyncClient
+) -> None:
+    assert "security" not in (await client.get("/schema/openapi.json")).json()
+    async with serving(Settings(models_dir=models_dir, api_keys=KEY)) as guarded:
+        reply = await guarded.get("/schema/openapi.json", headers={"x-api-key": KEY})
+    validate(reply.json())
+    assert reply.json()["security"] == [{"bearer": []}, {"header": []}]
+
+
+async def test_every_example_is_valid_and_answered_by_the_schema(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/schema/openapi.json")).json()
+    tried: Counter[str] = Counter()
+    for path, item in document["paths"].items():
+        if "post" not in item:
+            continue
+        content = item["post"]["requestBody"]["content"]["application/json"]
+        reply_schema = item["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+        for example in content.get("examples", {}).values():
+            check(example["value"], content["schema"], document)
+            reply = await client.post(path, json=example["value"])
+            assert reply.status_code == 200
+            check(reply.json(), reply_schema, document)
+            tried[path] += 1
+    alone = [path % name for path in ("/predict/%s", "/v2/models/%s/infer") for name in NAMES]
+    any_of_them = dict.fromkeys(("/predict", "/invocations"), len(NAMES))
+    with_pictures = dict.fromkeys(("/predict/mean", "/prepare/mean"), 2)
+    assert tried == any_of_them | dict.fromkeys(alone, 1) | with_pictures
+
+
+@pytest.mark.parametrize(
+    "instance",
+    [[1, 2, 3], [1, 2, 3, "4"], {"a": 1}, {"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}, 1, None],
+)
+async def test_what_the_schema_refuses_the_service_refuses(
+    client: httpx.AsyncClient, instance: Any
+) -> None:
+    document = (await client.get("/schema/openapi.json")).json()
+    item = document["paths"]["/predict/toy"]["post"]
+    schema = item["requestBody"]["content"]["application/json"]["schema"]
+    with pytest.raises(jsonschema.ValidationError):
+        check({"instances": [instance]}, schema, document)
+    reply = await client.post("/predict/toy", json={"instances": [instance]})
+    assert reply.status_code == 400
+
+
+async def test_the_other_routes_answer_as_their_schemas_say(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/schema/openapi.json")).json()
+    checked = 0
+    for path, item in document["paths"].items():
+        content = item.get("get", {"responses": {"200": {}}})["responses"]["200"].get("content", {})
+        if "application/json" not in content:
+            continue
+        reply = await client.get(path.format(model="toy", version=1))
+        assert reply.status_code == 200
+        check(reply.json(), content["application/json"]["schema"], document)
+        checked += 1
+    assert checked == 6 + 13  # those of /v2
+
+
+@pytest.mark.parametrize("default", ["toy", "mean"])
+async def test_what_platforms_ask_is_in_the_document(models_dir: Path, default: str) -> None:
+    settings = Settings(
+        models_dir=models_dir, default_model=default, predict_route=PREDICT, health_route=HEALTH
+    )
+    async with serving(settings) as client:
+        document = (await client.get("/schema/openapi.json")).json()
+        validate(document)
+        described = document["paths"]["/invocations"]["post"]
+        sent = described["requestBody"]["content"]
+        given = described["responses"]["200"]["content"]
+        assert list(given) == [JSON, CSV, LINES]
+        assert list(sent) == [*given, *(PICTURES if default == "mean" else [])]
+        for accept in given:
+            for content_type in given:
+                content = sent[content_type]
+                for example in content["examples"].values():
+                    check(example["value"], content["schema"], document)
+                    reply = await client.post(
+                        "/invocations",
+                        content=as_sent(example["value"]),
+                        headers={"content-type": content_type, "accept": accept},
+                    )
+                    assert reply.status_code == 200
+                    assert reply.headers["content-type"] == accept
+                    said = reply.json() if accept == JSON else reply.text
+                    check(said, given[accept]["schema"], document)
+        vertex = document["paths"][PREDICT]["post"]
+        content = vertex["requestBody"]["content"][JSON]
+        assert list(content["examples"]) == list(NAMES)
+        for example in content["examples"].values():
+            check(example["value"], content["schema"], document)
+            reply = await client.post(PREDICT, json=example["value"])
+            check(reply.json(), vertex["responses"]["200"]["content"][JSON]["schema"], document)
+            assert reply.status_code == 200
+        for path in ("/ping", HEALTH):
+            described = document["paths"][path]["get"]["responses"]
+            reply = await client.get(path)
+            check(reply.json(), described["200"]["content"][JSON]["schema"], document)
+            assert "503" in described
+
+
+async def test_errors_of_invocations_are_in_the_document(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/schema/openapi.json")).json()
+    responses = document["paths"]["/invocations"]["post"]["responses"]
+    for content_type, status in ((JSON, 400), ("image/webp", 415)):
+        headers = {"content-type": content_type}
+        reply = await client.post("/invocations", content=b"{}", headers=headers)
+        assert reply.status_code == status
+        check(reply.json(), responses[str(status)]["content"][JSON]["schema"], document)
+    assert "415" not in document["paths"]["/predict"]["post"]["responses"]
+
+
+async def test_a_model_is_to_be_named_only_where_there_is_no_default(models_dir: Path) -> None:
+    """Held against the service: what the schema takes is answered, what it refuses is not."""
+    for default in (None, "toy"):
+        settings = Settings(models_dir=models_dir, default_model=default, predict_route=PREDICT)
+        async with serving(settings) as client:
+            document = (await client.get("/schema/openapi.json")).json()
+            validate(document)
+            for path in ("/predict", "/invocations", PREDICT):
+                content = document["paths"][path]["post"]["requestBody"]["content"]
+                bodies: list[Any] = [{"instances": [[1, 2, 3, 4]]}]
+                if path == PREDICT:
+                    bodies += [bodies[0] | {"parameters": each} for each in (None, {})]
+                elif path == "/invocations":
+                    assert (CSV in content) == (LINES in content) == (default is not None)
+                for each in bodies:
+                    reply = await client.post(path, json=each)
+                    assert reply.status_code == (400 if default is None else 200)
+                    assert is_valid(each, content[JSON]["schema"], document) == (
+                        reply.status_code == 200
+                    )
+
+
+async def test_the_only_model_need_not_be_named(tmp_path: Path) -> None:
+    save_toy(tmp_path, card=None)
+    async with serving(Settings(models_dir=tmp_path)) as client:
+        document = (await client.get("/schema/openapi.json")).json()
+    content = document["paths"]["/invocations"]["post"]["requestBody"]["content"]
+    assert content[JSON]["schema"]["required"] == ["instances"]
+    assert content[JSON]["schema"]["properties"]["model"]["description"] == "toy if absent"
+    assert content[CSV]["schema"]["description"].endswith("for the model toy")
+    assert content[CSV]["examples"] == {"zeros": {"value": "0,0,0,0\n"}}  # it has no card
+
+
+async def test_a_path_of_two_methods_is_described_by_each(models_dir: Path) -> None:
+    settings = Settings(
+        models_dir=models_dir, predict_route=PREDICT, health_route=PREDICT, api_keys=KEY
+    )
+    async with serving(settings) as client:
+        reply = await client.get("/schema/openapi.json", headers={"x-api-key": KEY})
+    validate(reply.json())
+    described = reply.json()["paths"][PREDICT]
+    assert list(described) == ["post", "get"]
+    assert "401" in described["post"]["responses"]
+    assert "401" not in described["get"]["responses"]
+
+
+@pytest.mark.parametrize("protect", [False, True])
+async def test_probes_of_platforms_need_a_key_only_if_they_are_protected(
+    models_dir: Path, protect: bool
+) -> None:
+    settings = Settings(
+        models_dir=models_dir,
+        api_keys=KEY,
+        protect_health=protect,
+        predict_route=PREDICT,
+        health_route=HEALTH,
+    )
+    headers = {"x-api-key": KEY}
+    async with serving(settings) as client:
+        paths = (await client.get("/schema/openapi.json", headers=headers)).json()["paths"]
+        for path in ("/ping", HEALTH):
+            described = paths[path]["get"]
+            assert ("401" in described["responses"]) == protect
+            assert ("security" not in described) == protect
+            assert ((await client.get(path)).status_code == 401) == protect
+    for path in ("/invocations", PREDICT):
+        assert "401" in paths[path]["post"]["responses"]
+    assert "401" in paths["/execution-parameters"]["get"]["responses"]
+
+
+async def test_a_feature_tells_its_unit_and_training_range(client: httpx.AsyncClient) -> None:
+    schemas = (await client.get("/schema/openapi.json")).json()["components"]["schemas"]
+    _, named = schemas["toy_instance"]["anyOf"]
+    assert named["properties"]["a"]["description"] == "a (cm); 0 to 10 in training"
+
+
+async def test_a_model_without_card_is_in_the_document(tmp_path: Path) -> None:
+    save_toy(tmp_path, card=None)
+    async with serving(Settings(models_dir=tmp_path)) as client:
+        document = (await client.get("/schema/openapi.json")).json()
+        content = document["paths"]["/predict/toy"]["post"]["requestBody"]["content"]
+        ((name, example),) = content["application/json"]["examples"].items()
+        reply = await client.post("/predict/toy", json=example["value"])
+    validate(document)
+    assert (name, reply.status_code) == ("zeros", 200)
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+async def test_intervals_are_in_the_document(tmp_path: Path, targets: int) -> None:
+    save_bounded(tmp_path, targets)
+    async with serving(Settings(models_dir=tmp_path)) as client:
+        document = (await client.get("/schema/openapi.json")).json()
+        reply = await client.post("/predict/bounded", json={"instances": [[1] * targets]})
+    validate(document)
+    schema = document["components"]["schemas"]["bounded_reply"]
+    check(reply.json(), schema, document)
+    wrong = reply.json()
+    wrong["predictions"][0] = {"value": 1}
+    with pytest.raises(jsonschema.ValidationError):
+        check(wrong, schema, document)
+
+
+async def test_pictures_are_in_the_document(models_dir: Path) -> None:
+    save_pictured(models_dir)
+    async with serving(Settings(models_dir=models_dir)) as client:
+        document = (await client.get("/schema/openapi.json")).json()
+        shown = (await client.get("/models/toy")).json()
+        (picture,) = shown["versions"][0]["pictures"]
+        found = await client.get(picture["url"])
+        wrong = await client.get("/models/toy/1/model.onnx")
+    validate(document)
+    schema = document["components"]["schemas"]["Model"]
+    check(shown, schema, document)
+    del picture["url"]
+    with pytest.raises(jsonschema.ValidationError):
+        check(shown, schema, document)
+    responses = document["paths"]["/models/{model}/{version}/{picture}"]["get"]["responses"]
+    assert list(responses["200"]["content"]) == [found.headers["content-type"]]
+    error = responses[str(wrong.status_code)]["content"][wrong.headers["content-type"]]
+    check(wrong.json(), error["schema"], document)
+
+
+def check(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> None:
+    """Validate with JSON Schema, the document's components within reach."""
+    jsonschema.validate(value, schema | {"components": document["components"]})
+
+
+def is_valid(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> bool:
+    try:
+        check(value, schema, document)
+    except jsonschema.ValidationError:
+        return False
+    return True
+
+
+def as_sent(example: Any) -> bytes:
+    """Return an example as it goes over the wire."""
+    return example.encode() if isinstance(example, str) else json.dumps(example).encode()

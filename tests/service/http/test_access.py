@@ -1,0 +1,155 @@
+"""Who may call: API keys and CORS."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.errors import InvalidSetting
+from service.http.access import Access
+from service.settings import Settings
+from tests.support.toys import body, serving
+
+pytestmark = pytest.mark.anyio
+
+KEY, OTHER = "a-key-of-24-characters-01", "another-key-of-24-chars-2"
+CONTENT = body("toy", [[1, 2, 3, 4]])
+PAGE = "https://page.example"
+BINARY = "inference-header-content-length"  # without it a page cannot tell JSON from binary data
+
+
+async def status(client: httpx.AsyncClient, path: str, **headers: str) -> int:
+    if path == "/predict":
+        return (await client.post(path, content=CONTENT, headers=headers)).status_code
+    return (await client.get(path, headers=headers)).status_code
+
+
+async def test_without_keys_everybody_may_call(client: httpx.AsyncClient) -> None:
+    for path in ("/predict", "/models", "/metrics", "/health/ready"):
+        assert await status(client, path) == 200
+
+
+async def test_with_keys_every_path_needs_one_but_probes_and_metrics(models_dir: Path) -> None:
+    async with serving(Settings(models_dir=models_dir, api_keys=f"{KEY}, {OTHER}")) as client:
+        for path in ("/predict", "/models", "/schema/openapi.json", "/v2/models/toy"):
+            assert await status(client, path) == 401
+            assert await status(client, path, authorization=f"Bearer {KEY[:-1]}") == 401
+            assert await status(client, path, authorization=f"Basic {KEY}") == 401
+            assert await status(client, path, authorization=f"Bearer {KEY}") == 200
+            assert await status(client, path, authorization=f"bearer {OTHER}") == 200
+            assert await status(client, path, **{"x-api-key": OTHER}) == 200
+        assert await status(client, "/no/such/path") == 401
+        assert (await client.post("/v2/models/toy/infer", content=b"{}")).status_code == 401
+        for path in ("/health/live", "/v2/health/live", "/v2/health/ready", "/ping", "/metrics"):
+            assert await status(client, path) == 200
+        reply = await client.post("/predict", content=CONTENT)
+        assert reply.headers["www-authenticate"] == "Bearer"
+        assert reply.json() == {
+            "error": "expected an API key (Authorization: Bearer ...), got none"
+        }
+        reply = await client.get("/models", headers={"x-api-key": b"\xe9" * 20})
+        assert reply.json() == {"error": "expected a valid API key, got another"}
+        metrics = (await client.get("/metrics")).text
+        assert 'torchlit_unmatched_requests_total{outcome="unauthorized"} 16.0' in metrics
+        assert KEY not in metrics
+
+
+async def test_probes_and_metrics_are_protected_each_by_its_setting(models_dir: Path) -> None:
+    for field, closed, still_open in (
+        ("protect_health", "/health/live", "/metrics"),
+        ("protect_health", "/v2/health/ready", "/metrics"),
+        ("protect_health", "/ping", "/metrics"),
+        ("protect_metrics", "/metrics", "/health/live"),
+        ("protect_metrics", "/metrics", "/v2/health/ready"),
+        ("protect_metrics", "/metrics", "/ping"),
+    ):
+        settings = Settings(models_dir=models_dir, api_keys=KEY, **{field: True})
+        async with serving(settings) as client:
+            assert await status(client, closed) == 401
+            assert await status(client, closed, authorization=f"Bearer {KEY}") == 200
+            assert await status(client, still_open) == 200
+
+
+async def test_only_get_and_only_their_own_paths_are_open(models_dir: Path) -> None:
+    async with serving(Settings(models_dir=models_dir, api_keys=KEY)) as client:
+        for path in ("/ping", "/health/live", "/v2/health/ready", "/metrics"):
+            for method in ("POST", "PUT", "DELETE"):
+                assert (await client.request(method, path)).status_code == 401
+        for path in ("/pings", "/ping/", "/health", "/v2/health"):
+            assert await status(client, path) == 401
+
+
+async def test_keys_come_from_a_file_too(models_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"# of the web shop\n{KEY}\n\n")
+    settings = Settings(models_dir=models_dir, api_keys=OTHER, api_keys_file=file)
+    async with serving(settings) as client:
+        for key in (KEY, OTHER):
+            assert await status(client, "/models", authorization=f"Bearer {key}") == 200
+        assert await status(client, "/models", authorization="Bearer # of the web shop") == 401
+
+
+@pytest.mark.parametrize("text", ["", " , ", "short", KEY + ",\u00e9" + KEY])
+def test_keys_that_are_none_stop_the_start_and_are_not_told(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "keys"
+    file.write_text(text.replace(",", "\n"))
+    for variable, settings in (
+        ("TORCHLIT_API_KEYS", Settings(api_keys=text)),
+        ("TORCHLIT_API_KEYS_FILE", Settings(api_keys_file=file)),
+    ):
+        with pytest.raises(InvalidSetting, match=f"^{variable}: expected (at least one key|keys)"):
+            Access(settings)
+    with pytest.raises(InvalidSetting) as error:
+        Access(Settings(api_keys=f"{KEY},short"))
+    assert "short" not in str(error.value)
+
+
+def test_a_file_of_keys_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match="cannot be read: No such file or directory"):
+        Access(Settings(api_keys_file=tmp_path / "absent"))
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(InvalidSetting, match="cannot be read: not UTF-8 text"):
+        Access(Settings(api_keys_file=tmp_path / "binary"))
+
+
+async def test_no_page_may_call_by_default(client: httpx.AsyncClient) -> None:
+    reply = await client.get("/models", headers={"origin": PAGE})
+    assert not [name for name in reply.headers if name.startswith("access-control")]
+    headers = {"origin": PAGE, "access-control-request-method": "POST"}
+    assert (await client.options("/predict", headers=headers)).status_code == 405
+
+
+@pytest.mark.parametrize("origins", [PAGE, f"https://other.example {PAGE}", "*"])
+async def test_pages_of_the_origins_that_are_set_may_call(models_dir: Path, origins: str) -> None:
+    settings = Settings(models_dir=models_dir, cors_origins=origins, api_keys=KEY)
+    async with serving(settings) as client:
+        asked = {"origin": PAGE, "access-control-request-method": "POST"}
+        preflight = await client.options("/predict", headers=asked)  # a browser sends no key
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-origin"] == PAGE
+        assert "POST" in preflight.headers["access-control-allow-methods"]
+        allowed = preflight.headers["access-control-allow-headers"].split(", ")
+        assert {"authorization", "content-encoding", BINARY} <= set(allowed)
+        assert preflight.headers["vary"] == "origin"
+        for headers in ({}, {"authorization": f"Bearer {KEY}"}):
+            reply = await client.post("/predict", content=CONTENT, headers=headers | asked)
+            assert reply.headers["access-control-allow-origin"] == PAGE
+            assert reply.status_code == (200 if headers else 401)
+            exposed = reply.headers["access-control-expose-headers"].split(", ")
+            assert {"x-request-id", "retry-after", "server-timing", BINARY} == set(exposed)
+        if origins != "*":
+            elsewhere = await client.get("/health/live", headers={"origin": "https://evil.example"})
+            assert "access-control-allow-origin" not in elsewhere.headers
+            assert elsewhere.headers["vary"] == "origin"
+
+
+@pytest.mark.parametrize("origins", ["page.example", "https://page.example/", "https://a b"])
+def test_what_is_no_origin_stops_the_start(origins: str) -> None:
+    with pytest.raises(InvalidSetting, match=r"^TORCHLIT_CORS_ORIGINS: expected "):
+        Access(Settings(cors_origins=origins))
+
+
+async def test_an_empty_bearer_does_not_hide_the_other_header(models_dir: Path) -> None:
+    async with serving(Settings(models_dir=models_dir, api_keys=KEY)) as client:
+        headers = {"authorization": "Bearer ", "x-api-key": f" {KEY} "}
+        assert await status(client, "/models", **headers) == 200

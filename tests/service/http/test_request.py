@@ -1,0 +1,435 @@
+import asyncio
+import gzip
+import json
+import logging
+import re
+import socket
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from service.errors import InvalidInput, TooLarge, UnsupportedEncoding
+from service.http.request import ClientLeft, Incoming, answer, error_reply
+from service.metrics import Blocks, Metrics
+from service.metrics.exposition import render
+from tests.support.clients import address, counted, read_reply
+from tests.support.clients import ask as ask_predict
+from tests.support.processes import Process, running
+from tests.support.toys import body as predict_body
+from tests.support.toys import save_fussy, save_toy, toy_answer, toy_card
+
+TOY = "/v2/models/toy/infer"
+ROW = np.array([1, 2, 3, 4], "<f4").tobytes()
+EXPECTED = toy_answer(np.array([[1, 2, 3, 4]]))[0]
+INPUT = {"name": "input", "datatype": "FP32", "shape": [1, 4]}
+JSON_BODY = json.dumps({"inputs": [{**INPUT, "data": [1, 2, 3, 4]}]}).encode()
+HEAD = json.dumps({"inputs": [{**INPUT, "parameters": {"binary_data_size": 16}}]}).encode()
+BINARY_BODY = HEAD + ROW
+
+
+class Caller:
+    """The server's side of one request: what it says, and what it is told."""
+
+    def __init__(self, *messages: dict[str, Any], **headers: str) -> None:
+        self.waiting = list(messages)
+        self.sent: list[Any] = []
+        self.incoming = Incoming(
+            scope={"type": "http", "path": "/somewhere", "method": "POST"},  # type: ignore[arg-type]
+            headers={
+                name.replace("_", "-").encode(): value.encode("latin-1")
+                for name, value in headers.items()
+            },
+            receive=self._receive,
+            send=self._send,
+            send_whole=None,
+            is_alone=lambda: False,
+            reply_headers=[(b"x-request-id", b"7")],
+        )
+
+    async def _receive(self) -> Any:
+        return self.waiting.pop(0)
+
+    async def _send(self, message: Any) -> None:
+        self.sent.append(message)
+
+
+def part(content: bytes, *, more: bool) -> dict[str, Any]:
+    return {"type": "http.request", "body": content, "more_body": more}
+
+
+LEFT = {"type": "http.disconnect"}
+
+
+@pytest.mark.anyio
+async def test_a_body_in_parts_is_put_together() -> None:
+    for parts in ([b"abcdef"], [b"abc", b"def"], [b"", b"abc", b"", b"def", b""]):
+        messages = [part(each, more=True) for each in parts]
+        messages[-1]["more_body"] = False
+        caller = Caller(*messages)
+        assert await caller.incoming.body(6) == b"abcdef"
+        assert caller.incoming.has_body
+
+
+@pytest.mark.anyio
+async def test_a_body_over_the_limit_is_refused_as_soon_as_it_is_known() -> None:
+    told = Caller(part(b"abcdefg", more=False), content_length="7")
+    with pytest.raises(TooLarge, match=r"^body: expected at most 6 bytes, got 7$"):
+        await told.incoming.body(6)
+    assert len(told.waiting) == 1  # not even read
+    whole = Caller(part(b"abcdefg", more=False))
+    with pytest.raises(TooLarge, match=r"^body: expected at most 6 bytes, got 7 or more$"):
+        await whole.incoming.body(6)
+    parts = Caller(*[part(b"abc", more=True)] * 10)
+    with pytest.raises(TooLarge, match=r"^body: expected at most 6 bytes, got 9 or more$"):
+        await parts.incoming.body(6)
+    assert len(parts.waiting) == 7
+    assert not parts.incoming.has_body
+
+
+@pytest.mark.anyio
+async def test_a_caller_who_leaves_before_its_body_is_complete_is_told_nothing() -> None:
+    metrics = Metrics(Blocks())
+    for messages in ([LEFT], [part(b"abc", more=True), LEFT]):
+        caller = Caller(*messages)
+        with pytest.raises(ClientLeft):
+            await caller.incoming.body(6)
+        caller = Caller(*messages)
+
+        async def respond(request: Incoming, _: float) -> Any:
+            return [await request.body(6)]
+
+        await answer(caller.incoming, respond, metrics)
+        assert caller.sent == []
+    assert counted(render(metrics).decode(), "torchlit_unmatched_requests_total") == 0
+
+
+@pytest.mark.anyio
+async def test_a_packed_body_comes_unpacked_within_the_limit() -> None:
+    packed = gzip.compress(b"a" * 100)
+    caller = Caller(part(packed, more=False), content_encoding="gzip")
+    assert await caller.incoming.body(100) == b"a" * 100
+    caller = Caller(part(packed, more=False), content_encoding="gzip")
+    with pytest.raises(TooLarge, match=r"^body: expected at most 99 bytes unpacked, got more$"):
+        await caller.incoming.body(99)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [(None, 10), ("1", 0.001), ("2500", 2.5), ("10000", 10), ("10001", 10), ("999999999", 10)],
+)
+def test_a_caller_may_shorten_its_time(text: str | None, seconds: float) -> None:
+    caller = Caller(**({} if text is None else {"x_request_timeout_ms": text}))
+    assert caller.incoming.timeout_s(10) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "-1", "1.5", "soon", "1e3", "9999999999", "\u00b2", " 1"]
+)
+def test_a_time_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        Caller(x_request_timeout_ms=text).incoming.timeout_s(10)
+    assert str(raised.value) == (
+        f'X-Request-Timeout-Ms: expected whole milliseconds from 1, got "{text}"'
+    )
+
+
+@pytest.mark.anyio
+async def test_an_answer_has_the_headers_that_were_gathered() -> None:
+    async def respond(request: Incoming, _: float) -> Any:
+        request.reply_headers.append((b"one", b"1"))
+        request.content_type = (b"content-type", b"text/plain")
+        return [b"ab", memoryview(b"cde")]
+
+    seen: list[tuple[str, float]] = []
+    caller = Caller()
+    metrics: Any = SimpleNamespace(request=lambda *counted: seen.append(counted))
+    caller.incoming.served = SimpleNamespace(metrics=metrics)  # type: ignore[assignment]
+    await answer(caller.incoming, respond, Metrics(Blocks()))
+    ((outcome, seconds),) = seen
+    assert outcome == "ok"
+    assert 0 < seconds < 1
+    start, end = caller.sent
+    assert (start["type"], start["status"]) == ("http.response.start", 200)
+    assert start["headers"] == [
+        (b"x-request-id", b"7"),
+        (b"one", b"1"),
+        (b"content-type", b"text/plain"),
+        (b"content-length", b"5"),
+    ]
+    assert end == {"type": "http.response.body", "body": b"abcde", "more_body": False}
+
+
+@pytest.mark.anyio
+async def test_a_refusal_is_json_whatever_was_meant_before_and_counted() -> None:
+    async def refuse(request: Incoming, _: float) -> Any:
+        request.content_type = (b"content-type", b"application/octet-stream")
+        raise UnsupportedEncoding("no")
+
+    metrics = Metrics(Blocks())
+    caller = Caller()
+    await answer(caller.incoming, refuse, metrics)
+    start, end = caller.sent
+    assert (start["status"], end["body"]) == (501, b'{"error":"no"}')
+    assert (b"accept-encoding", b"gzip, deflate") in start["headers"]
+    assert (b"content-type", b"application/json") in start["headers"]
+    unmatched = 'torchlit_unmatched_requests_total{outcome="invalid"}'
+    assert counted(render(metrics).decode(), unmatched) == 1
+
+
+@pytest.mark.anyio
+async def test_a_bug_is_logged_and_tells_the_caller_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def respond(_: Incoming, __: float) -> Any:
+        raise ZeroDivisionError("secret")
+
+    caller = Caller()
+    await answer(caller.incoming, respond, Metrics(Blocks()))
+    start, end = caller.sent
+    assert (start["status"], end["body"]) == (500, b'{"error":"internal error"}')
+    (record,) = caplog.records
+    assert (record.levelno, record.getMessage()) == (logging.ERROR, "/somewhere: this is a bug")
+    assert "secret" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_who_leaves_while_it_is_answered_is_counted_and_sent_nothing() -> None:
+    began = asyncio.Event()
+
+    async def respond(request: Incoming, _: float) -> Any:
+        await request.body(10)
+        began.set()
+        await asyncio.Event().wait()
+
+    metrics = Metrics(Blocks())
+    caller = Caller(part(b"abc", more=False))
+    task = asyncio.create_task(answer(caller.incoming, respond, metrics))
+    await began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert caller.sent == []
+    cancelled = 'torchlit_unmatched_requests_total{outcome="cancelled"}'
+    assert counted(render(metrics).decode(), cancelled) == 1
+
+
+def test_a_sentence_that_has_no_utf8_is_told_all_the_same() -> None:
+    status, outcome, reply = error_reply(InvalidInput("got \ud800"))
+    assert (status, outcome, json.loads(reply)) == (400, "invalid", {"error": "got \\ud800"})
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    folder = tmp_path_factory.mktemp("models")
+    save_toy(folder, card=toy_card())
+    save_fussy(folder)
+    with running(models_dir=folder, max_body_bytes=100_000) as process:
+        yield process
+
+
+def on_wire(headers: bytes, content: bytes, path: bytes = TOY.encode()) -> bytes:
+    """Return a POST as it goes over the wire; each header ends with CR LF."""
+    return b"POST " + path + b" HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n" + content
+
+
+def chunked(content: bytes, size: int) -> bytes:
+    cuts = range(0, len(content), size)
+    parts = [content[place : place + size] for place in cuts]
+    return b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in parts) + b"0\r\n\r\n"
+
+
+def check(head: bytes, reply: bytes) -> None:
+    """Check that a reply is the toy's to ROW."""
+    assert head.startswith(b"HTTP/1.1 200 "), head + reply
+    (output,) = json.loads(reply)["outputs"]
+    assert output["data"] == pytest.approx(EXPECTED, abs=1e-6)
+
+
+async def talk(service: Process, *writes: bytes, replies: int = 1) -> list[tuple[bytes, bytes]]:
+    """Write on one connection, each by itself, and read this many replies."""
+    reader, writer = await asyncio.open_connection(*address(service.url))
+    for each in writes:
+        writer.write(each)
+        await writer.drain()
+        await asyncio.sleep(0)
+    answers = [await read_reply(reader) for _ in range(replies)]
+    writer.close()
+    return answers
+
+
+LENGTHS = b"Inference-Header-Content-Length: %d\r\n" % len(HEAD)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize(
+    ("headers", "content"), [(b"", JSON_BODY), (LENGTHS, BINARY_BODY)], ids=["json", "binary"]
+)
+def test_a_body_may_come_in_chunks(
+    service: Process, headers: bytes, content: bytes, size: int
+) -> None:
+    wire = on_wire(headers + b"Transfer-Encoding: chunked\r\n", chunked(content, size))
+    for writes in ([wire], [wire[:200], wire[200:]]):
+        (answered,) = asyncio.run(talk(service, *writes))
+        check(*answered)
+
+
+def test_chunks_beyond_the_limit_are_refused(service: Process) -> None:
+    async def overflow() -> bytes:
+        reader, writer = await asyncio.open_connection(*address(service.url))
+        writer.write(on_wire(b"Transfer-Encoding: chunked\r\n", chunked(b" " * 100_001, 50_000)))
+        head, reply = await read_reply(reader)
+        writer.close()
+        assert head.startswith(b"HTTP/1.1 413 ")
+        return reply
+
+    sentence = json.loads(asyncio.run(overflow()))["error"]
+    assert sentence == "body: expected at most 100000 bytes, got 100001 or more"
+
+
+@pytest.mark.parametrize("path", [TOY.encode(), b"/predict"])
+def test_who_waits_for_a_sign_gets_it(service: Process, path: bytes) -> None:
+    content = JSON_BODY if path != b"/predict" else predict_body("toy", [[1, 2, 3, 4]])
+
+    async def wait_and_send() -> tuple[bytes, bytes]:
+        reader, writer = await asyncio.open_connection(*address(service.url))
+        headers = b"Expect: 100-continue\r\nContent-Length: %d\r\n" % len(content)
+        writer.write(on_wire(headers, b"", path))
+        sign = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        assert sign.startswith(b"HTTP/1.1 100 Continue\r\n")
+        writer.write(content)
+        answered = await read_reply(reader)
+        writer.close()
+        return answered
+
+    head, reply = asyncio.run(wait_and_send())
+    assert head.startswith(b"HTTP/1.1 200 ")
+    if path != b"/predict":
+        check(head, reply)
+
+
+def test_who_waits_for_a_sign_to_send_too_much_is_refused_at_once(service: Process) -> None:
+    headers = b"Expect: 100-continue\r\nContent-Length: 100001\r\n"
+    ((head, reply),) = asyncio.run(talk(service, on_wire(headers, b"")))
+    assert head.startswith(b"HTTP/1.1 413 ")
+    assert json.loads(reply)["error"] == "body: expected at most 100000 bytes, got 100001"
+
+
+@pytest.mark.parametrize("change", [bytes.lower, bytes.upper, bytes.title, bytes.swapcase])
+def test_headers_have_no_case(service: Process, change: Any) -> None:
+    packed = gzip.compress(BINARY_BODY)
+    names = (b"Inference-Header-Content-Length", b"Content-Encoding", b"Content-Length")
+    values = (b"%d" % len(HEAD), b"gzip", b"%d" % len(packed))
+    headers = b"".join(
+        b"%b: %b\r\n" % (change(name), value) for name, value in zip(names, values, strict=True)
+    )
+    (answered,) = asyncio.run(talk(service, on_wire(headers, packed)))
+    check(*answered)
+    late = on_wire(
+        change(b"X-Request-Timeout-Ms") + b": 0\r\nContent-Length: %d\r\n" % len(JSON_BODY),
+        JSON_BODY,
+    )
+    ((head, _),) = asyncio.run(talk(service, late))
+    assert head.startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_connection_goes_on_after_what_was_refused(service: Process) -> None:
+    length = b"Content-Length: %d\r\n"
+    good = on_wire(length % len(JSON_BODY), JSON_BODY)
+    broken = on_wire(length % len(JSON_BODY), JSON_BODY.replace(b"FP32", b"FP33"))
+    cut = on_wire(length % 3, JSON_BODY[:3])
+    unknown = on_wire(length % 2, b"{}", b"/v2/models/tyo/infer")
+    packed = on_wire(b"Content-Encoding: gzip\r\n" + length % 4, b"nope")
+    writes = [good, broken, good, cut, good, unknown, good, packed, good]
+    answers = asyncio.run(talk(service, *writes, replies=len(writes)))
+    assert [int(head[9:12]) for head, _ in answers] == [200, 400, 200, 400, 200, 404, 200, 400, 200]
+    for answered in answers[::2]:
+        check(*answered)
+    together = asyncio.run(talk(service, b"".join(writes), replies=len(writes)))
+    assert [int(head[9:12]) for head, _ in together] == [int(head[9:12]) for head, _ in answers]
+
+
+@pytest.mark.parametrize("path", ["/", "/health/ready", "/models"])
+def test_head_is_get_without_a_body(service: Process, path: str) -> None:
+    asked = {"accept-encoding": "identity"}
+    get, head = (
+        httpx.request(method, service.url + path, headers=asked) for method in ("GET", "HEAD")
+    )
+    assert (head.status_code, head.content) == (200, b"")
+    assert int(head.headers["content-length"]) == len(get.content) > 0
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
+def test_head_gets_no_body(service: Process) -> None:
+    with socket.create_connection(address(service.url), timeout=10) as connection:
+        connection.sendall(
+            b"HEAD " + TOY.encode() + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        reply = b""
+        while received := connection.recv(65536):
+            reply += received
+    head, _, rest = reply.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 405 ")
+    assert b"allow: POST" in head
+    assert rest == b""
+
+
+def test_who_leaves_in_the_middle_of_a_body_harms_nobody(service: Process) -> None:
+    name, outcome = "torchlit_unmatched_requests_total", 'outcome="cancelled"'
+    with httpx.Client(base_url=service.url) as client:
+        before = counted(client.get("/metrics").text, name, outcome)
+        with socket.create_connection(address(service.url)) as connection:
+            connection.sendall(on_wire(b"Content-Length: 1000\r\n", JSON_BODY[:30]))
+        while counted(client.get("/metrics").text, name, outcome) == before:
+            pass
+        check(b"HTTP/1.1 200 ", client.post(TOY, content=JSON_BODY).content)
+
+
+def test_a_caller_who_is_alone_is_told_of_infinity_too(service: Process) -> None:
+    with httpx.Client(base_url=service.url) as client:
+        for number, status in ((7, 500), (8, 200), (7, 500), (9, 200)):
+            content = {
+                "inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 1], "data": [number]}]
+            }
+            reply = client.post("/v2/models/fussy/infer", json=content)
+            assert reply.status_code == status
+            content["parameters"] = {"binary_data_output": True}  # type: ignore[assignment]
+            reply = client.post("/v2/models/fussy/infer", json=content)
+            place = int(reply.headers["inference-header-content-length"])
+            with np.errstate(divide="ignore"):
+                expected = np.float32(1) / np.float32(number - 7)
+            assert np.frombuffer(reply.content[place:], "<f4") == [expected]
+
+
+def test_predict_and_infer_share_a_connection(service: Process) -> None:
+    async def both() -> None:
+        reader, writer = await asyncio.open_connection(*address(service.url))
+        for _ in range(3):
+            head, _ = await ask_predict(reader, writer, predict_body("toy", [[1, 2, 3, 4]]))
+            assert head.startswith(b"HTTP/1.1 200 ")
+            writer.write(on_wire(b"Content-Length: %d\r\n" % len(JSON_BODY), JSON_BODY))
+            check(*await read_reply(reader))
+        writer.close()
+
+    asyncio.run(both())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/predict/toy", "/v2/models/toy/infer"])
+async def test_who_asks_is_told_where_the_time_went(client: httpx.AsyncClient, path: str) -> None:
+    sent = {"name": "input", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}
+    body = {"instances": [[1, 2, 3, 4]]} if "predict" in path else {"inputs": [sent]}
+    asked = await client.post(path, json=body, headers={"X-Request-Timing": "true"})
+    told = re.fullmatch(
+        r"queue;dur=(\d+\.\d{3}), compute;dur=(\d+\.\d{3})", asked.headers["server-timing"]
+    )
+    assert told is not None
+    metrics = (await client.get("/metrics")).text
+    counted = re.search(r'torchlit_compute_seconds_sum\{model="toy",version="1"\} (\S+)', metrics)
+    assert counted is not None
+    assert float(told[2]) == pytest.approx(float(counted[1]) * 1000, abs=0.001)
+    for headers in ({}, {"X-Request-Timing": "false"}):
+        assert "server-timing" not in (await client.post(path, json=body, headers=headers)).headers

@@ -1,0 +1,154 @@
+"""Request ids, traces, and what is logged."""
+
+import asyncio
+import contextvars
+import json
+import logging
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.logs import request_id as tracing
+from service.logs.lines import JsonFormatter, TextFormatter
+from service.settings import Settings
+from tests.support.clients import address, ask
+from tests.support.processes import running
+from tests.support.toys import body, serving
+
+CONTENT = body("toy", [[1, 2, 3, 4]])
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+@pytest.mark.anyio
+async def test_every_reply_has_an_id_of_its_own(client: httpx.AsyncClient) -> None:
+    replies = [
+        await client.post("/predict", content=CONTENT),
+        await client.post("/predict", content=b"not JSON"),
+        await client.get("/models"),
+        await client.get("/no/such/path"),
+        await client.put("/predict"),
+    ]
+    assert [reply.status_code for reply in replies] == [200, 400, 200, 404, 405]
+    ids = [reply.headers["x-request-id"] for reply in replies]
+    assert len(set(ids)) == 5
+    assert all(re.fullmatch("[0-9a-f]{12}-[0-9a-f]+", each) for each in ids)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("given", "is_kept"),
+    [
+        ("a", True),
+        ("6f1c-42/x_Y.z:1+2=", True),
+        ("x" * 128, True),
+        ("x" * 129, False),
+        ("", False),
+        ("two words", False),
+        ("a\tb", False),
+        ("\u00e9", False),
+        ('"quoted"', False),
+    ],
+)
+async def test_the_callers_id_is_kept_if_it_is_sane(
+    client: httpx.AsyncClient, given: str, is_kept: bool
+) -> None:
+    headers = {"x-request-id": given.encode("latin-1")}
+    for reply in (
+        await client.post("/predict", content=CONTENT, headers=headers),
+        await client.get("/health/live", headers=headers),
+    ):
+        assert (reply.headers["x-request-id"] == given) == is_kept
+
+
+def logged(traceparent: str) -> dict[str, str]:
+    headers = {b"x-request-id": b"r1", b"traceparent": traceparent.encode()}
+    return contextvars.Context().run(
+        lambda: (tracing.begin(headers, tracing.id_maker()), tracing.logged_fields())[1]
+    )
+
+
+def test_the_trace_of_a_traceparent_is_logged() -> None:
+    expected = {"request_id": "r1", "trace_id": TRACE, "span_id": SPAN}
+    assert logged(f"00-{TRACE}-{SPAN}-01") == expected
+    assert logged(f"cc-{TRACE}-{SPAN}-01-what-will-be") == expected  # a later version
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [
+        "",
+        "nonsense",
+        f"00-{TRACE}-{SPAN}",
+        f"00-{TRACE}-{SPAN}-01-more",
+        f"ff-{TRACE}-{SPAN}-01",
+        f"00-{'0' * 32}-{SPAN}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE.upper()}-{SPAN}-01",
+        f"00-{TRACE}-{SPAN}-01\n",
+    ],
+)
+def test_a_traceparent_that_is_none_is_ignored(traceparent: str) -> None:
+    assert logged(traceparent) == {"request_id": "r1"}
+
+
+def record(message: str, **extra: object) -> logging.LogRecord:
+    made = logging.LogRecord("torchlit.x", logging.INFO, "", 0, message, None, None)
+    made.__dict__.update(extra)
+    return made
+
+
+def test_outside_of_a_request_a_line_has_no_id() -> None:
+    assert TextFormatter().format(record("hello")).endswith("INFO torchlit.x: hello")
+    line = json.loads(JsonFormatter().format(record("hello")))
+    assert line.keys() == {"time", "level", "logger", "message"}
+
+
+def test_json_lines_hold_fields_and_errors_in_one_line() -> None:
+    try:
+        raise ValueError("a\nb")
+    except ValueError as error:
+        info = (ValueError, error, error.__traceback__)
+    text = JsonFormatter().format(record("c\nd", fields={"status": 200}, exc_info=info))
+    assert "\n" not in text
+    line = json.loads(text)
+    assert (line["message"], line["status"]) == ("c\nd", 200)
+    assert "ValueError: a\nb" in line["error"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", line["time"])
+
+
+@pytest.mark.anyio
+async def test_a_failure_is_logged_with_the_id_of_its_request(
+    models_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.handler.setFormatter(TextFormatter())
+    async with serving(Settings(models_dir=models_dir)) as client:
+        client._transport.app._predict = None  # type: ignore[attr-defined]
+        headers = {"x-request-id": "r7", "traceparent": f"00-{TRACE}-{SPAN}-01"}
+        reply = await client.post("/predict", content=CONTENT, headers=headers)
+    assert (reply.status_code, reply.json()) == (500, {"error": "internal error"})
+    assert f"[request_id=r7 trace_id={TRACE} span_id={SPAN}]" in caplog.text
+
+
+def test_replies_are_logged_when_that_is_asked_for(models_dir: Path) -> None:
+    async def call(url: str) -> None:
+        reader, writer = await asyncio.open_connection(*address(url))
+        await ask(reader, writer, CONTENT)
+        writer.write(b"GET /models/%0a%1b[31mred HTTP/1.1\r\nHost: x\r\nX-Request-Id: r9\r\n\r\n")
+        await reader.readuntil(b"}")
+        writer.close()
+
+    settings = {"models_dir": models_dir, "log_format": "json"}
+    with running(**settings, access_log="true") as service:
+        asyncio.run(call(service.url))
+        service.wait_for("(red)")
+        assert service.stop() == 0
+    lines = [json.loads(line) for line in service.log]
+    predicted, asked = (line for line in lines if line["logger"] == "torchlit.access")
+    assert (predicted["method"], predicted["path"]) == ("POST", "/predict")
+    assert predicted["status"] == 200
+    assert 0 < predicted["seconds"] < 10
+    assert (asked["status"], asked["request_id"]) == (404, "r9")
+    assert asked["path"] == "/models/\n\x1b[31mred"  # escaped by JSON
+    assert asked["message"].startswith(r"GET /models/\n\x1b[31mred 404 in ")

@@ -1,0 +1,201 @@
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from service.errors import InvalidSetting
+from service.settings import Settings, describe
+from service.settings import machine as resources
+from service.settings.machine import Resources
+from service.settings.verdicts import Verdicts
+from service.settings.versions import Versions
+
+A_PATH = "expected a path that begins with / and says nothing else here"
+
+
+def test_defaults_hold_when_nothing_is_set() -> None:
+    assert Settings.from_env({"PATH": "/bin"}) == Settings()
+
+
+def test_every_setting_is_read_from_its_variable() -> None:
+    settings = Settings.from_env(
+        {
+            "TORCHLIT_HOST": "0.0.0.0",
+            "TORCHLIT_PORT": "0",
+            "TORCHLIT_MODELS_DIR": "/srv/models",
+            "TORCHLIT_VERSIONS": "latest iris=1,2",
+            "TORCHLIT_WATCH": "false",
+            "TORCHLIT_MODEL_CONTROL": "true",
+            "TORCHLIT_DEVICE": "cpu",
+            "TORCHLIT_WORKERS": "3",
+            "TORCHLIT_BATCHING": "iris=rows wine=requests",
+            "TORCHLIT_MAX_BATCH_SIZE": "8",
+            "TORCHLIT_MAX_QUEUE_DELAY_MS": "1.5",
+            "TORCHLIT_MAX_QUEUE_ROWS": "9",
+            "TORCHLIT_MAX_REQUEST_ROWS": "7",
+            "TORCHLIT_REQUEST_TIMEOUT_S": "0.5",
+            "TORCHLIT_MAX_BODY_BYTES": "1000",
+            "TORCHLIT_MAX_IMAGE_PIXELS": "2000",
+            "TORCHLIT_REUSE_PORT": "true",
+            "TORCHLIT_RECEIVE_TIMEOUT_S": "2.5",
+            "TORCHLIT_KEEP_ALIVE_S": "30",
+            "TORCHLIT_MAX_CONNECTIONS": "100",
+            "TORCHLIT_API_KEYS": "null",
+            "TORCHLIT_API_KEYS_FILE": "/run/keys",
+            "TORCHLIT_PROTECT_HEALTH": "1",
+            "TORCHLIT_PROTECT_METRICS": "True",
+            "TORCHLIT_CORS_ORIGINS": "https://a.example",
+            "TORCHLIT_LOG_LEVEL": "debug",
+            "TORCHLIT_LOG_FORMAT": "json",
+            "TORCHLIT_ACCESS_LOG": "true",
+            "TORCHLIT_METRICS_DIR": "/run/metrics",
+            "TORCHLIT_DRAIN_S": "2",
+            "TORCHLIT_DEFAULT_MODEL": "iris",
+            "TORCHLIT_PREDICT_ROUTE": "/v1/predict",
+            "TORCHLIT_HEALTH_ROUTE": "/v1/health",
+            "TORCHLIT_DATA_DIR": "training reads this one",
+        }
+    )
+    assert msgspec.structs.asdict(settings) == {
+        "host": "0.0.0.0",
+        "port": 0,
+        "models_dir": Path("/srv/models"),
+        "versions": Versions("latest iris=1,2"),
+        "watch": False,
+        "model_control": True,
+        "device": "cpu",
+        "workers": 3,
+        "batching": Verdicts("wine=requests iris=rows"),
+        "max_batch_size": 8,
+        "max_queue_delay_ms": 1.5,
+        "max_queue_rows": 9,
+        "max_request_rows": 7,
+        "request_timeout_s": 0.5,
+        "max_body_bytes": 1000,
+        "max_image_pixels": 2000,
+        "metrics_dir": Path("/run/metrics"),
+        "drain_s": 2.0,
+        "reuse_port": True,
+        "receive_timeout_s": 2.5,
+        "keep_alive_s": 30,
+        "max_connections": 100,
+        "api_keys": "null",  # a bad key, but not the absence of one
+        "api_keys_file": Path("/run/keys"),
+        "protect_health": True,
+        "protect_metrics": True,
+        "cors_origins": "https://a.example",
+        "log_level": "debug",
+        "log_format": "json",
+        "access_log": True,
+        "default_model": "iris",
+        "predict_route": "/v1/predict",
+        "health_route": "/v1/health",
+    }
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "sentence"),
+    [
+        ("TORCHLIT_PROT", "1", "no such setting; did you mean TORCHLIT_PORT?"),
+        ("TORCHLIT_port", "1", "no such setting; did you mean TORCHLIT_PORT?"),
+        ("TORCHLIT_DATADIR", "1", "no such setting; did you mean TORCHLIT_DATA_DIR?"),
+        ("TORCHLIT_PORT", "http", "expected a whole number from 0 to 65535, got 'http'"),
+        ("TORCHLIT_PORT", "65536", "expected a whole number from 0 to 65535, got '65536'"),
+        ("TORCHLIT_PORT", "", "expected a whole number from 0 to 65535, got ''"),
+        ("TORCHLIT_HOST", "", "expected an address, got ''"),
+        ("TORCHLIT_DEVICE", "gpu", "expected one of auto, cpu, cuda, got 'gpu'"),
+        ("TORCHLIT_MODELS_DIR", "", "expected the path of a folder, got ''"),
+        (
+            "TORCHLIT_VERSIONS",
+            "newest",
+            "expected `all`, `latest`, `latest:2` or `1,3`, also as `name=...`, "
+            "each once for a model, got 'newest'",
+        ),
+        (
+            "TORCHLIT_BATCHING",
+            "iris=rows iris=requests",
+            "expected `name=rows` or `name=requests`, each once for a model, got "
+            "'iris=rows iris=requests'",
+        ),
+        (
+            "TORCHLIT_BATCHING",
+            "rows",
+            "expected `name=rows` or `name=requests`, each once for a model, got 'rows'",
+        ),
+        ("TORCHLIT_WATCH", "maybe", "expected true or false, got 'maybe'"),
+        ("TORCHLIT_WORKERS", "0", "expected a whole number from 1 to 256, or auto, got '0'"),
+        ("TORCHLIT_WORKERS", "Auto", "expected a whole number from 1 to 256, or auto, got 'Auto'"),
+        ("PORT", "8080/tcp", "expected a whole number from 0 to 65535, got '8080/tcp'"),
+        ("AIP_HTTP_PORT", "-1", "expected a whole number from 0 to 65535, got '-1'"),
+        ("AIP_PREDICT_ROUTE", "predict", f"{A_PATH}, got 'predict'"),
+        ("AIP_PREDICT_ROUTE", "/models/iris", f"{A_PATH}, got '/models/iris'"),
+        ("TORCHLIT_HEALTH_ROUTE", "ping", f"{A_PATH}, got 'ping'"),
+        ("TORCHLIT_HEALTH_ROUTE", "/metrics", f"{A_PATH}, got '/metrics'"),
+        ("AIP_PREDICT_ROUTE", "/health/live", f"{A_PATH}, got '/health/live'"),
+        ("AIP_PREDICT_ROUTE", "/prepare", f"{A_PATH}, got '/prepare'"),
+        ("TORCHLIT_HEALTH_ROUTE", "/static/x", f"{A_PATH}, got '/static/x'"),
+        ("TORCHLIT_SERVICE_HOTS", "1", "no such setting; did you mean TORCHLIT_DEVICE?"),
+        ("TORCHLIT_REQUEST_TIMEOUT_S", "0", "expected a number above 0 to 3600, got '0'"),
+        ("TORCHLIT_REQUEST_TIMEOUT_S", "nan", "expected a number above 0 to 3600, got 'nan'"),
+        ("TORCHLIT_MAX_QUEUE_DELAY_MS", "nan", "expected a number from 0 to 60000, got 'nan'"),
+        ("TORCHLIT_REUSE_PORT", "maybe", "expected true or false, got 'maybe'"),
+        ("TORCHLIT_LOG_FORMAT", "xml", "expected one of text, json, got 'xml'"),
+        ("TORCHLIT_MAX_QUEUE_DELAY_MS", "-1", "expected a number from 0 to 60000, got '-1'"),
+    ],
+)
+def test_a_wrong_variable_is_named_with_what_was_expected(
+    variable: str, text: str, sentence: str
+) -> None:
+    with pytest.raises(InvalidSetting) as error:
+        Settings.from_env({variable: text})
+    assert str(error.value) == f"{variable}: {sentence}"
+
+
+def test_every_setting_is_described() -> None:
+    assert len(describe()) == len(Settings.__struct_fields__)
+    assert all(description for _, _, description in describe())
+
+
+def test_auto_takes_as_many_workers_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "available", lambda: Resources(8, 3.0, None))
+    assert Settings.from_env({"TORCHLIT_WORKERS": "auto"}).workers == 3
+
+
+@pytest.mark.parametrize(
+    ("environ", "port"),
+    [
+        ({"PORT": "1"}, 1),
+        ({"PORT": ""}, 8000),
+        ({"PORT": "1", "AIP_HTTP_PORT": "2"}, 2),
+        ({"PORT": "1", "AIP_HTTP_PORT": "2", "SAGEMAKER_BIND_TO_PORT": "3"}, 3),
+        ({"PORT": "1", "AIP_HTTP_PORT": "2", "TORCHLIT_PORT": "4"}, 4),
+    ],
+)
+def test_a_platform_says_the_port_unless_torchlit_port_does(
+    environ: dict[str, str], port: int
+) -> None:
+    assert Settings.from_env(environ).port == port
+
+
+def test_vertex_ai_says_the_routes() -> None:
+    environ = {"AIP_PREDICT_ROUTE": "/v1/a:predict", "AIP_HEALTH_ROUTE": "/v1/a"}
+    settings = Settings.from_env(environ)
+    assert (settings.predict_route, settings.health_route) == ("/v1/a:predict", "/v1/a")
+
+
+def test_what_kubernetes_says_of_a_service_named_torchlit_is_no_setting() -> None:
+    """As its documentation lists them, for Services named torchlit and torchlit-canary."""
+    environ = {}
+    for name in ("TORCHLIT", "TORCHLIT_CANARY"):
+        environ |= {
+            f"{name}_SERVICE_HOST": "10.0.0.11",
+            f"{name}_SERVICE_PORT": "8080",
+            f"{name}_SERVICE_PORT_HTTP": "8080",
+            f"{name}_PORT": "tcp://10.0.0.11:8080",
+            f"{name}_PORT_8080_TCP": "tcp://10.0.0.11:8080",
+            f"{name}_PORT_8080_TCP_PROTO": "tcp",
+            f"{name}_PORT_8080_TCP_PORT": "8080",
+            f"{name}_PORT_8080_TCP_ADDR": "10.0.0.11",
+        }
+    assert Settings.from_env(environ) == Settings()
+    assert Settings.from_env(environ | {"PORT": "9"}).port == 9
