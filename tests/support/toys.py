@@ -23,7 +23,8 @@ from service.card import (
     Picture,
     Target,
 )
-from service.http.app import create_app
+from service.http.app import App, create_app
+from service.http.services import Host
 from service.settings import Settings
 
 DATASET = Dataset(name="toy", source="made up", sha256="0" * 64, licence="MIT")
@@ -310,15 +311,19 @@ def save_picky(folder: Path, card: Card | None = None, *, least: float) -> Path:
     return path
 
 
+class Client(httpx.AsyncClient):
+    """A client of a service in the same event loop, whose parts are `services`."""
+
+    def __init__(self, app: App) -> None:
+        super().__init__(transport=httpx.ASGITransport(app=app), base_url="http://toy")
+        self.services = app.services
+
+
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(settings: Settings, host: Host | None = None) -> AsyncIterator[Client]:
     """The service with its lifespan, and a client in the same event loop."""
-    app = create_app(settings)
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.lifespan(),
-        httpx.AsyncClient(transport=transport, base_url="http://toy") as client,
-    ):
+    app = create_app(settings, host=host)
+    async with app.lifespan(), Client(app) as client:
         yield client
 
 

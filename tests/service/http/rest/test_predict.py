@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.card import Example, Target
+from service.http.services import Host
 from service.settings import Settings
 from service.settings.verdicts import Verdicts
 from tests.support.toys import (
@@ -142,7 +143,7 @@ BAD: list[tuple[str, str, bytes, int, str]] = [
     ("model is a list", "/predict", b'{"model": [1]}', 400, "(mean, toy), got a list of 1"),
     ("unknown model", "/predict", body("tyo", []), 404, "expected one of mean, toy; got 'tyo'"),
     ("unknown model", "/predict/tyo", b"{}", 404, "expected one of mean, toy; got 'tyo'"),
-    ("unknown path", "/predict/toy/1", b"{}", 404, "got 'toy/1'"),
+    ("unknown path", "/predict/toy/1", b"{}", 404, "POST /predict/toy/1: no such path"),
     ("unknown path", "/predictor", b"{}", 404, "POST /predictor: no such path"),
     ("two models", "/predict/toy", body("mean", []), 400, 'expected "toy" as in the path'),
     ("unknown version", "/predict", body("toy", [], version=9), 404, "expected one of 1; got 9"),
@@ -211,7 +212,7 @@ async def test_bad_input_gets_its_status_and_one_sentence(
 async def test_bad_input_is_counted_by_outcome(models_dir: Path) -> None:
     settings = Settings(models_dir=models_dir, max_body_bytes=5000, max_request_rows=10)
     async with serving(settings) as client:
-        ours = [each for each in BAD if re.match("/predict(/|$)", each[1])]
+        ours = [each for each in BAD if re.match("/predict(/[^/]+)?$", each[1])]
         for _, path, content, _, _ in ours:
             await post(client, content, path)
         text = (await client.get("/metrics")).text
@@ -224,9 +225,9 @@ async def test_bad_input_is_counted_by_outcome(models_dir: Path) -> None:
 
 
 async def test_while_it_drains_it_serves_and_sends_its_clients_elsewhere(models_dir: Path) -> None:
-    async with serving(Settings(models_dir=models_dir)) as client:
-        models = client._transport.app.models
-        models.draining = True
+    host = Host()
+    async with serving(Settings(models_dir=models_dir), host) as client:
+        host.is_draining = True
         reply = await post(client, body("toy", [[1, 2, 3, 4]]))
         ready = await client.get("/health/ready")
         live = await client.get("/health/live")
@@ -241,8 +242,8 @@ async def test_the_fast_way_is_the_one_that_is_taken(
     def forbidden(*_: object) -> None:
         raise AssertionError("the slow way was taken")
 
-    monkeypatch.setattr("service.formats.json_rows.slow_rows", forbidden)
-    monkeypatch.setattr("service.formats.json_rows.parse_slowly", forbidden)
+    for slow in ("slow_rows", "parse"):
+        monkeypatch.setattr(f"service.formats.json_fast.{slow}", forbidden)
     rows = [[1, 2, 3, 4], {"a": 1, "b": 2, "c": 3, "d": 4}]
     for _ in range(3):
         answered = await asyncio.gather(*(post(client, body("toy", [row])) for row in rows))
@@ -404,7 +405,7 @@ async def test_a_model_that_takes_no_rows_of_numbers_names_the_path_that_it_has(
     assert reply.status_code == 400
     assert reply.json() == {
         "error": f"model sum: expected one that takes rows of numbers, but {why}: "
-        "ask /v2/models/sum/infer"
+        "use /v2/models/sum/infer"
     }
     assert inferred.status_code == 200
 

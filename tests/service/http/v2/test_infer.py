@@ -1746,7 +1746,7 @@ async def test_predict_gives_the_same_numbers_and_sends_other_models_here(
             400,
             {
                 "error": f"model {model}: expected one that takes rows of numbers, but {why}: "
-                f"ask /v2/models/{model}/infer"
+                f"use /v2/models/{model}/infer"
             },
         )
 
