@@ -2,7 +2,7 @@
 
 The card is JSON under the key `torchlit.card` of the ONNX metadata properties, so a model
 is one file. Training writes it (`Card.to_json`), the service reads it (`Card.from_json`);
-this module is the whole contract between the two.
+this module is the complete contract between the two.
 """
 
 import math
@@ -20,7 +20,7 @@ METADATA_KEY = "torchlit.card"
 PROBABILITY_TOLERANCE = 1e-5  # absolute
 VALUE_TOLERANCE = 1e-4  # relative
 
-_PICTURE_FILE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\.png")
+_PLOT_FILE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\.png")
 
 
 class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -43,7 +43,7 @@ class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Image(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An image input: `height` x `width` pixels of `channels` values, 0 to 255.
 
-    `preparation` says in words how a picture becomes such pixels.
+    `preparation` says in words how an image becomes such pixels.
     """
 
     height: int
@@ -99,7 +99,7 @@ class Example(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Picture(Struct, frozen=True, kw_only=True):
-    """A picture of the training or of its result: a PNG file that lies beside model.onnx."""
+    """A plot of the training or of its result: a PNG file that lies beside model.onnx."""
 
     file: str
     title: str
@@ -168,7 +168,7 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
             ("features", [feature.name for feature in self.features]),
             ("labels", self.labels),
             ("targets", [target.name for target in self.targets]),
-            ("pictures", [picture.file for picture in self.pictures]),
+            ("pictures", [plot.file for plot in self.pictures]),
         ):
             if len(set(names)) != len(names):
                 raise InvalidCard(f"{METADATA_KEY}: expected different names in {field}: {names}")
@@ -176,11 +176,11 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise InvalidCard(f"{METADATA_KEY}: expected at least one example to self-test with")
         for example in self.examples:
             self._check_example(example)
-        for picture in self.pictures:
-            if not _PICTURE_FILE.fullmatch(picture.file):  # it stands in a URL and a path
+        for plot in self.pictures:
+            if not _PLOT_FILE.fullmatch(plot.file):  # it stands in a URL and a path
                 raise InvalidCard(
                     f"{METADATA_KEY}: pictures: expected a file name such as loss.png, "
-                    f"got {picture.file!r}"
+                    f"got {plot.file!r}"
                 )
 
     def _check_interval(self, interval: Interval) -> None:

@@ -56,12 +56,12 @@ class Batcher:
         """Take the parts, in the event loop that will call; `executor` is where `run` is called.
 
         max_rows_in_loop: how many rows may be run in the loop for a caller who is alone; a
-        whole batch if not given.
+        full batch if not given.
         spare: where batches go once one has held the loop for more than SLOW_S; for good if that
         one is slow there too.
         clock: seconds, by which deadlines are given.
         """
-        self._loop = asyncio.get_running_loop()  # kept: asking costs a system call in 3.11
+        self._loop = asyncio.get_running_loop()  # kept: finding it costs a system call in 3.11
         self._run = run
         self._observer = observer
         self._clock = clock
@@ -99,7 +99,7 @@ class Batcher:
 
         Only entries of one `kind` share a batch, those of the kind ALONE none, and they are not
         cut into several batches. `alone` says that no other caller is about to
-        come in this turn of the loop. Raises QueueFull at once when too many rows wait,
+        come in this turn of the loop. Raises QueueFull immediately when too many rows wait,
         DeadlineExceeded after `deadline`, Unavailable once closed, and whatever `run` raises for
         these rows. A caller that is cancelled while its rows wait takes them with it; its
         batch-mates are not touched. `timing` gets where the time went.
@@ -248,7 +248,7 @@ class Batcher:
             inputs = max(parts, key=lambda each: len(each[0]))
         self._executor, self._max_rows_in_loop = self._spare.executor(), 0
         for entry in self._queue:
-            if entry.timer is None:  # none is needed in the loop: a batch looks at the time
+            if entry.timer is None:  # none is needed in the loop: a batch checks the time
                 left = entry.deadline - self._clock()
                 entry.timer = self._loop.call_later(left, self._expire, entry)
         self._check = self._loop.run_in_executor(self._executor, self._spare.is_slow, inputs, rows)

@@ -13,7 +13,7 @@ ALONE: Final = object()  # the kind of entries that share no batch, and are run 
 
 
 class Observer(Protocol):
-    """Who is told what happens in a queue."""
+    """Who observes what happens in a queue."""
 
     def queued(self, rows: int) -> None:
         """Note that so many rows more wait now, or fewer."""

@@ -50,8 +50,8 @@ class Catalog:
         that is not on the disk, and whatever `get` raises.
         """
         card = self.named(name, version).card
-        where = f"model {name}: version {version}: picture"
-        listed = [picture.file for picture in card.pictures] if card else []
+        where = f"model {name}: version {version}: plot"
+        listed = [plot.file for plot in card.pictures] if card else []
         if file not in listed:
             known = ", ".join(listed) or "none"
             raise NotFound(f"{where}: expected one of {known}; got {_shown(file)}")

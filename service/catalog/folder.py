@@ -82,7 +82,7 @@ def _find(folder: Path, versions: Versions) -> Found:
 def fingerprint(folder: Path) -> Fingerprint:
     """Return what the files of a version are now.
 
-    The time of the last change of a file's status is a part of it: files that are unpacked have
+    The time of the last change of a file's status is a part of it: files from an archive have
     the time of modification, the size and often the inode number of those they replace.
     """
     try:

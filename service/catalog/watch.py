@@ -1,4 +1,4 @@
-"""Notice that something changes in a folder, as the operating system tells."""
+"""Notice that something changes in a folder, as the operating system reports."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-STEP_MS = 200  # between looks at what the system told; the default, 50, costs four times as much
+STEP_MS = (
+    200  # between reads of what the system reported; the default, 50, costs four times as much
+)
 
 
 @asynccontextmanager
@@ -19,10 +21,10 @@ async def watching(
     """
     changes, change = await _begin(folder)
     if change.done() and isinstance(change.exception(), PermissionError):
-        # The rest can be watched. Not from the first: then no limit that is reached is told.
+        # The rest can be watched. Not from the first: then no limit that is reached is reported.
         changes, change = await _begin(folder, ignore_permission_denied=True)
 
-    def tell(_: asyncio.Task[object]) -> None:
+    def report(_: asyncio.Task[object]) -> None:
         if change.cancelled():
             return
         error = change.exception()
@@ -31,7 +33,7 @@ async def watching(
         else:
             on_failure(error)
 
-    change.add_done_callback(tell)
+    change.add_done_callback(report)
     try:
         yield
     finally:

@@ -64,8 +64,8 @@ def examine(
             _print(finding)
     wrong = sum(finding.state == "wrong" for finding in findings)
     if as_json:
-        whole = {"ok": not wrong, "findings": findings}
-        Stdout().line(msgspec.json.format(msgspec.json.encode(whole)).decode())
+        report = {"ok": not wrong, "findings": findings}
+        Stdout().line(msgspec.json.format(msgspec.json.encode(report)).decode())
     else:
         Stdout().line("all is well" if not wrong else f"{wrong} thing{'s' * (wrong > 1)} wrong")
     return 1 if wrong else 0
@@ -226,7 +226,7 @@ def _port(settings: Settings) -> Iterator[Finding]:
     if status == 200:
         yield Finding(topic, "well", f"{where}: {who} serves there and is ready")
     elif status == 401:
-        yield Finding(topic, "note", f"{where}: {who} serves there and asks for another API key")
+        yield Finding(topic, "note", f"{where}: {who} serves there and wants another API key")
     else:
         advice = "its log says why; the models are checked above"
         yield Finding(

@@ -41,7 +41,7 @@ def check(settings: Settings) -> None:
 def ask(settings: Settings, path: str, keys: Sequence[str]) -> tuple[int, str]:
     """Ask whoever listens there for `path`; return the status and the body, up to MOST_BYTES.
 
-    The first of `keys` is sent only to who asks for one as torchlit does. Raises OSError where
+    The first of `keys` is sent only to who wants one as torchlit does. Raises OSError where
     there is no answer in TIMEOUT_S, HTTPException for one that is not HTTP.
     """
     status, body = _get(settings, path, {})

@@ -76,7 +76,7 @@ def inspect(model: str, settings: Settings, *, as_json: bool) -> int:
 
 
 def inspection(model: str, settings: Settings) -> Inspection:
-    """Open a model and look at it. Raises CannotInspect, and what `find` raises."""
+    """Open a model and describe it. Raises CannotInspect, and what `find` raises."""
     place = find(model, settings)
     try:
         threads = machine.available().threads(1)

@@ -1,6 +1,6 @@
 """The three standard streams as the commands use them, also where one is closed or full.
 
-They are written by their numbers, unbuffered: what cannot be written is known at once, and
+They are written by their numbers, unbuffered: what cannot be written is known immediately, and
 nothing is left for Python to write, and to fail at, when it ends.
 """
 

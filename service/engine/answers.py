@@ -21,7 +21,7 @@ _OF_SMALL_ONES = 2e-4  # what one in twenty of the row's numbers is smaller than
 _MANY = 1000
 _LARGEST = 1e30  # beyond that a number is no size, but stands for "none"
 _ROUNDS_MORE = 10  # times all of this: half floats, and other devices, which choose algorithms
-_MOST_NUMBERS = 2**20  # that are compared at once
+_MOST_NUMBERS = 2**20  # that are compared together
 
 
 class Mixed(Exception):

@@ -47,7 +47,7 @@ def choose_providers(device: str, available: list[str]) -> list[str]:
 def driver_problem() -> str:
     """Say why NVIDIA's driver cannot be used, nothing if it can.
 
-    ONNX Runtime would find out with each model, and tell of it on stderr in its own words.
+    ONNX Runtime would find out with each model, and report it on stderr in its own words.
     """
     if sys.platform != "linux":
         return ""

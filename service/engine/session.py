@@ -13,7 +13,7 @@ from service.errors import ModelError, StartupError
 
 _MOST_BYTES = 2**31 - 1  # of a message of protobuf
 
-# What ONNX Runtime says of a file that it does not open, and what to tell people of it.
+# What ONNX Runtime says of a file that it does not open, and what to say to people.
 _REASONS = (
     (
         r"Unsupported model IR version: (\d+), max supported IR version: (\d+)",

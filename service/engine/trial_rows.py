@@ -76,7 +76,7 @@ FAR = Style(
     lambda number, chance, count: 10 ** (2 + 2 * chance.shares(count)),
     [("2024-01-01", "x1"), ("1e9", "A-1"), ("a@b", "")],
 )
-# What is no number, small neighbouring numbers, addresses: for models that look for just these.
+# What is no number, small neighbouring numbers, addresses: for models in which just these count.
 ODD = Style(
     lambda number, chance, count: np.resize(
         np.roll([math.nan, math.inf, -math.inf, 0, -1], -number), count

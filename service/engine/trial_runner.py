@@ -20,7 +20,7 @@ TRIAL_S = 0.8  # of the thread's CPU time where the session runs on it, else of 
 TRIAL_BYTES = 192 * 2**20  # above what the process has when it begins
 
 _WORTH_GIVING_BACK = 2**24
-_LOOK_S = 0.005  # between two looks at what is used
+_CHECK_S = 0.005  # between two checks of what is used
 
 
 class Stopped(Exception):
@@ -113,7 +113,7 @@ class Runner:
             self._session.run(self._outputs, least, options)
 
     def _watch(self) -> None:
-        while not self._done.wait(_LOOK_S):
+        while not self._done.wait(_CHECK_S):
             if self._is_over():
                 self._options.terminate = True
                 return

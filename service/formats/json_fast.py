@@ -137,8 +137,8 @@ def _check_nesting(instances: Any, first: Any, body: bytes, model: Model) -> Non
     """Raise Unfit unless each instance is a flat row, or each is nested as the model's shape.
 
     `as_buffer` flattens whatever it gets: [[1, 2, 3], [4, 5, 6, 7, 8]] is not two rows of 4,
-    nor is [[1, [2, 3], 4]] one. So the length of each list is looked at, and the opening
-    brackets of the body are counted: they leave no room for a list that was not looked at.
+    nor is [[1, [2, 3], 4]] one. So the length of each list is checked, and the opening
+    brackets of the body are counted: they leave no room for a list that was not checked.
     """
     size = model.row_size
     if len(first) == size:

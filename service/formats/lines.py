@@ -1,6 +1,6 @@
 """Files of rows, read from front to back in bounded memory, so that reading can go on later.
 
-A row that does not fit is a `Bad` row and the next one is read; what does not fit as a whole, as a
+A row that does not fit is a `Bad` row and the next one is read; what does not fit at all, as a
 header of other names, raises InvalidInput.
 """
 

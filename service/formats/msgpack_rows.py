@@ -75,7 +75,7 @@ class MsgpackRows:
 def _next_value(file: BinaryIO, where: str, longest: int) -> bytes:
     """Return the bytes of the next value of a file, nothing at its end. Raises InvalidInput."""
     value = bytearray(file.read(1))
-    begun = 0  # of `value`, up to the first byte of the value that is looked at
+    begun = 0  # of `value`, up to the first byte of the value that is read
     left = 1 if value else 0  # values that are still to come
     while left:
         more, data = _size(value, begun, file, where)

@@ -96,7 +96,7 @@ class App:
                     return
             await self._send(reply, reply_headers, scope, send)
         except asyncio.CancelledError:
-            return  # the caller left: there is nobody to tell
+            return  # the caller left: nobody waits for a reply
 
     async def answer_when_full(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer on a connection beyond the limit: only probes and Prometheus get through."""
@@ -296,6 +296,6 @@ def on_http_exception(
 
 
 def on_bug(request: litestar.Request[Any, Any, Any], error: Exception) -> Response[dict[str, str]]:
-    """Log what was never meant to be raised, and tell the caller nothing of it."""
+    """Log what was never meant to be raised, and say nothing of it to the caller."""
     logger.error("%s %r: this is a bug", request.method, request.scope["path"], exc_info=error)
     return Response({"error": "internal error"}, status_code=500)

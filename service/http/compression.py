@@ -49,7 +49,7 @@ def _decompress(body: bytes, name: bytes, limit: int) -> bytes:
 
 
 def wanted(accept: bytes) -> str | None:
-    """Return the encoding that an Accept-Encoding header asks for, of those there are."""
+    """Return the encoding that an Accept-Encoding header wants, of those there are."""
     qualities: dict[str, float] = {}
     for each in accept.decode("latin-1").lower().split(","):
         name, _, parameter = each.partition(";")

@@ -1,7 +1,7 @@
 """HTTP/1.1 as uvicorn speaks it, with one system call a reply, and with limits.
 
 uvicorn writes the head of a reply and its body one after the other, and uvloop hands each to
-the kernel at once. For small replies that second call is a tenth of the whole request
+the kernel immediately. For small replies that second call is a tenth of the whole request
 (measured with strace and py-spy on the iris model). So writes are held and sent together, at
 the end of the event loop's turn.
 
@@ -31,7 +31,9 @@ CHECK_EVERY_S = 0.5
 JUST_CONNECTED_S = 1.0  # what a new connection gets at a stop to say something
 MAX_HEAD_BYTES = 65_536  # of request line and headers
 H2C_WITHIN = 4096  # bytes from the start of a request
-FOR_PROBES = 64  # connections beyond the limit that are told so; those beyond are closed unheard
+FOR_PROBES = (
+    64  # connections beyond the limit that get a reply that says so; those beyond are closed
+)
 _H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
 
 
@@ -104,7 +106,7 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._limits = limits
         self._running: tuple[RequestResponseCycle, asyncio.Task[None]] | None = None
-        self._waiting_since = inf  # since when a whole request, of which something is here
+        self._waiting_since = inf  # since when a complete request, of which something is here
         self._idle_since = inf  # since when the next request
         self._is_begun = False  # a request; its end has not come
         self._head_bytes = 0  # since the last request began, or the last fragment of its body came
@@ -163,7 +165,7 @@ class Protocol(HttpToolsProtocol):
         uvicorn copies each fragment thrice and stops reading after 64 kB, until the app took them.
         """
         self._head_bytes = 0
-        if self.cycle.response_complete:  # refused before it was whole
+        if self.cycle.response_complete:  # refused before it was complete
             return
         self._body_bytes += len(body)
         if not self._body:
@@ -177,7 +179,7 @@ class Protocol(HttpToolsProtocol):
             self._body = b""
 
     def on_message_complete(self) -> None:
-        """Note that the whole request is here."""
+        """Note that the complete request is here."""
         if self._body:
             self.cycle.body = self._body  # type: ignore[assignment]  # it is only read
             self._body = b""
@@ -188,7 +190,7 @@ class Protocol(HttpToolsProtocol):
             self.flow.resume_reading()  # else nobody would see that the client leaves
 
     def on_response_complete(self) -> None:
-        """Go on to what the connection brings next; a reply that is the only one is sent at once.
+        """Go on to what the connection brings next; a reply that is the only one is not held.
 
         Others leave together at the end of the turn: their callers then ask again together, which
         makes full batches (sent one by one, MNIST lost a third of its requests per second).
@@ -218,7 +220,7 @@ class Protocol(HttpToolsProtocol):
         elif limits.is_over(self._waiting_since, limits.timeout_s):
             if self._is_arriving():
                 within = f"{limits.timeout_s:g} s"
-                self._refuse(RequestTimeout(f"expected the whole request within {within}"))
+                self._refuse(RequestTimeout(f"expected the complete request within {within}"))
             else:  # nothing was said, or the rest of what is answered already does not come
                 self.transport.close()
         elif limits.is_over(self._idle_since, limits.keep_alive_s):
@@ -256,7 +258,7 @@ class Protocol(HttpToolsProtocol):
         self._refuse(InvalidInput("expected an HTTP/1.1 request, got something else"))
 
     def _refuse(self, error: RequestError) -> None:
-        """Answer before any app is asked, and close."""
+        """Answer before any app is called, and close."""
         if self._is_begun and self._is_answered():
             self.transport.close()
             return
@@ -291,9 +293,9 @@ class Protocol(HttpToolsProtocol):
         self._running = cycle, task
 
     async def _send_whole(self, status: int, headers: Headers, body: Fragments) -> None:
-        """Send the whole reply of the request that is answered, as two calls of its `send` do.
+        """Send the complete reply of the request that is answered, as two calls of its `send` do.
 
-        Those look at each header of each reply with regular expressions, for 2 microseconds.
+        Those match each header of each reply with regular expressions, for 2 microseconds.
         """
         assert self._running is not None
         cycle, _ = self._running

@@ -48,7 +48,7 @@ def error_reply(error: RequestError) -> Reply:
 
 
 def note_timing(reply: Reply, timing: Timing) -> None:
-    """Tell the caller where the time went (W3C, "Server Timing": durations in ms)."""
+    """Say to the caller where the time went (W3C, "Server Timing": durations in ms)."""
     durations = (timing.queue_s * 1e3, timing.compute_s * 1e3)
     reply.headers.append((b"server-timing", b"queue;dur=%.3f, compute;dur=%.3f" % durations))
 

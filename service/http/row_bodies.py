@@ -15,11 +15,10 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from service.catalog.served import ServedModel
+from service.engine.model import Model
 from service.errors import DeadlineExceeded
 from service.formats.images.decode import (
     AT_FULL_SIZE,
-    check_takes_images,
     ignore_warnings,
     image_of,
 )
@@ -39,31 +38,27 @@ class RowBodies:
         self._images = ThreadPoolExecutor(1, "images")  # it starts when it is needed
         ignore_warnings()
 
-    def quick_rows(
-        self, message: Message, served: ServedModel, prepare: bool
-    ) -> NDArray[Any] | None:
+    def quick_rows(self, message: Message, model: Model, prepare: bool) -> NDArray[Any] | None:
         """Return the rows (n, ...) of a message for a model, None if that would take long.
 
         Raises what `Message.rows` raises.
         """
-        if message.needs_images:
-            check_takes_images(served.model, served.name)
         limits = self._quick if prepare else replace(self._quick, prepare=False)
         try:
-            return message.rows(served.model, limits)
+            return message.rows(model, limits)
         except Slow:
             return None
 
     async def slow_rows(
-        self, message: Message, served: ServedModel, prepare: bool, deadline: float
+        self, message: Message, model: Model, prepare: bool, deadline: float
     ) -> NDArray[Any]:
         """Return them, read in a thread.
 
         Raises what `Message.rows` raises; cancelled when the caller leaves.
         """
         limits = replace(self._limits, prepare=prepare, deadline=deadline)
-        executor = None if image_of(served.model) is None else self._images
-        return await self.in_thread(partial(message.rows, served.model, limits), deadline, executor)
+        executor = None if image_of(model) is None else self._images
+        return await self.in_thread(partial(message.rows, model, limits), deadline, executor)
 
     async def in_thread(
         self, work: Callable[[], T], deadline: float, executor: Executor | None = None

@@ -97,9 +97,9 @@ class _Collector(Collector):
         yield info_family
         ready = GaugeMetricFamily(READY.name, READY.help, labels=["model", "version"])
         serving = self._metrics.worker.each(SERVING)
-        asked = {number: pid for number, pid in living.items() if serving.get(number) == pid}
+        serving_now = {number: pid for number, pid in living.items() if serving.get(number) == pid}
         for key in self._metrics.ready:
-            ready.add_metric([*key], float(self._is_ready_in(key, asked)))
+            ready.add_metric([*key], float(self._is_ready_in(key, serving_now)))
         yield ready
         shown = {
             key: self._metrics.states[key].sums(living)

@@ -58,7 +58,7 @@ QUEUE_SECONDS = Instrument(
 )
 COMPUTE_SECONDS = Instrument("torchlit_compute_seconds", "Running one batch.", buckets=SECONDS)
 BATCH_ROWS = Instrument("torchlit_batch_rows", "Rows in one batch.", buckets=ROWS)
-# Not shown, but told by `statistics`.
+# Not shown, but a part of `statistics`.
 FAILED_SECONDS = Instrument("failed_seconds", "That part of request_seconds that failed took.")
 LAST = Instrument("last", "When the last batch was run, in seconds since 1970.")
 OF_A_MODEL = (

@@ -142,7 +142,7 @@ def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
             _signal(workers, signal.SIGTERM)
         elif received == signal.SIGHUP:
             _signal(workers, signal.SIGHUP)
-        elif stopping and received == signal.SIGINT:  # a second Ctrl-C: at once
+        elif stopping and received == signal.SIGINT:  # a second Ctrl-C: immediately
             _signal(workers, signal.SIGKILL)
         if stopping:
             continue

@@ -1,4 +1,4 @@
-"""The signals that mean something here, and the terminal whose end SIGHUP may tell of."""
+"""The signals that mean something here, and the terminal whose end SIGHUP may mean."""
 
 import os
 import signal

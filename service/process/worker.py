@@ -41,8 +41,8 @@ class Parent(Struct, frozen=True):
 class Server(uvicorn.Server):
     """uvicorn's server, that goes on serving for `drain_s` after it was told to stop.
 
-    In that time it is not ready, and asks its clients to connect anew: they find another
-    process before this one closes their connections. A second Ctrl-C ends it at once; with a
+    In that time it is not ready, and its replies make clients connect anew: they find another
+    process before this one closes their connections. A second Ctrl-C ends it immediately; with a
     parent that is the parent's to do, as the terminal sends SIGINT to all of a group.
     """
 
@@ -65,7 +65,7 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept connections, and to look after them."""
+        """Begin to accept connections, and to check them."""
         await super().startup(sockets)
         self._check()
 

@@ -29,7 +29,7 @@ OF_PLATFORMS = {
     "health_route": ("AIP_HEALTH_ROUTE",),
 }
 
-# What Kubernetes tells each container of a Service named torchlit, or torchlit-...
+# What Kubernetes sets in each container of a Service named torchlit, or torchlit-...
 # (its documentation, "Service", "Environment variables").
 _SERVICE_LINK = re.compile(
     r"TORCHLIT_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
@@ -38,7 +38,7 @@ _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What the service is told from outside; `TORCHLIT_PORT` is the field `port`, and so on."""
+    """What is chosen from outside; `TORCHLIT_PORT` is the field `port`, and so on."""
 
     host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 takes a free one")] = 8000
@@ -75,7 +75,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(description="the model of requests that name none; the only one if unset"),
     ] = None
     predict_route: Annotated[
-        RoutePath | None, Meta(description="a further path that predicts, as Vertex AI asks")
+        RoutePath | None, Meta(description="a further path that predicts, as Vertex AI wants it")
     ] = None
     health_route: Annotated[
         RoutePath | None, Meta(description="a further path that says what `/ping` does")
@@ -111,7 +111,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=89_478_485,  # Pillow's own; beyond it, it warns
-            description="most pixels of a picture; all of one request: four times that",
+            description="most pixels of an image; all of one request: four times that",
         ),
     ] = 16_777_216
     drain_s: Annotated[

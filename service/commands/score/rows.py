@@ -12,7 +12,7 @@ from service.settings import Settings
 
 
 def are_batched(model: Model, settings: Settings) -> bool:
-    """Whether rows are run together: not where a whole batch was not tried, or must not be.
+    """Whether rows are run together: not where a full batch was not tried, or must not be.
 
     Of a model with large rows the largest batch depends on the machine, and answers in their last
     bit on the batch.

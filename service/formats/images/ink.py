@@ -1,10 +1,10 @@
-"""Drawings and photographs -> pixels as MNIST was made: light ink on dark paper, of a model's size.
+"""Drawings and photographs -> pixels as MNIST was made: light ink on a dark background.
 
 Of MNIST its makers say (yann.lecun.com/exdb/mnist): "normalized to fit in a 20x20 pixel box while
 preserving their aspect ratio ... grey levels as a result of the anti-aliasing ... centered in a
 28x28 image by computing the center of mass of the pixels". So of a drawing
 
-    what differs from the paper is ink, whatever the colours      (`_ink`)
+    what differs from the background is ink, whatever the colours      (`_ink`)
     the box around the ink, without specks, is found              (`_box`)
     and scaled to 20/28 of the model's height and width, its centre of mass in the middle (`_fit`)
 """
@@ -17,8 +17,8 @@ from PIL import Image
 
 # Levels are grey values, 0 to 255, unless they are shares.
 _BOX_SHARE = 20 / 28  # of the model's image that the ink fills, MNIST's
-_LEAST_CONTRAST = 24.0  # between paper and ink: what has less is an empty sheet
-_NOISE_FACTOR = 3.0  # what differs from paper by so many standard deviations is not noise
+_LEAST_CONTRAST = 24.0  # between background and ink: what has less is an empty sheet
+_NOISE_FACTOR = 3.0  # what differs from background by so many standard deviations is not noise
 _FAINT = 0.12  # share of full ink from which something belongs to the box
 _SPECK = 0.04  # share of the largest blot's ink below which a blot is a speck
 _BLOT_CELLS = 96  # blots are told apart on a grid of so many cells to a side
@@ -32,7 +32,7 @@ def prepared(colours: Floats, height: int, width: int) -> Pixels:
 
     An empty sheet gives zeros.
     """
-    ink = _ink(colours, _paper(colours))
+    ink = _ink(colours, _background(colours))
     if ink is None:  # of a tight crop the border is ink, and the surface went through it
         border = np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])
         ink = _ink(colours, np.median(border, axis=0).astype(np.float32))
@@ -41,13 +41,13 @@ def prepared(colours: Floats, height: int, width: int) -> Pixels:
     return _fit(_box(ink), height, width)
 
 
-def _ink(colours: Floats, paper: Floats) -> Floats | None:
+def _ink(colours: Floats, background: Floats) -> Floats | None:
     """Return how much ink is where, 0 to 1 (h, w); None for an empty sheet.
 
-    Ink is what differs from the paper. Its colour is the mean of what differs most, and a pixel
-    has as much of it as it lies in that direction.
+    Ink is what differs from the background. Its colour is the mean of what differs most, and a
+    pixel has as much of it as it lies in that direction.
     """
-    apart = colours - paper
+    apart = colours - background
     distance = np.sqrt(np.einsum("hwc,hwc->hw", apart, apart))
     core = distance > _otsu(distance)
     if not core.any():
@@ -65,7 +65,7 @@ def _ink(colours: Floats, paper: Floats) -> Floats | None:
     return ink
 
 
-def _paper(colours: Floats) -> Floats:
+def _background(colours: Floats) -> Floats:
     """Return what the sheet would look like without ink (h, w, 3): a surface of second degree.
 
     It goes through the border, then through all that is near it: shadows are followed, ink is not.

@@ -8,7 +8,7 @@ from service.errors import InvalidInput
 
 EXPECTED = "expected a PNG or JPEG image"
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-MOST_CHUNKS = 100  # of a PNG, beside those of the pixels; each may be unpacked to a megabyte
+MOST_CHUNKS = 100  # of a PNG, beside those of the pixels; each may be decompressed to a megabyte
 BYTES_OF_A_CHUNK = 256  # those of the pixels hold this at least, on average
 MOST_SEGMENTS = 600  # of a JPEG: a colour profile and metadata may have 255 each
 MOST_SCANS = 32  # of a JPEG: each is a pass over all its pixels; progressive ones have about 10

@@ -61,13 +61,13 @@ def _instance(served: ServedModel) -> Json:
     if len(model.row_shape) > 1:
         forms.append(_nested(served))
     if image_of(model):
-        picture = {
+        image = {
             "type": "string",
             "contentMediaType": "image/png",
             "contentEncoding": "base64",
             "description": "A PNG or JPEG, also as a data: URL",
         }
-        forms.append(json_object({"b64": picture}) | {"additionalProperties": False})
+        forms.append(json_object({"b64": image}) | {"additionalProperties": False})
     return {"anyOf": forms}
 
 

@@ -196,7 +196,7 @@ def schemas(served: list[ServedModel]) -> Json:
 
 def _request(inputs: Json, output_name: Json, count: int | None = None) -> Json:
     """Describe a request: what each of its inputs is, and how outputs are called."""
-    asked = {
+    wanted = {
         "binary_data": {"type": ["boolean", "null"]},
         "classification": WHOLE | {"description": "how many of the highest, as BYTES; 0: as it is"},
     }
@@ -206,7 +206,7 @@ def _request(inputs: Json, output_name: Json, count: int | None = None) -> Json:
     }
     limits: Json = {"minItems": 1} if count is None else {"minItems": count, "maxItems": count}
     output = json_object(
-        {"name": output_name}, parameters={"type": ["object", "null"], "properties": asked}
+        {"name": output_name}, parameters={"type": ["object", "null"], "properties": wanted}
     )
     return json_object(
         {"inputs": list_of(inputs) | limits},

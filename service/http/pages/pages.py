@@ -1,8 +1,8 @@
 """The playground at / and the documentation at /docs: files of static/, compressed once.
 
 The pages name everything else by a URL with the hash of all files, `/static/<hash>/main.js`: one
-that changes renames all, so that modules which import one another never meet an older one, and
-callers may keep them for ever. The pages themselves are asked for each time.
+that changes renames all, so that modules that import one another never meet an older one, and
+callers may keep them for ever. Browsers fetch the pages themselves each time.
 """
 
 import gzip
@@ -29,7 +29,7 @@ MEDIA_TYPES = {  # the framework adds the charset of text
     ".js": b"text/javascript",
     ".svg": b"image/svg+xml",
 }
-# Nothing from elsewhere and nothing inline. Pictures that need a key come as blob: URLs.
+# Nothing from elsewhere and nothing inline. Images that need a key come as blob: URLs.
 POLICY = "; ".join(
     [
         "default-src 'none'",
@@ -89,10 +89,10 @@ def read(folder: Path) -> tuple[str, dict[str, File], dict[str, File]]:
     """Return the hash of all files of a folder, its pages and its other files by name."""
     paths = sorted(path for path in folder.iterdir() if path.suffix in MEDIA_TYPES)
     contents = {path.name: without_indentation(path.read_bytes()) for path in paths}
-    whole = sha256()
+    digests = sha256()
     for name, content in contents.items():
-        whole.update(b"%s %d\n" % (name.encode(), len(content)) + content)
-    digest = whole.hexdigest()[:16]
+        digests.update(b"%s %d\n" % (name.encode(), len(content)) + content)
+    digest = digests.hexdigest()[:16]
     here = f"{STATIC}{digest}".encode()  # relative: a proxy may add a prefix
     pages, files = {}, {}
     for name, content in contents.items():

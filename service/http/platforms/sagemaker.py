@@ -1,4 +1,4 @@
-"""What SageMaker asks of a container: POST /invocations, GET /execution-parameters.
+"""What SageMaker wants of a container: POST /invocations, GET /execution-parameters.
 
 Sources, as of 2026: "Custom Inference Code with Hosting Services": POST /invocations in 60 s, GET
 /ping in 2 s. "Common data formats for inference": CSV without a header, JSON, JSON Lines. "Custom
@@ -8,6 +8,7 @@ It does not say which model is meant, as an endpoint of theirs has one: it is th
 the one that the body names.
 """
 
+import re
 from functools import partial
 
 from litestar.datastructures.headers import Accept
@@ -27,6 +28,9 @@ from service.settings import Settings
 # What Accept may name, the likeliest first: the first of those that are as good is taken.
 _ANSWERS = {name: format for format in (JSON, CSV, JSON_LINES) for name in format.media_types}
 
+# What a caller refuses (RFC 9110, section 12.4.2). Litestar 2.25 takes it for what is wanted least.
+_REFUSED = re.compile(r"[^,]*;\s*q=0(\.0*)?\s*(?=,|$)", re.IGNORECASE)
+
 # Of batch transform: what it sends unless told otherwise, and the most of payload times requests
 # together (API reference, "CreateTransformJob").
 PAYLOAD_MB, MOST_MB = 6, 100
@@ -35,7 +39,8 @@ SHORTEST_LINE = 2  # bytes: a digit and the line's end
 
 def _answered(request: Request, served: ServedModel, outputs: Outputs) -> Reply:
     """Return the reply in the media type that Accept names."""
-    accepted = Accept(request.headers.get(b"accept", b"").decode("latin-1"))
+    text = request.headers.get(b"accept", b"").decode("latin-1")
+    accepted = Accept(_REFUSED.sub("", text))
     media_type = accepted.best_match(list(_ANSWERS)) or JSON.media_types[0]
     format = _ANSWERS[media_type]
     if format is JSON:

@@ -1,4 +1,4 @@
-"""What Vertex AI asks of a container: POST AIP_PREDICT_ROUTE.
+"""What Vertex AI wants of a container: POST AIP_PREDICT_ROUTE.
 
 Source, as of 2026: "Custom container requirements for inference": {"instances": [...],
 "parameters": {...}} -> {"predictions": [...]}. The model is the default one, or the one that the

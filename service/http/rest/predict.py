@@ -5,6 +5,7 @@ body -> message -> model, held -> rows -> outputs -> reply
 
 from functools import partial
 
+from service.formats.images.decode import check_takes_images
 from service.http.query import query_of
 from service.http.reply import Reply
 from service.http.request import Request
@@ -21,9 +22,13 @@ async def answer_rows(services: Services, request: Request, dialect: Dialect) ->
     name, version = dialect.model_of(request, message.fields)
     version = query.version_beside(version)
     with services.inference.model_of_rows(call, name, version) as served:
-        rows = services.bodies.quick_rows(message, served, query.prepare)
+        if message.needs_images or dialect.show is not None:
+            check_takes_images(served.model, served.name)
+        rows = services.bodies.quick_rows(message, served.model, query.prepare)
         if rows is None:  # it takes too long for the event loop
-            rows = await services.bodies.slow_rows(message, served, query.prepare, call.deadline)
+            rows = await services.bodies.slow_rows(
+                message, served.model, query.prepare, call.deadline
+            )
         if dialect.show is not None:
             return await dialect.show(services, request, served, rows)
         outputs = await services.inference.rows(call, rows)

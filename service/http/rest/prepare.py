@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.catalog.served import ServedModel
-from service.formats.images.decode import check_takes_images
 from service.formats.predictions import encode
 from service.formats.registry import FORM, IMAGE, JSON
 from service.http.reply import Reply
@@ -23,7 +22,6 @@ async def _prepared(
     services: Services, request: Request, served: ServedModel, rows: NDArray[Any]
 ) -> Reply:
     """Return what can be sent to /predict as it is."""
-    check_takes_images(served.model, served.name)
     if rows.size <= LARGEST_IN_LOOP:
         return _reply(served, rows)
     return await services.bodies.in_thread(partial(_reply, served, rows), request.call.deadline)

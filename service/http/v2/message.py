@@ -17,7 +17,7 @@ from service.words import cut, shown
 HEADER_LENGTH = b"inference-header-content-length"
 NULL = Raw(b"null")  # clients that write out every field send it for those they do not use
 
-# Parameters that ask for what is not here, and the values that ask for nothing.
+# Parameters that want what is not here, and the values that want nothing.
 _REFUSED = {
     "sequence_id": (None, 0, ""),
     "sequence_start": (None, False),
@@ -38,7 +38,7 @@ class InputTensor(Struct):
 
 
 class RequestedOutput(Struct):
-    """One output that a request asks for."""
+    """One output that a request wants."""
 
     name: str
     parameters: dict[str, Any] | None = None
@@ -124,7 +124,7 @@ def _raw_request(body: memoryview, model: Model) -> tuple[InferRequest, memoryvi
 def check_parameters(parameters: dict[str, Any]) -> float:
     """Return the seconds that `timeout` gives, infinity if it does not; the unit is Triton's.
 
-    Raises InvalidInput for what is asked for and cannot be done.
+    Raises InvalidInput for what is wanted and cannot be done.
     """
     for name, value in parameters.items():
         if name in _REFUSED and value not in _REFUSED[name]:

@@ -52,7 +52,7 @@ _NEVER = Duration(0, 0)
 
 
 class IndexRequest(Struct):
-    """What of the repository is asked for."""
+    """What of the repository is wanted."""
 
     ready: bool = False
 

@@ -61,7 +61,7 @@ def wanted_outputs(message: InferRequest, model: Model) -> list[Wanted]:
 
 
 def _check_form(wanted: Wanted, tensor: Tensor) -> None:
-    """Raise InvalidInput if the output has not the form that is asked for."""
+    """Raise InvalidInput if the output has not the form that is wanted."""
     if wanted.most_classes:
         if np.dtype(tensor.dtype).kind not in "fiu":
             raise InvalidInput(f"output {tensor.name}: expected numbers for a classification")
@@ -72,7 +72,7 @@ def _check_form(wanted: Wanted, tensor: Tensor) -> None:
 def infer_reply(
     served: ServedModel, reply_id: str, wanted: list[Wanted], outputs: Outputs
 ) -> Reply:
-    """Return the reply: JSON, and the binary data that was asked for behind it.
+    """Return the reply: JSON, and the binary data that was wanted behind it.
 
     Raises InferenceFailed for NaN in JSON.
     """

@@ -332,7 +332,7 @@ def test_a_service_that_is_there_is_told_and_not_disturbed(
             each for each in found(models_dir=models_dir, port=port) if each.topic == "port"
         )
         assert finding.state == "note"
-        assert finding.text.endswith("serves there and asks for another API key")
+        assert finding.text.endswith("serves there and wants another API key")
         assert service.stop() == 0
     cells.mkdir()
     (cells / "worker-0.cells").write_bytes(b"of a service that runs")

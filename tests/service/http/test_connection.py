@@ -69,7 +69,7 @@ def test_clients_that_do_not_go_on_are_cut_off(models_dir: Path) -> None:
     }
     head, _, error = got["stops in the body"].partition(b"\r\n\r\n")
     assert b"connection: close" in head
-    assert json.loads(error) == {"error": "expected the whole request within 0.3 s"}
+    assert json.loads(error) == {"error": "expected the complete request within 0.3 s"}
     assert got["stops in the second request"].endswith(error)  # after the answer to the first
     assert counted(metrics, 'torchlit_unmatched_requests_total{outcome="timeout"') == 6
     assert counted(metrics, 'torchlit_unmatched_requests_total{outcome="cancelled"') == 0

@@ -317,7 +317,7 @@ def test_all_pictures_of_a_request_have_a_limit() -> None:
     data = png(np.zeros((100, 100)))
     for _ in range(2):
         reader.read(data, "file 1")
-    with pytest.raises(TooLarge, match="file 3: expected at most 25000 pixels in all pictures"):
+    with pytest.raises(TooLarge, match="file 3: expected at most 25000 pixels in all images"):
         reader.read(data, "file 3")
 
 
@@ -700,7 +700,7 @@ BAD: list[tuple[str, str, bytes, int, str]] = [
         PNG,
         BIG,
         413,
-        "body: expected a picture of at most 100000 pixels, got 400 x 400",
+        "body: expected an image of at most 100000 pixels, got 400 x 400",
     ),
     (
         "/predict/seen",
@@ -847,7 +847,7 @@ async def test_what_is_wrong_is_told_in_one_sentence(
         (
             {"b64": base64.b64encode(BIG).decode()},
             413,
-            "instances[1].b64: expected a picture of at",
+            "instances[1].b64: expected an image of at",
         ),
         ([1], 400, 'or {"b64": a PNG or JPEG}, got a list of 1'),
     ],
@@ -885,7 +885,7 @@ async def test_rows_and_pixels_of_a_request_are_limited(client: httpx.AsyncClien
     reply = await client.post("/predict/seen", json={"instances": [large] * 5})
     assert reply.status_code == 413
     assert (
-        "instances[4].b64: expected at most 400000 pixels in all pictures" in reply.json()["error"]
+        "instances[4].b64: expected at most 400000 pixels in all images" in reply.json()["error"]
     )
     reply = await send(client, "/predict/seen", DRAWN + bytes(200_000))
     assert reply.status_code == 413

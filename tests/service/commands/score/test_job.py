@@ -189,7 +189,7 @@ async def test_pictures_are_read_as_predict_reads_them(run: Run, models_dir: Pat
         {"line": 2, "kept": {}, **expected[1]},
     ]
     status, said = run("mean", "in.jsonl", "few.jsonl", "--keep", max_image_pixels=1500)
-    assert "line 1.b64: expected a picture of at most 1500 pixels, got 40 x 40" in said
+    assert "line 1.b64: expected an image of at most 1500 pixels, got 40 x 40" in said
     assert [each["line"] for each in json_lines("few.jsonl")] == [2]
 
 

@@ -97,8 +97,8 @@ async def test_a_picture_is_sent_again_only_when_it_changed(models_dir: Path, kn
     [
         ("tyo/1/loss.png", "model: expected one of mean, toy; got 'tyo'"),
         ("toy/2/loss.png", "model toy: version: expected one of 1; got 2"),
-        ("mean/1/loss.png", "model mean: version 1: picture: expected one of none; got 'loss.png'"),
-        ("toy/1/x.png", "model toy: version 1: picture: expected one of loss.png; got 'x.png'"),
+        ("mean/1/loss.png", "model mean: version 1: plot: expected one of none; got 'loss.png'"),
+        ("toy/1/x.png", "model toy: version 1: plot: expected one of loss.png; got 'x.png'"),
         *(
             (f"toy/{version}/loss.png", "version: expected a whole number from 1 to 999999999, got")
             for version in ("x", "0", "01", "-1", "1_0", "1.0", "%2e%2e", "\u0661", "9" * 50)
@@ -175,7 +175,7 @@ async def test_a_picture_that_is_no_file_is_404(models_dir: Path, make: Any) -> 
                 os.close(os.open(path, os.O_RDWR))  # lets go whoever waits for it
     assert reply.status_code == 404
     assert reply.json() == {
-        "error": "model toy: version 1: picture: loss.png: "
+        "error": "model toy: version 1: plot: loss.png: "
         "expected a file beside model.onnx, got none: it is missing"
     }
 
