@@ -313,33 +313,6 @@ async def test_the_header_length_is_that_of_the_unpacked_json(folder: Path) -> N
     np.testing.assert_allclose(numbers, [EXPECTED] * 3, atol=1e-6)
 
 
-@pytest.mark.parametrize("path", [TOY, "/predict"])
-async def test_a_packed_body_that_is_refused_gets_its_status(folder: Path, path: str) -> None:
-    async with serving(Settings(models_dir=folder, max_body_bytes=10_000)) as client:
-        for content, encoding, status, sentence in (
-            (CUT[:-1], "gzip", 400, "body: expected it packed with gzip, got only a part of that"),
-            (
-                gzip.compress(bytes(5_000_000)),
-                "gzip",
-                413,
-                "body: expected at most 10000 bytes unpacked, got more",
-            ),
-            (
-                gzip.compress(bytes(10_001)),
-                "gzip",
-                413,
-                "body: expected at most 10000 bytes unpacked, got more",
-            ),
-            (b"x" * 10_001, "gzip", 413, "body: expected at most 10000 bytes, got 10001"),
-            (REQUEST, "br", 501, "Content-Encoding: expected gzip or deflate, got 'br'"),
-        ):
-            headers = {"Content-Encoding": encoding}
-            reply = await client.post(path, content=content, headers=headers)
-            assert (reply.status_code, reply.json()) == (status, {"error": sentence})
-            if status == 501:
-                assert reply.headers["accept-encoding"] == "gzip, deflate"
-
-
 @pytest.mark.parametrize(
     ("accept", "expected"),
     [

@@ -167,10 +167,6 @@ async def test_ping_says_503_while_a_model_has_failed_or_it_drains(models_dir: P
             assert reply.json()["models"]["toy"]["ready"] is True
 
 
-async def test_ping_takes_no_other_method(toy: httpx.AsyncClient) -> None:
-    assert (await toy.post("/ping")).status_code == 405
-
-
 # ------------------------------------------------- POST /invocations: JSON
 
 
@@ -333,206 +329,7 @@ async def test_json_lines_of_whole_numbers_are_exact(whole: httpx.AsyncClient) -
     assert read(reply) == [[9007199254740993, -9007199254740993]]
 
 
-# ------------------------------------------------ POST /invocations: wrong
-
-FINITE = "expected a finite number that fits float32 (at most 3.4e+38), got"
-EXPECTED = (
-    f"Content-Type: expected {JSON}, {CSV}, {LINES}, "
-    "image/png, image/jpeg or multipart/form-data, got"
-)
-BAD: list[tuple[str, str, bytes, int, str]] = [
-    # (what, content type, body, status, sentence)
-    ("header", CSV, b"a,b,c,d\n1,2,3,4\n", 400, 'line 1[0]: expected a number, got "a"'),
-    ("too few", CSV, b"1,2,3,4\n1,2,3\n", 400, "line 2: expected 4 values, got 3"),
-    ("too many", CSV, b"1,2,3,4,5\n", 400, "line 1: expected 4 values, got 5"),
-    ("comma at the end", CSV, b"1,2,3,4,\n", 400, "line 1: expected 4 values, got 5"),
-    ("semicolons", CSV, b"1;2;3;4\n", 400, "line 1: expected 4 values, got 1"),
-    ("empty cell", CSV, b"1,,3,4\n", 400, 'line 1[1]: expected a number, got ""'),
-    ("word", CSV, b"1,2,3,4\n1,2,x,4\n", 400, 'line 2[2]: expected a number, got "x"'),
-    ("true", CSV, b"1,2,true,4\n", 400, 'line 1[2]: expected a number, got "true"'),
-    ("null", CSV, b"1,2,3,null\n", 400, 'line 1[3]: expected a number, got "null"'),
-    ("nan", CSV, b"1,nan,3,4\n", 400, f"line 1[1]: {FINITE} NaN"),
-    ("inf", CSV, b"1,2,-inf,4\n", 400, f"line 1[2]: {FINITE} -Infinity"),
-    ("1e400", CSV, b"1,2,3,1e400\n", 400, f"line 1[3]: {FINITE} Infinity"),
-    ("400 digits", CSV, b"1" * 400 + b",2,3,4\n", 400, f"line 1[0]: {FINITE} Infinity"),
-    ("1e39", CSV, b"1,2,3,1e39\n", 400, f"line 1[3]: {FINITE} 1e+39"),
-    ("underscore", CSV, b"1_0,2,3,4\n", 400, 'line 1[0]: expected a number, got "1_0"'),
-    ("hexadecimal", CSV, b"0x1,2,3,4\n", 400, 'line 1[0]: expected a number, got "0x1"'),
-    (
-        "Arabic digits",
-        CSV,
-        "\u0661,2,3,4\n".encode(),
-        400,
-        'line 1[0]: expected a number, got "\u0661"',
-    ),
-    ("two rows in one", CSV, b"1,2,3,4],[5,6,7,8\n", 400, "line 1: expected 4 values, got 8"),
-    ("brackets", CSV, b"1,2],[3,4\n", 400, 'line 1[1]: expected a number, got "2]"'),
-    ("a whole list", CSV, b"[1,2,3,4]\n", 400, 'line 1[0]: expected a number, got "[1"'),
-    ("a comment", CSV, b"1,2,3,4\n# the end\n", 400, "line 2: expected 4 values, got 1"),
-    ("CR in a row", CSV, b"1,2,3,\r4\n", 400, 'line 1[3]: expected a number, got ""'),
-    (
-        "unclosed quote",
-        CSV,
-        b'1,2,3,"4\n',
-        400,
-        "line 1: expected CSV, got: unexpected end of data",
-    ),
-    (
-        "text after a quote",
-        CSV,
-        b'1,2,3,"4"5\n',
-        400,
-        "line 1: expected CSV, got: ',' expected after '\"'",
-    ),
-    ("not UTF-8", CSV, b"1,2,3,\xff\n", 400, "body: expected CSV in UTF-8, got byte 6 that is not"),
-    ("NUL", CSV, b"1,2,3,\x00\n", 400, 'line 1[3]: expected a number, got "\\u0000"'),
-    ("nothing", CSV, b"", 400, "body: expected a line for each instance, got none"),
-    ("newlines", CSV, b"\n\r\n\n", 400, "body: expected a line for each instance, got none"),
-    ("a mark", CSV, b"\xef\xbb\xbf", 400, "body: expected a line for each instance, got none"),
-    (
-        "rows",
-        CSV,
-        b"1,2,3,4\n" * (MAX_ROWS + 1),
-        413,
-        f"instances: expected at most {MAX_ROWS} in one request, got {MAX_ROWS + 1}",
-    ),
-    (
-        "rows, slowly",
-        CSV,
-        b"+1,2,3,4\n" * (MAX_ROWS + 1),
-        413,
-        f"instances: expected at most {MAX_ROWS} in one request, got {MAX_ROWS + 1}",
-    ),
-    (
-        "bytes",
-        CSV,
-        b"1,2,3,4\n" * 400,
-        413,
-        f"body: expected at most {MAX_BYTES} bytes, got 3200",
-    ),
-    (
-        "not JSON",
-        LINES,
-        b"[1,2,3,4]\nx\n",
-        400,
-        "line 2: expected JSON, got: Expecting value: line 1 column 1 (char 0)",
-    ),
-    ("number", LINES, b"1\n", 400, "line 1: expected a list of 4 numbers, got 1"),
-    ("nan", LINES, b"[1,2,3,NaN]\n", 400, f"line 1[3]: {FINITE} NaN"),
-    ("text", LINES, b'[1,2,3,"4"]\n', 400, 'line 1[3]: expected a number, got "4"'),
-    ("short", LINES, b"[1,2,3]\n", 400, "line 1: expected a list of 4 numbers, got a list of 3"),
-    (
-        "our own JSON",
-        LINES,
-        b'{"instances": [[1,2,3,4]]}',
-        400,
-        "line 1: expected a list of 4 numbers, got an object of 1 fields",
-    ),
-    (
-        "not UTF-8",
-        LINES,
-        b"[1,2,3,4]\n\xff\n",
-        400,
-        "line 2: expected JSON in UTF-8, got byte 0 that is not",
-    ),
-    ("nothing", LINES, b"\n \n", 400, "body: expected a line for each instance, got none"),
-    (
-        "rows",
-        LINES,
-        b"[1,2,3,4]\n" * (MAX_ROWS + 1),
-        413,
-        f"instances: expected at most {MAX_ROWS} in one request, got {MAX_ROWS + 1}",
-    ),
-    (
-        "empty JSON",
-        JSON,
-        b"",
-        400,
-        'body: expected a JSON object {"model": ..., "instances": [...]}, got nothing',
-    ),
-    (
-        "bare list",
-        JSON,
-        b"[[1,2,3,4]]",
-        400,
-        'body: expected a JSON object {"model": ..., "instances": [...]}, got a list of 1',
-    ),
-    (
-        "rows",
-        JSON,
-        body("same", [[1, 2, 3, 4]] * (MAX_ROWS + 1)),
-        413,
-        f"instances: expected at most {MAX_ROWS} in one request, got {MAX_ROWS + 1}",
-    ),
-    (
-        "unknown model",
-        JSON,
-        body("smae", [[1]]),
-        404,
-        "model: expected one of mean, same, single, sum, toy, whole; got 'smae'",
-    ),
-    (
-        "a model that takes no rows",
-        JSON,
-        body("sum", [[1, 2]]),
-        400,
-        "model sum: expected one that takes rows of numbers, but it has 2 inputs: "
-        "ask /v2/models/sum/infer",
-    ),
-    (
-        "protobuf",
-        "application/x-recordio-protobuf",
-        b"",
-        415,
-        f'{EXPECTED} "application/x-recordio-protobuf"',
-    ),
-    ("image", "image/webp; q=1", b"RIFF", 415, f'{EXPECTED} "image/webp; q=1"'),
-    ("not ASCII", "caf\u00e9", b"", 415, f'{EXPECTED} "caf\u00e9"'),
-    ("no type", "csv", b"1,2,3,4", 415, f'{EXPECTED} "csv"'),
-]
-
-
-@pytest.mark.parametrize(("what", "sent", "content", "status", "sentence"), BAD)
-async def test_what_is_wrong_is_told_in_one_sentence(
-    same: httpx.AsyncClient,
-    caplog: pytest.LogCaptureFixture,
-    what: str,
-    sent: str,
-    content: bytes,
-    status: int,
-    sentence: str,
-) -> None:
-    headers = {"content-type": sent.encode("latin-1"), "accept": CSV}
-    reply = await same.post("/invocations", content=content, headers=headers)
-    assert (reply.status_code, reply.json()) == (status, {"error": sentence})
-    assert reply.headers["content-type"] == JSON  # an error is JSON, whatever was asked for
-    assert caplog.records == []
-
-
-async def test_a_long_content_type_is_cut_short(same: httpx.AsyncClient) -> None:
-    reply = await invoke(same, b"", "x" * 5000)
-    assert reply.status_code == 415
-    assert len(reply.content) < 200
-
-
-@pytest.mark.parametrize("path", ["/invocations", PREDICT])
-async def test_only_post_predicts(same: httpx.AsyncClient, path: str) -> None:
-    for method in ("GET", "PUT", "DELETE", "HEAD"):
-        reply = await same.request(method, path)
-        assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
-        if method != "HEAD":
-            assert reply.json() == {"error": f"method: expected POST, got {method}"}
-
-
-async def test_the_limits_and_deadline_of_predict_hold_here_too(
-    same: httpx.AsyncClient, tmp_path: Path
-) -> None:
-    for wrong in ("0", "-1", "1.5", "soon"):
-        reply = await invoke(same, b"1,2,3,4\n", **{"x-request-timeout-ms": wrong})
-        assert reply.status_code == 400
-        assert reply.json() == {
-            "error": f'X-Request-Timeout-Ms: expected whole milliseconds from 1, got "{wrong}"'
-        }
+async def test_the_deadline_of_predict_holds_here_too(tmp_path: Path) -> None:
     save_dear(tmp_path, 600)
     async with of(tmp_path, "dear") as client:
         for path, sent, content in (
@@ -563,22 +360,13 @@ async def test_a_packed_body_is_unpacked(
     assert read(reply) == [ROW]
 
 
-async def test_answers_are_counted_for_their_model_and_by_outcome(folder: Path) -> None:
+async def test_answers_are_counted_for_their_model(folder: Path) -> None:
     async with of(folder, "same") as client:
         await invoke(client, b"1,2,3,4\n")
         await invoke(client, b"+1,2,3,4\n")
         await invoke(client, b"[1,2,3,4]\n", LINES)
         await invoke(client, body("mean", [[0, 1, 2, 3, 4, 5]]), JSON)
         await client.post(PREDICT, content=b'{"instances": [[1,2,3,4]]}')
-        await invoke(client, b"x,2,3,4\n")
-        await invoke(client, b"[1]\n", LINES)
-        await invoke(client, b'{"instances": 1}', JSON)
-        await client.post(PREDICT, content=b'{"instances": 1}')
-        await invoke(client, b"1,2,3,4\n" * (MAX_ROWS + 1))
-        await invoke(client, b"", "image/png")
-        await client.get("/invocations")
-        await invoke(client, b" " * (MAX_BYTES + 1))
-        await invoke(client, body("absent", []), JSON)
         metrics = (await client.get("/metrics")).text
 
     def requests(labels: str) -> float:
@@ -586,13 +374,7 @@ async def test_answers_are_counted_for_their_model_and_by_outcome(folder: Path) 
 
     assert requests('model="same",outcome="ok"') == 4
     assert requests('model="mean",outcome="ok"') == 1
-    assert requests('model="same",outcome="invalid"') == 4
-    assert requests('model="same",outcome="too_large"') == 1
-    unmatched = {
-        outcome: counted(metrics, f'torchlit_unmatched_requests_total{{outcome="{outcome}"')
-        for outcome in ("invalid", "too_large", "not_found")
-    }
-    assert unmatched == {"invalid": 2, "too_large": 1, "not_found": 1}
+    assert requests("") == 5
 
 
 # ----------------------------------------------------- POST /invocations: Accept
@@ -940,23 +722,6 @@ async def test_the_default_model_answers_who_names_none(mean: httpx.AsyncClient)
     assert other.json()["model"] == "toy"
 
 
-async def test_of_several_models_none_answers_who_names_none(models_dir: Path) -> None:
-    async with serving(Settings(models_dir=models_dir, predict_route=PREDICT)) as client:
-        content = b'{"instances": [[1, 2, 3, 4]]}'
-        replies = [
-            await client.post("/predict", content=content),
-            await client.post(PREDICT, content=content),
-            await invoke(client, content, JSON),
-            await invoke(client, b"1,2,3,4\n"),
-            await invoke(client, b"[1,2,3,4]\n", LINES),
-        ]
-    for reply in replies:
-        assert (reply.status_code, reply.json()) == (
-            400,
-            {"error": "model: expected the name of a model (mean, toy), got no such field"},
-        )
-
-
 async def test_a_default_model_that_is_not_there_stops_the_start(models_dir: Path) -> None:
     models = ModelRepository(
         Settings(models_dir=models_dir, default_model="tyo"), Metrics(Blocks())
@@ -1021,109 +786,6 @@ async def test_vertex_may_name_a_model_in_its_parameters(
         content = json.dumps({"instances": [row], "parameters": parameters}).encode()
         reply = await (toy if names else mean).post(PREDICT, content=content)
         assert reply.json() == {"predictions": [{"value": 2.5}]}
-
-
-VERTEX_BAD: list[tuple[str, Any, int, str]] = [
-    ("no instances", {}, 400, "instances: expected a list of instances, got no such field"),
-    (
-        "no instance",
-        {"instances": []},
-        400,
-        "instances: expected at least one instance, got an empty list",
-    ),
-    (
-        "a model of ours",
-        {"instances": [ROW], "model": "toy"},
-        400,
-        '"model": unknown field; expected instances, parameters',
-    ),
-    (
-        "misspelt",
-        {"instances": [ROW], "parameter": {}},
-        400,
-        '"parameter": unknown field; did you mean parameters?',
-    ),
-    (
-        "unknown parameter",
-        {"instances": [ROW], "parameters": {"modle": "toy"}},
-        400,
-        'parameters: "modle": unknown field; did you mean model?',
-    ),
-    (
-        "unlike parameter",
-        {"instances": [ROW], "parameters": {"temperature": 1}},
-        400,
-        'parameters: "temperature": unknown field; expected model, version',
-    ),
-    (
-        "parameters are a list",
-        {"instances": [ROW], "parameters": [1]},
-        400,
-        "parameters: expected an object of model and version, got a list of 1",
-    ),
-    (
-        "parameters are text",
-        {"instances": [ROW], "parameters": "toy"},
-        400,
-        'parameters: expected an object of model and version, got "toy"',
-    ),
-    (
-        "parameters are false",
-        {"instances": [ROW], "parameters": False},
-        400,
-        "parameters: expected an object of model and version, got false",
-    ),
-    (
-        "model is a number",
-        {"instances": [ROW], "parameters": {"model": 1}},
-        400,
-        "model: expected the name of a model (mean, same, single, sum, toy, whole), got 1",
-    ),
-    (
-        "unknown model",
-        {"instances": [ROW], "parameters": {"model": "tyo"}},
-        404,
-        "model: expected one of mean, same, single, sum, toy, whole; got 'tyo'",
-    ),
-    (
-        "half a version",
-        {"instances": [ROW], "parameters": {"version": 1.5}},
-        400,
-        "version: expected a whole number from 1, got 1.5",
-    ),
-    (
-        "version is true",
-        {"instances": [ROW], "parameters": {"version": True}},
-        400,
-        "version: expected a whole number from 1, got true",
-    ),
-    (
-        "unknown version",
-        {"instances": [ROW], "parameters": {"version": 9.0}},
-        404,
-        "model same: version: expected one of 1; got 9",
-    ),
-    (
-        "wrong instance",
-        {"instances": [ROW, [1, 2, 3, "4"]], "parameters": {}},
-        400,
-        'instances[1][3]: expected a number, got "4"',
-    ),
-    (
-        "rows",
-        {"instances": [ROW] * (MAX_ROWS + 1)},
-        413,
-        f"instances: expected at most {MAX_ROWS} in one request, got {MAX_ROWS + 1}",
-    ),
-]
-
-
-@pytest.mark.parametrize(("what", "content", "status", "sentence"), VERTEX_BAD)
-async def test_vertex_is_told_what_is_wrong(
-    same: httpx.AsyncClient, what: str, content: Any, status: int, sentence: str
-) -> None:
-    reply = await same.post(PREDICT, content=json.dumps(content).encode())
-    assert (reply.status_code, reply.json()) == (status, {"error": sentence})
 
 
 async def test_the_route_of_vertex_may_be_that_of_predict(folder: Path) -> None:
@@ -1209,14 +871,6 @@ async def test_any_path_may_tell_health(folder: Path, path: str) -> None:
         assert (reply.status_code, reply.json()["status"]) == (200, "ready")
 
 
-async def test_another_method_on_the_health_route_is_refused(folder: Path) -> None:
-    async with of(folder, "mean", health_route=HEALTH) as client:
-        for path in ("/ping", HEALTH):
-            reply = await client.post(path, content=b"{}")
-            assert reply.status_code == 405
-            assert "GET" in reply.headers["allow"].split(", ")
-
-
 async def test_a_route_that_begins_like_a_probe_needs_its_key(folder: Path) -> None:
     for route in ("/pinged", "/health/predict", "/metrics/predict", "/ping"):
         settings = Settings(
@@ -1229,7 +883,6 @@ async def test_a_route_that_begins_like_a_probe_needs_its_key(folder: Path) -> N
 
 async def test_without_its_routes_there_are_none(toy: httpx.AsyncClient) -> None:
     assert (await toy.get(HEALTH)).status_code == 404
-    assert (await toy.post(PREDICT + "/", content=b"{}")).status_code == 404
 
 
 # ------------------------------------------------- what holds for all of them
