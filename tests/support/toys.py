@@ -23,7 +23,7 @@ from service.card import (
     Picture,
     Target,
 )
-from service.http.app import create_app
+from service.http.app import Service, create_app
 from service.settings import Settings
 
 DATASET = Dataset(name="toy", source="made up", sha256="0" * 64, licence="MIT")
@@ -410,15 +410,19 @@ def save_seen(folder: Path, channels: int = 1, side: int = 28, name: str = "seen
     )
 
 
+class Client(httpx.AsyncClient):
+    """A client in the event loop of the service that it asks: `app`."""
+
+    def __init__(self, app: Service) -> None:
+        super().__init__(transport=httpx.ASGITransport(app=app), base_url="http://toy")
+        self.app = app
+
+
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(settings: Settings) -> AsyncIterator[Client]:
     """The service with its lifespan, and a client in the same event loop."""
     app = create_app(settings)
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.lifespan(),
-        httpx.AsyncClient(transport=transport, base_url="http://toy") as client,
-    ):
+    async with app.lifespan(), Client(app) as client:
         yield client
 
 

@@ -669,7 +669,7 @@ async def test_pictures_are_for_the_version_that_answers_when_they_are_read(tmp_
             slow = asyncio.create_task(send(client, "/predict/seen", DRAWN))
             await until_set(held)
             (tmp_path / "seen/1").rename(tmp_path / "seen/2")
-            await client._transport.app.models.reload()
+            await client.app.models.reload()
             go_on.set()
             reply = await slow
     assert reply.json() == {"model": "seen", "version": 2, "predictions": [MEAN]}

@@ -120,11 +120,11 @@ def test_json_lines_hold_fields_and_errors_in_one_line() -> None:
 
 @pytest.mark.anyio
 async def test_a_failure_is_logged_with_the_id_of_its_request(
-    models_dir: Path, caplog: pytest.LogCaptureFixture
+    models_dir: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.handler.setFormatter(TextFormatter())
     async with serving(Settings(models_dir=models_dir)) as client:
-        client._transport.app._predict = None  # type: ignore[attr-defined]
+        monkeypatch.setattr(client.app.models, "get", None)
         headers = {"x-request-id": "r7", "traceparent": f"00-{TRACE}-{SPAN}-01"}
         reply = await client.post("/predict", content=CONTENT, headers=headers)
     assert (reply.status_code, reply.json()) == (500, {"error": "internal error"})

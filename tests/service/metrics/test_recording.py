@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.metrics import Blocks, Metrics, ModelMetrics, Statistics, Total
+from service.metrics import Blocks, Metrics, ModelMetrics, Statistics, Total, recording
 from service.metrics.cells import Histogram
 from service.metrics.exposition import render
 
@@ -105,18 +105,20 @@ def test_statistics_tell_how_often_and_how_long_in_all() -> None:
     assert statistics.computed == Total(2, 9.0)
 
 
-def test_statistics_are_those_of_all_workers(tmp_path: Path) -> None:
+def test_statistics_are_those_of_all_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second, idle = (add(Metrics(Blocks(tmp_path, number))) for number in range(3))
     first.request("ok", 1.0)
     second.request("failed", 2.0)
-    for each, seconds in ((first, 0.5), (second, 0.25)):
+    for each, seconds, now in ((second, 0.25, 200.0), (first, 0.5, 100.0)):
+        monkeypatch.setattr(recording, "time", lambda now=now: now)
         each.batch(3, seconds)
-    second._last[0] = first._last[0] + 100
     for each in (first, second, idle):
         statistics = each.statistics()
         assert (statistics.succeeded, statistics.failed) == (Total(1, 1.0), Total(1, 2.0))
         assert (statistics.rows, statistics.computed) == (6, Total(2, 0.75))
-        assert statistics.last == second._last[0]  # the latest, no sum
+        assert statistics.last == 200  # the latest, no sum
 
 
 def test_a_failed_model_is_shown_as_not_ready() -> None:

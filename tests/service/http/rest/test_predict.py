@@ -131,7 +131,7 @@ async def test_a_model_without_card_answers_plain_numbers(tmp_path: Path) -> Non
 
 async def test_while_it_drains_it_serves_and_sends_its_clients_elsewhere(models_dir: Path) -> None:
     async with serving(Settings(models_dir=models_dir)) as client:
-        models = client._transport.app.models
+        models = client.app.models
         models.draining = True
         reply = await post(client, body("toy", [[1, 2, 3, 4]]))
         ready = await client.get("/health/ready")

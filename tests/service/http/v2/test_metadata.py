@@ -221,7 +221,7 @@ async def test_the_index_lists_each_version_and_why_it_does_not_serve(
 async def test_while_it_drains_it_is_live_and_answers_but_is_not_ready(tmp_path: Path) -> None:
     save_toy(tmp_path)
     async with serving(Settings(models_dir=tmp_path)) as client:
-        client._transport.app.models.draining = True  # type: ignore[attr-defined]
+        client.app.models.draining = True
         live = await client.get("/v2/health/live")
         ready = await client.get("/v2/health/ready")
         answered = await client.post("/v2/models/toy/infer", content=GOOD)
@@ -339,7 +339,7 @@ async def controlled(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     save_toy(tmp_path)
     save_same(tmp_path, ["batch", 2])
     async with serving(Settings(models_dir=tmp_path, model_control=True)) as client:
-        client._transport.app.models._loader._pause = no_pause  # type: ignore[attr-defined]
+        client.app.models._loader._pause = no_pause
         yield client
 
 
@@ -400,7 +400,7 @@ async def test_a_model_that_is_unloaded_is_gone_until_it_is_loaded(
 
     save_toy(tmp_path, scale=2)  # what changes does not bring it back
     save_toy(tmp_path, 2, scale=3)
-    await client._transport.app.models.reload()  # type: ignore[attr-defined]
+    await client.app.models.reload()
     assert await index(client) == [entry("same", 1), entry("toy", 1, "unloaded")]
     assert (await client.post("/v2/models/toy/infer", content=GOOD)).status_code == 404
     assert await control(client, "unload") == (200, {})  # again
@@ -518,7 +518,7 @@ async def test_what_waits_when_a_model_is_unloaded_is_answered(tmp_path: Path, s
         models_dir=tmp_path, model_control=True, max_batch_size=4, max_queue_delay_ms=50
     )
     async with serving(settings) as client:
-        dear = client._transport.app.models.get("dear")  # type: ignore[attr-defined]
+        dear = client.app.models.get("dear")
         assert dear.model.is_fast is (side == 2)
         asking = [
             asyncio.create_task(client.post("/v2/models/dear/infer", content=asked([n, 0, 0, 0])))
@@ -527,7 +527,7 @@ async def test_what_waits_when_a_model_is_unloaded_is_answered(tmp_path: Path, s
         while not dear.batcher._queue:
             await asyncio.sleep(0)
         unloading = asyncio.create_task(control(client, "unload", "dear"))
-        while "dear" in client._transport.app.models.names:  # type: ignore[attr-defined]
+        while "dear" in client.app.models.names:
             await asyncio.sleep(0)
         late = await client.post("/v2/models/dear/infer", content=asked([1, 0, 0, 0]))
         assert late.status_code == 404
