@@ -6,10 +6,12 @@ PYTEST := .venv/bin/python -m pytest
 IN_PARALLEL := -n 2 --dist worksteal
 KUBECTL ?= $(or $(shell command -v kubectl),$(CURDIR)/.cache/usr/bin/kubectl)
 OF_IMAGE := .venv/bin/python -m tests.system.container.supply_chain
+PRETTIER := .venv/node/bin/node node_modules/prettier/bin/prettier.cjs
+OF_PAGES := service/http/pages/static tests/service/http/pages package.json
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-slow test-sweep test-stress soak test-promtool test-kserve test-deploy test-browser test-gpu \
-	image-check sbom scan licences train bench check format lock clean
+	image-check sbom scan licences train bench check docs size check-pages format format-pages lock clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,15 +68,33 @@ train: .venv/dev ## train, prove and export all models into models/
 bench: .venv/bench ## measure speed and memory beside rivals, write benchmarks/RESULTS.md (needs wrk; Triton: .venv/triton)
 	.venv/bin/python -m benchmarks --output benchmarks/RESULTS.md
 
-check: .venv/dev ## lint, format, types and the import rule
+check: .venv/dev ## lint, format, types, the import rule and the reference pages
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/python -m docs.reference --check
+
+docs: .venv/dev ## write the reference pages of docs/ from the code
+	.venv/bin/python -m docs.reference
+
+size: ## lines of Python in each package
+	@find service training tests benchmarks docs -name '*.py' -exec wc -l {} + | awk '$$2 != "total" { \
+		n = split($$2, part, "/"); at = part[1]; if (n > 2) at = at "/" part[2]; \
+		if (n > 3 && part[1] == "tests") at = part[1] "/" part[2] "/" part[3]; lines[at] += $$1; \
+		all[part[1]] += $$1 } END { for (at in lines) printf "%7d  %s\n", lines[at], at; \
+		for (at in all) printf "%7d  %s in all\n", all[at], at }' | sort -k2
+
+check-pages: node_modules/.package-lock.json ## format of the pages' files, unit tests of their modules
+	$(PRETTIER) --check $(OF_PAGES)
+	.venv/node/bin/node --test --test-reporter=dot 'tests/service/http/pages/*.test.js'
 
 format: .venv/dev ## format the code
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+
+format-pages: node_modules/.package-lock.json ## format the pages' JavaScript, CSS and HTML
+	$(PRETTIER) --write $(OF_PAGES)
 
 lock: ## write constraints.txt anew: the newest versions that pyproject.toml allows
 	rm -rf .cache/lock && $(PYTHON) -m venv .cache/lock
@@ -84,7 +104,7 @@ lock: ## write constraints.txt anew: the newest versions that pyproject.toml all
 	mv constraints.txt.new constraints.txt
 
 clean: ## remove what the targets made
-	rm -rf sbom .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf sbom .venv node_modules .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -125,6 +145,17 @@ clean: ## remove what the targets made
 	rm -rf .venv/browser && mkdir -p .venv/browser
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		--target .venv/browser/packages -r tests/system/browser/requirements.txt
+	@touch $@
+
+# Node comes from PyPI, as nothing but Python is needed beforehand; npm writes the file of the target.
+node_modules/.package-lock.json: .venv/node/installed package.json package-lock.json
+	.venv/node/bin/npm ci --ignore-scripts --loglevel error
+	@touch $@
+
+.venv/node/installed: .venv/bin/python tests/service/http/pages/requirements.txt
+	$(PYTHON) -m venv --clear .venv/node
+	.venv/node/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		-r tests/service/http/pages/requirements.txt
 	@touch $@
 
 .venv/supply/installed: .venv/bin/python Makefile

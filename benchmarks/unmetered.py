@@ -16,9 +16,9 @@ def do_nothing(*_: Any) -> None:
 COUNTING = (
     (Histogram, "observe"),
     (ModelMetrics, "request"),
-    (ModelMetrics, "batch"),
-    (ModelMetrics, "rejected"),
-    (ModelMetrics, "queue_rows"),
+    (ModelMetrics, "ran"),
+    (ModelMetrics, "dropped"),
+    (ModelMetrics, "queued"),
     (CountingRun, "_count_outside"),
     (CountingRun, "_count_labels"),
 )

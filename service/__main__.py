@@ -24,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     0 when all is well, 1 when it cannot be done, 3 when `score` left out rows, 2 for arguments that
     do not fit, as argparse has it.
     """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's pool would compete with the loop
     open_closed()
     options = _parser().parse_args(arguments)
     try:
@@ -44,8 +45,8 @@ def run(options: argparse.Namespace) -> int:
         from service.commands.doctor import examine
 
         with _no_interrupt(), contextlib.suppress(ImportError):
-            importlib.import_module("onnxruntime")  # which doctor would import, and tell of
-        return examine(os.environ, as_json=options.json)
+            importlib.import_module("service.engine.providers")  # which doctor would import
+        return examine(os.environ, _check_routes, as_json=options.json)
     settings = Settings.from_env(os.environ)
     if options.command == "health":
         from service.commands.health import check
@@ -77,6 +78,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check_routes(settings: Settings) -> None:
+    """Raise InvalidSetting for a route of the settings that hides another."""
+    from service.http.routes import routes_for
+
+    routes_for(settings)
+
+
 @contextlib.contextmanager
 def _no_interrupt() -> Iterator[None]:
     """Let Ctrl-C wait: what is written in C makes other errors of it while it is imported."""
@@ -99,11 +107,11 @@ def _parser() -> argparse.ArgumentParser:
     says = "exit with 0 if the service that has these settings is ready, else with 1"
     commands.add_parser("health", help=says, description=says.capitalize() + ".")
     _add_score(commands.add_parser("score", help="answer each row of a file with a model"))
-    says = "tell what a model is, what it takes and answers, and whether it can be served"
+    says = "report what a model is, what it takes and answers, and whether it can be served"
     inspect = commands.add_parser("inspect", help=says, description=says.capitalize() + ".")
     inspect.add_argument("model", metavar="MODEL", help="iris, iris/1 or a path to an .onnx file")
     says = (
-        "tell what would run here, on what, and what is wrong; exit with 1 if something is; it "
+        "report what would run here, on what, and what is wrong; exit with 1 if something is; it "
         "loads every model anew, beside a service that runs"
     )
     doctor = commands.add_parser("doctor", help=says, description=says.capitalize() + ".")
@@ -115,8 +123,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Answer each row of a file as POST /predict would. Run again after it was stopped, it goes "
-        "on where it was. Exit status: 0, or 3 when bad rows were left out, each told on stderr; 1 "
-        "when it cannot be done, 130 after Ctrl-C."
+        "on where it was. Exit status: 0, or 3 when bad rows were left out, each named on stderr; "
+        "1 when it cannot be done, 130 after Ctrl-C."
     )
     parser.add_argument(
         "model", metavar="MODEL", help="iris (its highest version), iris/1 or a path to .onnx"
@@ -124,13 +132,14 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input",
         metavar="INPUT",
-        help="CSV, with a header that names the features or without one, or JSON Lines; - is stdin",
+        help="CSV, with a header that names the features or without one, JSON Lines or "
+        "MessagePack; - is stdin",
     )
     parser.add_argument("output", metavar="OUTPUT", help="a file to make; - is stdout")
     parser.add_argument(
         "--format",
-        choices=["csv", "jsonl"],
-        help="of what has no suffix .csv, .jsonl or .ndjson; else that of the other file",
+        choices=["csv", "jsonl", "msgpack"],
+        help="of what has no suffix .csv, .jsonl, .ndjson or .msgpack; else that of the other file",
     )
     parser.add_argument(
         "--keep", action="store_true", help="copy what INPUT has beside the features"

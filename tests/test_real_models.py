@@ -10,9 +10,9 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from processes import Process, running
 from torch import Tensor, nn
 
+from tests.support.processes import Process, running
 from training import housing, iris, mnist, mnist_cnn
 
 ROOT = Path(__file__).parent.parent

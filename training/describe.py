@@ -8,13 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from service.card import Example, Feature
-from training.data import Rows
 from training.hyperparameters import Hyperparameters
 from training.loop import answers
+from training.rows import Rows
+
+Column = tuple[str, str, str]  # name, unit, description
+Notes = dict[str, str | int | float | bool | list[int]]
 
 
-def features(columns: Sequence[tuple[str, str, str]], inputs: Tensor) -> list[Feature]:
-    """Describe the columns, (name, unit, description) each, of inputs: float32 (n, columns)."""
+def features(columns: Sequence[Column], inputs: Tensor) -> list[Feature]:
+    """Describe the columns of inputs: float32 (n, columns)."""
     return [
         Feature(
             name=name,
@@ -54,12 +57,10 @@ def examples(
     return pairs
 
 
-def configuration(
-    parameters: Hyperparameters, train: Rows, held_out: Rows
-) -> dict[str, str | int | float | bool | list[int]]:
+def configuration(parameters: Hyperparameters, train: Rows, held_out: Rows) -> Notes:
     """List what was chosen for this training, so that it can be built again.
 
-    Of what can be left out of training, such as dropout, it lists only what was not.
+    What can be left out of training, such as dropout, is listed only where it was not.
     """
     chosen = msgspec.structs.asdict(parameters) | {"hidden": list(parameters.hidden)}
     left_out = {
@@ -75,11 +76,9 @@ def configuration(
     }
 
 
-def hyperparameters(
-    configuration: Mapping[str, str | int | float | bool | list[int]],
-) -> Hyperparameters:
+def hyperparameters(configuration: Notes) -> Hyperparameters:
     """Read back what `configuration` wrote. Raises msgspec.ValidationError."""
-    return msgspec.convert(configuration, Hyperparameters)  # it passes over all other names
+    return msgspec.convert(configuration, Hyperparameters)  # it ignores all other names
 
 
 def versions() -> dict[str, str]:

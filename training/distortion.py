@@ -11,7 +11,7 @@ GENTLE = 0.4  # of each strength
 
 
 class Distortion(Struct, frozen=True, kw_only=True):
-    """How far each image is changed at most, anew in every epoch; all of it at once."""
+    """How far each image is changed at most, anew in every epoch, in all these ways together."""
 
     height: int  # pixels
     width: int
@@ -21,12 +21,18 @@ class Distortion(Struct, frozen=True, kw_only=True):
     slant: float  # pixels to the side for each pixel up
     thickness: float = 0.0  # share of the images whose strokes are made thicker or thinner
 
+    @property
+    def strengths(self) -> dict[str, float]:
+        """How strong each change is, by name, as the card lists it."""
+        return {name: getattr(self, name) for name in self.__struct_fields__[2:]}
+
     def __call__(self, inputs: Tensor, done: float) -> Tensor:
         """Change each image: float32 (n, height * width), 0 to 255; the shape stays.
 
         done: share of the training that is done; near the end the images are nearly as they are.
         """
         strength = 1.0 if done < GENTLE_FROM else GENTLE
+        # (n, height * width) -> (n, 1, height, width), and back
         images = inputs.reshape(-1, 1, self.height, self.width)
         if self.thickness:
             images = self._thicken(images, strength)

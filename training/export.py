@@ -8,12 +8,10 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-import onnxruntime
 import torch
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it has none
 from msgspec import Struct
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -28,8 +26,12 @@ from service.card import (
     Image,
 )
 from service.errors import InvalidCard
-from training.errors import BelowFloor, Disagreement, NotSaved, Unloadable, Unsuitable
+from training.errors import BelowFloor, Disagreement, NotSaved, Unsuitable
 from training.loop import answers
+
+# Who only trains, or writes a recipe, needs neither of the two: they are imported where used.
+if TYPE_CHECKING:
+    import onnx
 
 REQUEST_FILE = "request.json"
 PROOF_BATCHES = (1, 2, 33, 1000)  # rows run together when PyTorch and ONNX Runtime are compared
@@ -44,11 +46,11 @@ class Floor(Struct, frozen=True):
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
-    """A trained network that asks to be saved.
+    """A trained network that is to be saved.
 
     rows: float32 (n, ...), raw units: real rows to prove it on, 1,000 where there are so many.
     request_example: the name of the card's example that `request.json` sends.
-    files: what else is to lie beside the model, by file name.
+    files: what else is saved beside the model, by file name.
     """
 
     network: nn.Module
@@ -62,7 +64,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
 def export(candidate: Candidate, folder: Path) -> float:
     """Prove the candidate and write its files into the folder models/<name>/<version>.
 
-    Returns by how much ONNX Runtime and PyTorch differ at most, as `difference` says it. Raises
+    Returns by how much ONNX Runtime and PyTorch differ at most, see `difference`. Raises
     an ExportError, with nothing changed, when the result is below the floor, when ONNX Runtime
     answers differently, or when the files cannot be written.
     """
@@ -73,16 +75,6 @@ def export(candidate: Candidate, folder: Path) -> float:
     differ = prove(model, network, candidate.card, candidate.rows)
     save(folder, network, model, candidate.files | {REQUEST_FILE: request_body(candidate, name)})
     return differ
-
-
-def read_card(path: Path) -> Card:
-    """Read the card in a model.onnx. Raises Unloadable."""
-    try:
-        properties = onnx.load(path).metadata_props
-        (text,) = [entry.value for entry in properties if entry.key == METADATA_KEY]
-        return Card.from_json(text)
-    except (OSError, ValueError, DecodeError, InvalidCard) as error:
-        raise Unloadable(f"{path}: expected an ONNX file with a card, got: {error}") from error
 
 
 def check_floor(candidate: Candidate, name: str) -> None:
@@ -110,6 +102,8 @@ def to_onnx(network: nn.Module, card: Card, rows: Tensor) -> bytes:
 
     rows: float32 (2, ...); two, because the exporter may take a batch of one for a constant.
     """
+    import onnx
+
     # It lists the extensions of torch that are not installed; none is used here.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -153,21 +147,24 @@ def outputs(card: Card) -> dict[str, list[str | int]]:
     return ends | ({"interval": ["batch", card.output_size, 2]} if card.interval else {})
 
 
-def strip_metadata(model: onnx.ModelProto) -> None:
+def strip_metadata(model: "onnx.ModelProto") -> None:
     """Remove the exporter's notes: they hold stack traces with paths of this machine."""
     graph = model.graph
     values = [*graph.input, *graph.output, *graph.initializer, *graph.value_info]
-    for part in [model, graph, *graph.node, *values]:
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
+    for each in [model, graph, *graph.node, *values]:
+        each.ClearField("metadata_props")
+        each.ClearField("doc_string")
 
 
 def prove(model: bytes, network: nn.Module, card: Card, rows: Tensor) -> float:
     """Raise Disagreement unless the file is valid and answers as the network does.
 
-    rows: float32 (n, ...), raw units. The first of them are run in batches of PROOF_BATCHES.
-    Returns the largest difference.
+    rows: float32 (n, ...), raw units. They are run in batches of PROOF_BATCHES, the first of them,
+    or all of them again and again where there are fewer. Returns the largest difference.
     """
+    import onnx
+    import onnxruntime
+
     try:
         onnx.checker.check_model(model, full_check=True)
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -177,7 +174,7 @@ def prove(model: bytes, network: nn.Module, card: Card, rows: Tensor) -> float:
     expected = [("input", ["batch", *rows.shape[1:]]), *outputs(card).items()]
     if ends != expected:
         raise Disagreement(f"expected the ONNX file to take and give {expected}, got {ends}")
-    rows = rows[: max(PROOF_BATCHES)]
+    rows = rows[torch.arange(max(PROOF_BATCHES)) % len(rows)]  # (n, ...) -> (1000, ...)
     scales = [each.abs().mean().item() or 1.0 for each in answers(network, rows)]
     differences = []
     for size in PROOF_BATCHES:
@@ -209,7 +206,7 @@ def difference(
 
 
 def request_body(candidate: Candidate, name: str) -> bytes:
-    """Write a body for POST /predict from one of the card's examples, to be read and sent."""
+    """Write a body for POST /predict from one of the card's examples, as a caller sends it."""
     card = candidate.card
     (example,) = [each for each in card.examples if each.name == candidate.request_example]
     instance = _pixels(example, card.image) if card.image else _named(example, card.features)
@@ -237,8 +234,8 @@ def _shortest(value: float) -> float:
 def save(folder: Path, network: nn.Module, model: bytes, others: Mapping[str, bytes]) -> None:
     """Write the files of one version beside models/<name>/<version>, then rename them into it.
 
-    A new version appears whole. In an existing one the files are replaced one by one and
-    model.onnx, which is all the service reads, last: a folder cannot be replaced at one blow,
+    A new version appears complete. In an existing one the files are replaced one by one and
+    model.onnx, which is all the service reads, last: a folder cannot be replaced in one step,
     and a service that watches it must never find the version gone. Raises NotSaved.
     """
     models_dir = folder.parent.parent

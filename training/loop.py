@@ -10,20 +10,16 @@ import msgspec
 import torch
 from msgspec import Struct
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
-from training.data import Rows
+from training import THREADS
 from training.errors import Diverged, Unsuitable
 from training.hyperparameters import Hyperparameters
 from training.progress import Progress
+from training.rows import Rows
 
-# One thread: equal bytes on any number of cores, and no thread waits for another that a busy
-# machine has put aside (ten epochs of MNIST beside one other busy process on two cores: 341 s
-# with two threads, 13 s with one).
-THREADS = 1
 EVALUATION_BATCH = 1000  # rows run together when nothing is learnt
 MOMENTUM = 0.9
-OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad")
-DEVICES = ("auto", "cpu", "cuda")
 
 # (outputs, targets) -> one number, or for networks trained side by side one number each: (members,)
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -33,14 +29,14 @@ Augment = Callable[[Tensor, float], Tensor]
 
 
 class Watch(Struct, frozen=True):
-    """Rows to look at after each epoch; nothing is learnt from them, nothing chosen by them.
+    """Rows to measure after each epoch; nothing is learnt from them, nothing chosen by them.
 
     rows: as the part of the network that is trained takes them.
     answer: the layer after that part, which turns its outputs into answers.
     targets: what the answers are measured against, as in Rows.
     """
 
-    title: str  # of the training, for whoever looks on
+    title: str  # of the training, for its progress
     rows: Rows
     answer: nn.Module
     targets: Tensor
@@ -82,7 +78,7 @@ def fit(
     on the CPU afterwards. Raises Diverged when the loss is not a finite number, Unsuitable when
     the parameters do not go together with the rows or the machine.
     """
-    rows, validation = _part(train, parameters.validation)
+    rows, validation = _cut(train, parameters.validation)
     _check(parameters, len(rows.inputs))
     steps_per_epoch = math.ceil(len(rows.inputs) / parameters.batch_size)
     steps = parameters.epochs * steps_per_epoch
@@ -97,7 +93,8 @@ def fit(
         cycle_momentum=parameters.optimizer in ("momentum", "adam", "adamw"),
     )
     stop = EarlyStop(parameters.stop_loss, parameters.patience)
-    average = WeightAverage(network, parameters.ema_decay)
+    average = AveragedModel(network, avg_fn=moving_average(parameters.ema_decay), use_buffers=True)
+    average.update_parameters(network)  # the first time it copies the weights
     history = History([], [])
     with Progress(watch.title if watch else None, parameters.epochs, steps_per_epoch) as progress:
         for epoch in range(parameters.epochs):
@@ -121,29 +118,27 @@ def fit(
                 step_loss.sum().backward()  # type: ignore[no-untyped-call]  # torch has no types for it
                 optimizer.step()
                 schedule.step()
-                average.update()
+                average.update_parameters(network)
                 total += step_loss.mean().item() * len(batch)
                 progress.step()
             history.loss.append(total / len(order))
-            average.swap()  # what would be saved now is looked at
             if watch is not None:
-                held_out, outputs = _look(network, watch.rows, loss)
+                held_out, outputs = _measured(average.module, watch.rows, loss)
                 history.held_out.append(held_out)
-                measure = partial(_measure, watch, outputs)
+                measure = partial(_metrics, watch, outputs)
                 progress.epoch(epoch + 1, history.loss[-1], held_out, measure)
             watched = history.loss[-1]
             if validation is not None:
-                watched, _ = _look(network, validation, loss)
-            if stop.now(network, watched):
+                watched, _ = _measured(average.module, validation, loss)
+            if stop.now(average.module, watched):
                 break
-            if epoch + 1 < parameters.epochs:
-                average.swap()
-    stop.restore(network)
+    stop.restore(average.module)
+    network.load_state_dict(average.module.state_dict())
     network.cpu()
     return history
 
 
-def _part(train: Rows, share: float) -> tuple[Rows, Rows | None]:
+def _cut(train: Rows, share: float) -> tuple[Rows, Rows | None]:
     """Cut a random share of the rows off, to be watched rather than trained on."""
     if share == 0:
         return train, None
@@ -169,7 +164,7 @@ def _check(parameters: Hyperparameters, rows: int) -> None:
         )
 
 
-def _look(network: nn.Module, rows: Rows, loss: Loss) -> tuple[float, list[Tensor]]:
+def _measured(network: nn.Module, rows: Rows, loss: Loss) -> tuple[float, list[Tensor]]:
     """Return the mean loss of rows that the network does not learn from, and its outputs."""
     device = next(network.parameters()).device
     network.eval()
@@ -186,39 +181,24 @@ def _look(network: nn.Module, rows: Rows, loss: Loss) -> tuple[float, list[Tenso
     return total / len(rows.inputs), [batch.cpu() for batch in outputs]
 
 
-def _measure(watch: Watch, outputs: Sequence[Tensor]) -> dict[str, float]:
+def _metrics(watch: Watch, outputs: Sequence[Tensor]) -> dict[str, float]:
     with torch.inference_mode():
         return metrics(_joined([watch.answer(batch) for batch in outputs]), watch.targets)
 
 
-class WeightAverage:
-    """An exponential moving average of weights and of the statistics of batch normalisation.
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Return how AveragedModel takes in a step: as an exponential moving average with this decay.
 
     It forgets faster in the first steps, as TensorFlow's does
     (https://www.tensorflow.org/api_docs/python/tf/train/ExponentialMovingAverage). With a decay
-    of 0 it is the network itself.
+    of 0 it is the network itself. So are counts, which have no mean.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        """Take a network that is on its device."""
-        tensors = network.state_dict().values()  # they share memory with the network
-        self._live = [each for each in tensors if each.is_floating_point()] if decay else []
-        self._mean = [each.clone() for each in self._live]
-        self._decay, self._steps = decay, 0
+    def average(mean: Tensor, live: Tensor, steps: Tensor | int) -> Tensor:
+        share = min(decay, (1 + int(steps)) / (10 + int(steps)))
+        return mean.lerp(live, 1 - share) if decay and live.is_floating_point() else live
 
-    def update(self) -> None:
-        """Take in the network as it is after a step."""
-        self._steps += 1
-        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
-        for mean, live in zip(self._mean, self._live, strict=True):
-            mean.lerp_(live, 1 - decay)
-
-    def swap(self) -> None:
-        """Put the average into the network, or back what was there before."""
-        for mean, live in zip(self._mean, self._live, strict=True):
-            kept = live.clone()
-            live.copy_(mean)
-            mean.copy_(kept)
+    return average
 
 
 class EarlyStop:
@@ -231,7 +211,7 @@ class EarlyStop:
         self.waited = 0  # epochs since the best one
 
     def now(self, network: nn.Module, watched: float) -> bool:
-        """Take note of an epoch's loss and say whether to stop after it."""
+        """Record the loss of an epoch, and return whether to stop after it."""
         self.waited += 1
         if watched < self.best:
             self.best, self.waited = watched, 0
@@ -247,7 +227,7 @@ class EarlyStop:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a name in DEVICES. Raises Unsuitable when CUDA is not to be had."""
+    """Return the device of a name in DEVICES. Raises Unsuitable where there is no CUDA device."""
     if name == "cuda" and not torch.cuda.is_available():
         raise Unsuitable("expected a CUDA device for device cuda, got none that PyTorch can use")
     if name == "auto":
@@ -259,27 +239,19 @@ def make_optimizer(network: nn.Module, parameters: Hyperparameters) -> torch.opt
     """Build the optimizer of a name in OPTIMIZERS, with PyTorch's own defaults for the rest.
 
     Weight decay is decoupled from the gradient in adamw (https://arxiv.org/abs/1711.05101), and
-    a part of it in the others.
+    included in it in the others.
     """
-    weights, rate, decay = (
-        network.parameters(),
-        parameters.learning_rate,
-        parameters.weight_decay,
+    optimizers: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "sgd": torch.optim.SGD,
+        "momentum": partial(torch.optim.SGD, momentum=MOMENTUM),
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "rmsprop": torch.optim.RMSprop,
+        "adagrad": torch.optim.Adagrad,
+    }
+    return optimizers[parameters.optimizer](
+        network.parameters(), lr=parameters.learning_rate, weight_decay=parameters.weight_decay
     )
-    match parameters.optimizer:
-        case "sgd":
-            return torch.optim.SGD(weights, lr=rate, weight_decay=decay)
-        case "momentum":
-            return torch.optim.SGD(weights, lr=rate, weight_decay=decay, momentum=MOMENTUM)
-        case "adam":
-            return torch.optim.Adam(weights, lr=rate, weight_decay=decay)
-        case "adamw":
-            return torch.optim.AdamW(weights, lr=rate, weight_decay=decay)
-        case "rmsprop":
-            return torch.optim.RMSprop(weights, lr=rate, weight_decay=decay)
-        case "adagrad":
-            return torch.optim.Adagrad(weights, lr=rate, weight_decay=decay)
-    raise AssertionError(f"there is no optimizer {parameters.optimizer!r}. This is a bug.")
 
 
 def answers(network: nn.Module, inputs: Tensor) -> tuple[Tensor, ...]:
@@ -314,18 +286,14 @@ def metrics(answered: tuple[Tensor, ...], targets: Tensor) -> dict[str, float]:
     if targets.is_floating_point():
         errors = answer - targets
         squares = errors.square().mean()
-        measured = {
-            "rmse": squares.sqrt(),
-            "mae": errors.abs().mean(),
-        }
+        measured = {"rmse": squares.sqrt(), "mae": errors.abs().mean()}
         variance = targets.var(correction=0)
         if variance > 0:
             measured["r2"] = 1 - squares / variance
         for interval in intervals:
             lower, upper = interval.unbind(dim=2)  # (n, targets, 2) -> (n, targets) each
-            measured["interval_coverage"] = (
-                ((lower <= targets) & (targets <= upper)).double().mean()
-            )
+            inside = (lower <= targets) & (targets <= upper)
+            measured["interval_coverage"] = inside.double().mean()
             measured["interval_width"] = (upper - lower).mean()
     else:
         right = answer.argmax(dim=1) == targets  # (n, classes) -> (n,)

@@ -6,24 +6,22 @@
 one size (`mnist.DRAWN`); 15 minutes on one core. 227,882 weights.
 """
 
-from collections import OrderedDict
 from functools import partial
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
 from training import mnist
-from training.data import Rows
 from training.distortion import Distortion
 from training.errors import Unsuitable
 from training.export import Floor
 from training.hyperparameters import Hyperparameters
-from training.loop import History, Watch, fit
 from training.mnist import SIDE
-from training.network import ACTIVATIONS
-from training.recipe import Recipe
+from training.network import activation, sequence
+from training.recipe import learn_logits
+from training.rows import Rows
 
-FLOOR = Floor("accuracy", at_least=0.997)
 # Chosen on 20,000 of the training images, training on the other 40,000.
 PARAMETERS = Hyperparameters(
     hidden=(32, 64, 64, 96, 128),  # channels of the convolutions
@@ -46,7 +44,7 @@ DISTORTION = Distortion(
     slant=0.2,
     thickness=0.15,  # 0.4, with elastic waves too: 88 errors for 66 in 20,000
 )
-# Of each convolution: its side, how many pixels of paper are put around, whether halved after it.
+# Of each convolution: its side, how many pixels of background go around, whether halved after it.
 CONVOLUTIONS = ((5, 0, True), (3, 0, False), (3, 0, True), (3, 1, False), (3, 0, False))
 
 
@@ -55,7 +53,7 @@ class ToImage(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Scale and reshape."""
-        return (rows / 255).reshape(-1, 1, SIDE, SIDE)
+        return (rows / 255).reshape(-1, 1, SIDE, SIDE)  # (n, 784) -> (n, 1, 28, 28)
 
 
 def build(parameters: Hyperparameters, train: Rows) -> nn.Sequential:
@@ -76,41 +74,32 @@ def build(parameters: Hyperparameters, train: Rows) -> nn.Sequential:
         layers.append(layer)
         if parameters.batch_normalisation:
             layers.append(nn.BatchNorm2d(width))
-        layers.append(ACTIVATIONS[parameters.activation]())
+        layers.append(activation(parameters.activation))
         before, side = width, side + 2 * padding - kernel + 1
         if halved:
             layers.append(nn.MaxPool2d(2))
             side //= 2
     layers += [nn.Flatten(), nn.Dropout(parameters.dropout), nn.Linear(before * side**2, 10)]
-    network = nn.Sequential(
-        OrderedDict(
-            image=ToImage(),
-            layers=nn.Sequential(*layers),  # (n, 1, 28, 28) -> (n, 10)
-            answer=nn.Softmax(dim=1),
-        )
+    network = sequence(
+        image=ToImage(),
+        layers=nn.Sequential(*layers),  # (n, 1, 28, 28) -> (n, 10)
+        answer=nn.Softmax(dim=1),
     )
     # The channels of a pixel side by side: training is a third faster.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
     return network
 
 
-def learn(
-    network: nn.Sequential, parameters: Hyperparameters, train: Rows, watch: Watch | None
-) -> History:
-    """Train the network on images that are changed anew in every epoch."""
-    logits = network[:-1]  # all but the softmax, which the loss contains
-    loss = partial(nn.functional.cross_entropy, label_smoothing=LABEL_SMOOTHING)
-    return fit(logits, train, loss, parameters, watch, DISTORTION)
-
-
-RECIPE = Recipe(
-    name="mnist",
+RECIPE = msgspec.structs.replace(
+    mnist.RECIPE,
     version=2,
     parameters=PARAMETERS,
-    load=mnist.load,
+    notes=DISTORTION.strengths | {"label_smoothing": LABEL_SMOOTHING},
+    floor=Floor("accuracy", at_least=0.997),
     build=build,
-    learn=learn,
-    present=partial(
-        mnist.present, distortion=DISTORTION, floor=FLOOR, label_smoothing=LABEL_SMOOTHING
+    learn=partial(
+        learn_logits,
+        loss=partial(nn.functional.cross_entropy, label_smoothing=LABEL_SMOOTHING),
+        augment=DISTORTION,
     ),
 )

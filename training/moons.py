@@ -5,23 +5,19 @@
 All of the 90 held-out points are named rightly; 1 s on one core.
 """
 
-import hashlib
-from collections import OrderedDict
+from functools import partial
 
 import numpy as np
 import torch
-from sklearn.datasets import make_moons
-from torch import nn
+from torch import Tensor, nn
 
-from service.card import Card, Dataset
-from training import describe
-from training.data import Rows, split
-from training.errors import InvalidData
-from training.export import Candidate, Floor
+from service.card import Dataset
+from training.data import verify
+from training.export import Floor
 from training.hyperparameters import Hyperparameters
-from training.loop import History, Watch, evaluate, fit
-from training.network import BothSides, Standardize, binary_cross_entropy, perceptron
-from training.recipe import Recipe
+from training.network import BothSides, Standardize, binary_cross_entropy, perceptron, sequence
+from training.recipe import Classical, Recipe, learn_logits
+from training.rows import Rows, split
 
 POINTS = 300
 NOISE = 0.1  # standard deviation, where a crescent is half a circle of radius 1
@@ -29,7 +25,6 @@ DATA_SEED = 0  # of the points; not --seed, which must not change what is to be 
 DIGITS = 4  # after the point: the digits beyond differ from processor to processor
 TRAIN_ROWS = 210  # the other 90 are held out
 SPLIT_SEED = 0  # which rows those are
-FLOOR = Floor("accuracy", at_least=0.97)
 
 PARAMETERS = Hyperparameters(
     hidden=(32, 32),  # one hidden layer fell to 92.2 % on one of 20 sets of points
@@ -46,8 +41,6 @@ FEATURES = [
     ("y", "radius", "upwards"),
 ]
 LABELS = ["upper moon", "lower moon"]
-# The middle of each crescent, without noise.
-MIDDLES = {"middle of the upper moon": [0.0, 1.0], "middle of the lower moon": [1.0, -0.5]}
 DATASET = Dataset(
     name="Two moons",
     source=f"made by scikit-learn: sklearn.datasets.make_moons({POINTS}, noise={NOISE}, "
@@ -65,18 +58,16 @@ DATASET = Dataset(
 def load() -> tuple[Rows, Rows]:
     """Return 210 points to train on and 90 held out, each moon in equal shares.
 
-    inputs: float32 (n, 2), radii. targets: int64 (n,), the index in LABELS.
+    inputs: float32 (n, 2), radii. targets: int64 (n,), the index in LABELS. Raises InvalidData.
     """
+    from sklearn.datasets import make_moons
+
     points, labels = make_moons(POINTS, noise=NOISE, random_state=DATA_SEED)
-    whole = np.rint(points * 10**DIGITS).astype("<i4")
-    digest = hashlib.sha256(whole.tobytes() + labels.astype("<i4").tobytes()).hexdigest()
-    if digest != DATASET.sha256:
-        raise InvalidData(
-            f"moons: expected points and labels with SHA-256 {DATASET.sha256}, got {digest}: "
-            "is this another version of scikit-learn?"
-        )
+    rounded = np.rint(points * 10**DIGITS).astype("<i4")
+    content = rounded.tobytes() + labels.astype("<i4").tobytes()
+    verify(content, DATASET.sha256, "moons of this version of scikit-learn")
     rows = Rows(
-        inputs=torch.tensor(whole / 10**DIGITS, dtype=torch.float32),
+        inputs=torch.tensor(rounded / 10**DIGITS, dtype=torch.float32),
         targets=torch.tensor(labels, dtype=torch.int64),
     )
     return split(rows, TRAIN_ROWS, SPLIT_SEED, stratify=True)
@@ -84,52 +75,41 @@ def load() -> tuple[Rows, Rows]:
 
 def build(parameters: Hyperparameters, train: Rows) -> nn.Sequential:
     """Build the network: radii (n, 2) -> probabilities (n, 2)."""
-    layers: dict[str, nn.Module] = {
-        "scale": Standardize(train.inputs.mean(dim=0), train.inputs.std(dim=0)),
-        "layers": perceptron(2, parameters, 1),  # (n, 2) -> (n, 1)
-        "answer": BothSides(),
+    return sequence(
+        scale=Standardize.of(train.inputs),
+        layers=perceptron(2, parameters, 1),  # (n, 2) -> (n, 1)
+        answer=BothSides(),  # -> (n, 2)
+    )
+
+
+def middles(train: Rows) -> dict[str, Tensor]:
+    """Return the middle of each crescent, without noise: float32 (2,)."""
+    return {
+        "middle of the upper moon": torch.tensor([0.0, 1.0]),
+        "middle of the lower moon": torch.tensor([1.0, -0.5]),
     }
-    return nn.Sequential(OrderedDict(layers))
 
 
-def learn(
-    network: nn.Sequential, parameters: Hyperparameters, train: Rows, watch: Watch | None
-) -> History:
-    """Train the network on the points as they are."""
-    logits = network[:-1]  # all but the sigmoid, which the loss contains
-    return fit(logits, train, binary_cross_entropy, parameters, watch)
+def baselines(seed: int) -> dict[str, Classical]:
+    """Return the classical models that `evaluate` trains too."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import SVC
 
-
-def present(
-    network: nn.Sequential, parameters: Hyperparameters, train: Rows, held_out: Rows
-) -> Candidate:
-    """Describe the network by its answers to the points held out."""
-    middles = {name: torch.tensor(point) for name, point in MIDDLES.items()}
-    card = Card(
-        task="classification",
-        description="Which of two crescents a point belongs to.",
-        features=describe.features(FEATURES, train.inputs),
-        labels=LABELS,
-        metrics=evaluate(network, held_out),
-        dataset=DATASET,
-        training=describe.configuration(parameters, train, held_out),
-        versions=describe.versions(),
-        examples=describe.examples(network, middles, digits=DIGITS),
-    )
-    return Candidate(
-        network=network,
-        card=card,
-        rows=torch.cat([held_out.inputs, train.inputs]),
-        floor=FLOOR,
-        request_example="middle of the upper moon",
-    )
+    return {"logistic regression": LogisticRegression(), "SVM, radial": SVC()}
 
 
 RECIPE = Recipe(
     name="moons",
+    description="Which of two crescents a point belongs to.",
+    features=FEATURES,
+    labels=LABELS,
+    dataset=DATASET,
     parameters=PARAMETERS,
+    floor=Floor("accuracy", at_least=0.97),
     load=load,
     build=build,
-    learn=learn,
-    present=present,
+    learn=partial(learn_logits, loss=binary_cross_entropy),
+    typical=middles,
+    digits=DIGITS,
+    baselines=baselines,
 )

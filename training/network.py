@@ -1,30 +1,32 @@
 """Layers the models share. Scaling is a layer, so a model takes and answers raw units."""
 
 import math
-from collections.abc import Callable
+from collections import OrderedDict
 from itertools import pairwise
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from training.hyperparameters import Hyperparameters
+from training.hyperparameters import ACTIVATIONS, Hyperparameters
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-}
+
+def activation(name: str) -> nn.Module:
+    """Build the activation of a name in ACTIVATIONS; the shape of what it takes stays."""
+    layer: nn.Module = getattr(nn, ACTIVATIONS[name])()
+    return layer
+
+
+def sequence(**layers: nn.Module) -> nn.Sequential:
+    """Put layers one after the other, under the names that they have in a state_dict."""
+    return nn.Sequential(OrderedDict(layers))
 
 
 class Standardize(nn.Module):
     """Turn raw units into deviations from the mean, in standard deviations.
 
-    mean, std: float32, (features,) or (). A column that hardly varies, by less than a float32 can
-    tell beside its mean, keeps its unit.
+    mean, std: float32, (features,) or (). A column that hardly varies, by less than float32
+    can resolve beside its mean, keeps its unit.
     """
 
     mean: Tensor
@@ -34,6 +36,11 @@ class Standardize(nn.Module):
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("std", torch.where(std > 1e-6 * mean.abs(), std, 1.0))
+
+    @classmethod
+    def of(cls, rows: Tensor) -> Self:
+        """Return the layer for these rows, float32 (n, features): each column has its own scale."""
+        return cls(rows.mean(dim=0), rows.std(dim=0))
 
     def forward(self, values: Tensor) -> Tensor:
         """Scale: float32 (n, features), the shape stays."""
@@ -62,7 +69,7 @@ def perceptron(
         layers.append(_linear(before, after, members))  # (n, before) -> (n, after)
         if parameters.batch_normalisation:
             layers.append(MemberNorm(members, after) if members else nn.BatchNorm1d(after))
-        layers.append(ACTIVATIONS[parameters.activation]())
+        layers.append(activation(parameters.activation))
         if parameters.dropout:
             layers.append(nn.Dropout(parameters.dropout))
     return nn.Sequential(*layers, _linear(sizes[-1], outputs, members))
@@ -122,7 +129,7 @@ class Ensemble(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Add the curve and the line of each member."""
         bent: Tensor = self.bent(rows)
-        return bent + torch.matmul(rows, self.straight)
+        return bent + torch.matmul(rows, self.straight)  # -> (members, n, outputs)
 
 
 class BothSides(nn.Module):
@@ -131,7 +138,7 @@ class BothSides(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         """Pair 1 - p with p."""
         p = torch.sigmoid(logits)
-        return torch.cat([1 - p, p], dim=1)
+        return torch.cat([1 - p, p], dim=1)  # (n, 1) -> (n, 2)
 
 
 def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

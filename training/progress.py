@@ -3,14 +3,15 @@
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
-from types import TracebackType
 from typing import Self
 
 from tqdm import tqdm
 
 LOG_EVERY_S = 10.0  # between lines; the last epoch has one in any case
 SHOW_EVERY_S = 0.5  # a bar's numbers, where epochs are short
+
+# The number of an epoch, its loss, that of the rows watched, and what measures their metrics.
+Epoch = tuple[int, float, float, Callable[[], dict[str, float]]]
 
 
 class Progress:
@@ -20,7 +21,7 @@ class Progress:
         self._title, self._epochs = title, epochs
         self._started = self._shown = time.monotonic()
         self._on_terminal = sys.stderr.isatty()
-        self._unshown: Callable[..., None] | None = None
+        self._unshown: Epoch | None = None
         self._bar = tqdm(
             desc=title,
             total=epochs * steps_per_epoch,
@@ -31,14 +32,9 @@ class Progress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and self._unshown is not None:
-            self._unshown(ended=True)  # the last epoch is always shown
+            self._show(self._unshown, ended=True)  # the last epoch is always shown
         self._bar.close()
 
     def step(self) -> None:
@@ -55,32 +51,25 @@ class Progress:
         """
         if self._title is None:
             return
-        self._unshown = partial(self._show, number, loss, held_out, measure)
+        self._unshown = (number, loss, held_out, measure)
         now = time.monotonic()
         if now - self._shown >= (SHOW_EVERY_S if self._on_terminal else LOG_EVERY_S):
             self._shown = now
-            self._unshown()
+            self._show(self._unshown)
             self._unshown = None
 
-    def _show(
-        self,
-        number: int,
-        loss: float,
-        held_out: float,
-        measure: Callable[[], dict[str, float]],
-        *,
-        ended: bool = False,
-    ) -> None:
-        name, value = next(iter(measure().items()))  # the first says most
-        said = {"loss": f"{loss:.4f}", "held out": f"{held_out:.4f}", name: f"{value:.4f}"}
+    def _show(self, epoch: Epoch, *, ended: bool = False) -> None:
+        number, loss, held_out, measure = epoch
+        name, value = next(iter(measure().items()))  # the first is the one that matters
+        numbers = {"loss": f"{loss:.4f}", "held out": f"{held_out:.4f}", name: f"{value:.4f}"}
         head = f"{self._title}: epoch {number} of {self._epochs}"
         if self._on_terminal:
             self._bar.set_description(head)
-            self._bar.set_postfix(said)
+            self._bar.set_postfix(numbers)
             return
         passed = time.monotonic() - self._started
         left = f"{_duration(passed / number * (self._epochs - number))} left"
-        line = ", ".join(f"{key} {text}" for key, text in said.items())
+        line = ", ".join(f"{key} {text}" for key, text in numbers.items())
         when = f"after {_duration(passed)}" if ended else left
         print(f"{head}: {line}, {when}", file=sys.stderr)
 

@@ -1,47 +1,69 @@
-"""How a model is made: the functions of its file, in the order they are called."""
+"""How a model is made: its description, and the functions that make it."""
 
-import math
-import pickle
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import msgspec
+import numpy as np
 import torch
-from msgspec import Struct, ValidationError
-from torch import nn
+from msgspec import Struct
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from training import describe, report
-from training.data import Rows
-from training.errors import Unloadable
-from training.export import Candidate, read_card
+from service.card import Card, Dataset, Image, Interval, Target
+from training import describe
+from training.describe import Column, Notes
+from training.export import Candidate, Floor
 from training.hyperparameters import Hyperparameters
-from training.loop import History, Watch, make_deterministic
+from training.loop import Augment, History, Loss, Watch, evaluate, fit, make_deterministic
+from training.rows import Rows
 
 HISTORY_FILE = "history.json"
-# What torch.load and load_state_dict raise for a file that is no state_dict, or of another network.
-UNREADABLE = (
-    *(OSError, RuntimeError, ValueError, EOFError, TypeError, AttributeError),
-    pickle.UnpicklingError,
-)
+
+
+class Classical(Protocol):
+    """What scikit-learn calls an estimator; it has no types of its own."""
+
+    def fit(self, inputs: NDArray[np.float32], targets: NDArray[np.generic]) -> object: ...
+
+    def predict(self, inputs: NDArray[np.float32]) -> NDArray[np.generic]: ...
 
 
 class Recipe(Struct, frozen=True, kw_only=True):
-    """A model's own choices, and the functions that use them.
+    """One model: its description, its choices, and the functions that make it.
 
+    The card has one of `features` and `image`, and one of `labels` and `targets`.
     load: return the rows to train on and those held out.
     build: build a network that has learnt nothing, scaled to the rows to train on; its last
         layer turns what the loss takes into answers.
-    learn: train that network in place, looking at what `fit` is to watch, if anything.
-    present: measure it on the rows held out and describe it.
+    learn: train that network in place, and measure what `fit` is to watch, if anything.
+    typical: return the card's examples by name, float32 (inputs,) each, made from the rows to
+        train on; `digits` after the point are kept, or six digits in all.
     """
 
     name: str
     version: int = 1
+    description: str
+    features: list[Column] = []
+    image: Image | None = None
+    labels: list[str] = []
+    targets: list[Target] = []
+    interval: Interval | None = None
+    dataset: Dataset | Callable[[], Dataset]  # a function where the digest is not known before
     parameters: Hyperparameters
+    notes: Notes = {}  # what else was chosen, for the card
+    floor: Floor
     load: Callable[[], tuple[Rows, Rows]]
     build: Callable[[Hyperparameters, Rows], nn.Sequential]
     learn: Callable[[nn.Sequential, Hyperparameters, Rows, Watch | None], History]
-    present: Callable[[nn.Sequential, Hyperparameters, Rows, Rows], Candidate]
+    measure: Callable[[nn.Module, Rows], dict[str, float]] = evaluate  # on the rows held out
+    typical: Callable[[Rows], dict[str, Tensor]]
+    digits: int | None = None
+    request: str = ""  # the example that request.json sends; the first where none is named
+    # For `python -m training evaluate`: the splits to train on anew, each with a seed; without
+    # them the saved model is measured. And by name the classical models for a seed.
+    splits: Callable[[], list[tuple[Rows, Rows]]] | None = None
+    baselines: Callable[[int], Mapping[str, Classical]] | None = None
 
     @property
     def place(self) -> str:
@@ -49,12 +71,24 @@ class Recipe(Struct, frozen=True, kw_only=True):
         return f"{self.name}/{self.version}"
 
 
+def learn_logits(
+    network: nn.Sequential,
+    parameters: Hyperparameters,
+    train: Rows,
+    watch: Watch | None,
+    *,
+    loss: Loss,
+    augment: Augment | None = None,
+) -> History:
+    """Train all layers but the last, a sigmoid or softmax that the loss contains."""
+    return fit(network[:-1], train, loss, parameters, watch, augment)
+
+
 def train(recipe: Recipe, parameters: Hyperparameters) -> Candidate:
     """Follow the recipe, repeatably: equal parameters give an equal candidate."""
     train_rows, held_out = recipe.load()
     network, history = learnt(recipe, parameters, train_rows, held_out)
-    candidate = recipe.present(network, parameters, train_rows, held_out)
-    return illustrated(candidate, train_rows, held_out, history)
+    return present(recipe, network, parameters, train_rows, held_out, history)
 
 
 def learnt(
@@ -69,70 +103,43 @@ def learnt(
     return network, recipe.learn(network, parameters, train_rows, watch)
 
 
-def illustrated(
-    candidate: Candidate, train_rows: Rows, held_out: Rows, history: History | None
+def present(
+    recipe: Recipe,
+    network: nn.Module,
+    parameters: Hyperparameters,
+    train_rows: Rows,
+    held_out: Rows,
+    history: History | None,
 ) -> Candidate:
-    """Add the pictures of the training and of its result, and the history itself as a file."""
-    drawings = report.draw(candidate.network, candidate.card, train_rows, held_out, history)
-    files = {drawing.picture.file: drawing.content for drawing in drawings}
+    """Describe a trained network by its answers to the rows held out, in words and plots.
+
+    Without a history there is neither its file nor a plot of the losses.
+    """
+    from training import plots  # only here, as it imports Matplotlib
+
+    card = Card(
+        task="classification" if recipe.labels else "regression",
+        description=recipe.description,
+        features=describe.features(recipe.features, train_rows.inputs) if recipe.features else [],
+        image=recipe.image,
+        labels=recipe.labels,
+        targets=recipe.targets,
+        interval=recipe.interval,
+        metrics=recipe.measure(network, held_out),
+        dataset=recipe.dataset if isinstance(recipe.dataset, Dataset) else recipe.dataset(),
+        training=describe.configuration(parameters, train_rows, held_out) | recipe.notes,
+        versions=describe.versions(),
+        examples=describe.examples(network, recipe.typical(train_rows), recipe.digits),
+    )
+    drawn = plots.draw(network, card, train_rows, held_out, history)
+    files = {plot.picture.file: plot.content for plot in drawn}
     if history is not None:
         files[HISTORY_FILE] = msgspec.json.encode(history)
-    pictures = [drawing.picture for drawing in drawings]
-    card = msgspec.structs.replace(candidate.card, pictures=pictures)
-    return msgspec.structs.replace(candidate, card=card, files=files)
-
-
-def load_again(recipe: Recipe, folder: Path) -> Candidate:
-    """Return the network saved in models/<name>/<version>, described anew, without training.
-
-    The parameters it was built with are those of the card in model.onnx, or the recipe's where
-    there is no such file; without history.json there is no picture of the losses. Raises
-    Unloadable.
-    """
-    model, weights = folder / "model.onnx", folder / "state_dict.pt"
-    parameters = recipe.parameters
-    if model.exists():
-        try:
-            parameters = describe.hyperparameters(read_card(model).training)
-        except ValidationError as error:
-            raise Unloadable(f"{model}: its card does not say how to build it: {error}") from error
-    make_deterministic(parameters.seed)
-    train_rows, held_out = recipe.load()
-    network = recipe.build(parameters, train_rows)
-    try:
-        network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
-    except FileNotFoundError as error:
-        raise Unloadable(f"{weights} is missing: train the model first") from error
-    except UNREADABLE as error:
-        reason = " ".join(map(str.strip, str(error).splitlines()[:2])) or type(error).__name__
-        raise Unloadable(
-            f"{weights}: expected the weights of this network, got: {reason}"
-        ) from error
-    candidate = recipe.present(network, parameters, train_rows, held_out)
-    history = read_history(folder / HISTORY_FILE, parameters.epochs)
-    return illustrated(candidate, train_rows, held_out, history)
-
-
-def read_history(path: Path, epochs: int) -> History | None:
-    """Read the losses that training wrote; None if there is no such file.
-
-    Raises Unloadable, also for losses that cannot be those of a training of so many epochs.
-    """
-    try:
-        read = msgspec.json.decode(path.read_bytes(), type=dict[str, list[float | None]])
-        # JSON has no NaN and no infinity: they were written as null.
-        losses = {
-            name: [math.nan if loss is None else loss for loss in each]
-            for name, each in read.items()
-        }
-        history = History(**losses)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError, TypeError) as error:
-        raise Unloadable(f"{path}: expected the losses of a training, got: {error}") from error
-    if not 1 <= len(history.loss) <= epochs or len(history.held_out) not in (0, len(history.loss)):
-        raise Unloadable(
-            f"{path}: expected the losses of 1 to {epochs} epochs, got {len(history.loss)} of "
-            f"training and {len(history.held_out)} held out"
-        )
-    return history
+    return Candidate(
+        network=network,
+        card=msgspec.structs.replace(card, pictures=[plot.picture for plot in drawn]),
+        rows=torch.cat([held_out.inputs, train_rows.inputs]),
+        floor=recipe.floor,
+        request_example=recipe.request or card.examples[0].name,
+        files=files,
+    )

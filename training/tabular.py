@@ -1,24 +1,24 @@
 """A model of your own from a CSV file: a table, what to predict of it, and a perceptron.
 
-README.md has an example. A file with a recipe of its own can do more: see moons.py.
+docs/training.md has an example. A file with a recipe of its own can do more: see moons.py.
 """
 
 import hashlib
-from collections import OrderedDict
+from functools import partial
 
-import torch
 from msgspec import Struct
 from torch import Tensor, nn
 
-from service.card import Card, Dataset, Target
-from training import describe
-from training.data import Rows, parse_csv, parse_labels, read_unverified, split
+from service.card import Dataset, Target
+from training.data import read_unverified
+from training.describe import Column
 from training.errors import InvalidData, Unsuitable
-from training.export import Candidate, Floor
+from training.export import Floor
 from training.hyperparameters import Hyperparameters
-from training.loop import History, Watch, evaluate, fit
-from training.network import Destandardize, Standardize, perceptron
-from training.recipe import Recipe
+from training.loop import History, Watch, fit
+from training.network import Destandardize, Standardize, perceptron, sequence
+from training.recipe import Recipe, learn_logits
+from training.rows import Rows, parse_csv, parse_labels, split
 
 SPLIT_SEED = 0  # not --seed, which must not change what is held out
 
@@ -27,13 +27,13 @@ class Table(Struct, frozen=True, kw_only=True):
     """A CSV file with a header, and what is to be learnt from it.
 
     path: below the data folder. features: (name, unit, description) of each column to predict
-    from. target: the column to predict; its values are `labels`, or numbers in `unit` where no
-    labels are given. held_out: share of the rows that the model is measured on.
+    from. target: the column to predict; its values are `labels`, or numbers in `unit` where there
+    are no labels. held_out: share of the rows that the model is measured on.
     """
 
     path: str
     description: str
-    features: list[tuple[str, str, str]]
+    features: list[Column]
     target: str
     labels: list[str] = []
     unit: str = ""
@@ -69,26 +69,32 @@ class Table(Struct, frozen=True, kw_only=True):
         self, name: str, parameters: Hyperparameters, floor: Floor, version: int = 1
     ) -> Recipe:
         """Return the recipe of a perceptron that predicts the target from the features."""
-
-        def present(
-            network: nn.Sequential, parameters: Hyperparameters, train: Rows, held_out: Rows
-        ) -> Candidate:
-            return Candidate(
-                network=network,
-                card=self._card(network, parameters, train, held_out),
-                rows=torch.cat([held_out.inputs, train.inputs]),
-                floor=floor,
-                request_example=next(iter(self._typical(train))),
-            )
-
+        softmax_loss = partial(learn_logits, loss=nn.functional.cross_entropy)
+        target = Target(name=self.target, unit=self.unit, description=self.description)
         return Recipe(
             name=name,
             version=version,
+            description=self.description,
+            features=self.features,
+            labels=self.labels,
+            targets=[] if self.labels else [target],
+            dataset=self.dataset,
             parameters=parameters,
+            floor=floor,
             load=self.load,
             build=self.build,
-            learn=self.learn,
-            present=present,
+            learn=softmax_loss if self.labels else learn_numbers,
+            typical=self.medians,
+        )
+
+    def dataset(self) -> Dataset:
+        """Return the table as the card lists it, with its digest as it is now."""
+        content = read_unverified(self.path)
+        return Dataset(
+            name=self.path,
+            source=self.source,
+            sha256=hashlib.sha256(content).hexdigest(),
+            licence=self.licence,
         )
 
     def load(self) -> tuple[Rows, Rows]:
@@ -119,35 +125,13 @@ class Table(Struct, frozen=True, kw_only=True):
 
     def build(self, parameters: Hyperparameters, train: Rows) -> nn.Sequential:
         """Build the network: raw units (n, features) -> probabilities (n, labels) or (n, 1)."""
-        return nn.Sequential(
-            OrderedDict(
-                scale=Standardize(train.inputs.mean(dim=0), train.inputs.std(dim=0)),
-                layers=perceptron(len(self.features), parameters, len(self.labels) or 1),
-                answer=nn.Softmax(dim=1)
-                if self.labels
-                else Destandardize(train.targets.mean(dim=0), train.targets.std(dim=0)),
-            )
+        return sequence(
+            scale=Standardize.of(train.inputs),
+            layers=perceptron(len(self.features), parameters, len(self.labels) or 1),
+            answer=nn.Softmax(dim=1) if self.labels else Destandardize.of(train.targets),
         )
 
-    def learn(
-        self,
-        network: nn.Sequential,
-        parameters: Hyperparameters,
-        train: Rows,
-        watch: Watch | None,
-    ) -> History:
-        """Train all layers but the answer: a softmax is part of the loss, as is a unit."""
-        layers = network[:-1]
-        if self.labels:
-            return fit(layers, train, nn.functional.cross_entropy, parameters, watch)
-        scale = Standardize(train.targets.mean(dim=0), train.targets.std(dim=0))
-        scaled = Rows(inputs=train.inputs, targets=scale(train.targets))
-        watch = watch and watch.on(
-            Rows(inputs=watch.rows.inputs, targets=scale(watch.rows.targets))
-        )
-        return fit(layers, scaled, nn.functional.mse_loss, parameters, watch)
-
-    def _typical(self, train: Rows) -> dict[str, Tensor]:
+    def medians(self, train: Rows) -> dict[str, Tensor]:
         """Return the median row of each label, or of all: float32 (features,)."""
         if not self.labels:
             return {"median": train.inputs.quantile(0.5, dim=0)}
@@ -156,24 +140,15 @@ class Table(Struct, frozen=True, kw_only=True):
             for index, label in enumerate(self.labels)
         }
 
-    def _card(
-        self, network: nn.Sequential, parameters: Hyperparameters, train: Rows, held_out: Rows
-    ) -> Card:
-        target = Target(name=self.target, unit=self.unit, description=self.description)
-        return Card(
-            task="classification" if self.labels else "regression",
-            description=self.description,
-            features=describe.features(self.features, train.inputs),
-            labels=self.labels,
-            targets=[] if self.labels else [target],
-            metrics=evaluate(network, held_out),
-            dataset=Dataset(
-                name=self.path,
-                source=self.source,
-                sha256=hashlib.sha256(read_unverified(self.path)).hexdigest(),
-                licence=self.licence,
-            ),
-            training=describe.configuration(parameters, train, held_out),
-            versions=describe.versions(),
-            examples=describe.examples(network, self._typical(train)),
-        )
+
+def learn_numbers(
+    network: nn.Sequential, parameters: Hyperparameters, train: Rows, watch: Watch | None
+) -> History:
+    """Train all layers but the last, which gives the standardized targets their unit."""
+    standardize = Standardize.of(train.targets)
+
+    def scaled(rows: Rows) -> Rows:
+        return Rows(inputs=rows.inputs, targets=standardize(rows.targets))
+
+    watch = watch and watch.on(scaled(watch.rows))
+    return fit(network[:-1], scaled(train), nn.functional.mse_loss, parameters, watch)

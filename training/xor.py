@@ -8,28 +8,25 @@ Three hidden units often get stuck: of 1,000 seeds with PyTorch's own first weig
 all four right. These reach it always, for these reasons:
 
 1. The inputs are scaled to -1 and 1, so the four points lie around the origin.
-2. The hidden units look in three directions 120 degrees apart, turned by a random angle, with no
+2. The hidden units have three directions 120 degrees apart, turned by a random angle, with no
    bias: every point is seen by at least one of them, none is dead, no two are alike.
-3. The output weights begin near zero, so each takes the sign that its unit's gradient asks for.
+3. The output weights begin near zero, so each takes the sign that its unit's gradient needs.
    Begun larger, a wrong sign can hold a unit where it does no good.
 """
 
 import math
-from collections import OrderedDict
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from service.card import Card, Dataset
-from training import describe
-from training.data import Rows
-from training.export import Candidate, Floor
+from service.card import Dataset
+from training.export import Floor
 from training.hyperparameters import Hyperparameters
-from training.loop import History, Watch, evaluate, fit
-from training.network import BothSides, Standardize, binary_cross_entropy, perceptron
-from training.recipe import Recipe
+from training.network import BothSides, Standardize, binary_cross_entropy, perceptron, sequence
+from training.recipe import Classical, Recipe, learn_logits
+from training.rows import Rows
 
-FLOOR = Floor("accuracy", at_least=1.0)
 PARAMETERS = Hyperparameters(
     hidden=(3,),
     epochs=600,  # far more than are needed
@@ -73,15 +70,14 @@ def load() -> tuple[Rows, Rows]:
 
 def build(parameters: Hyperparameters, train: Rows) -> nn.Sequential:
     """Build the network: 0 or 1 (n, 2) -> probabilities (n, 2)."""
-    layers = perceptron(2, parameters, 1)  # (n, 2) -> (n, 1)
+    layers = perceptron(2, parameters, 1)
     spread(layers)
     half = torch.tensor(0.5)
-    parts: dict[str, nn.Module] = {
-        "scale": Standardize(mean=half, std=half),  # 0 and 1 -> -1 and 1
-        "layers": layers,
-        "answer": BothSides(),
-    }
-    return nn.Sequential(OrderedDict(parts))
+    return sequence(
+        scale=Standardize(mean=half, std=half),  # 0 and 1 -> -1 and 1
+        layers=layers,  # (n, 2) -> (n, 1)
+        answer=BothSides(),  # -> (n, 2)
+    )
 
 
 def spread(layers: nn.Sequential) -> None:
@@ -98,47 +94,34 @@ def spread(layers: nn.Sequential) -> None:
         last.bias.zero_()
 
 
-def learn(
-    network: nn.Sequential, parameters: Hyperparameters, train: Rows, watch: Watch | None
-) -> History:
-    """Train the network until the loss is below the threshold."""
-    logits = network[:-1]  # all but the sigmoid, which the loss contains
-    return fit(logits, train, binary_cross_entropy, parameters, watch)
-
-
-def present(
-    network: nn.Sequential, parameters: Hyperparameters, train: Rows, held_out: Rows
-) -> Candidate:
-    """Describe the network by its answers to the four rows."""
-    rows = {
+def truths(train: Rows) -> dict[str, Tensor]:
+    """Return the four rows, float32 (2,) each; there are no others to derive from them."""
+    return {
         f"{a:.0f} xor {b:.0f} is {LABELS[label]}": torch.tensor([a, b])
         for (a, b), label in zip(INPUTS, TARGETS, strict=True)
     }
-    card = Card(
-        task="classification",
-        description="Whether exactly one of two inputs is 1.",
-        features=describe.features(FEATURES, train.inputs),
-        labels=LABELS,
-        metrics=evaluate(network, held_out),
-        dataset=DATASET,
-        training=describe.configuration(parameters, train, held_out),
-        versions=describe.versions(),
-        examples=describe.examples(network, rows, digits=0),
-    )
-    return Candidate(
-        network=network,
-        card=card,
-        rows=train.inputs.repeat(9, 1),  # (4, 2) -> (36, 2)
-        floor=FLOOR,
-        request_example="0 xor 1 is 1",
-    )
+
+
+def baselines(seed: int) -> dict[str, Classical]:
+    """Return the classical model that `evaluate` trains too."""
+    from sklearn.linear_model import LogisticRegression
+
+    return {"logistic regression": LogisticRegression()}
 
 
 RECIPE = Recipe(
     name="xor",
+    description="Whether exactly one of two inputs is 1.",
+    features=FEATURES,
+    labels=LABELS,
+    dataset=DATASET,
     parameters=PARAMETERS,
+    floor=Floor("accuracy", at_least=1.0),
     load=load,
     build=build,
-    learn=learn,
-    present=present,
+    learn=partial(learn_logits, loss=binary_cross_entropy),
+    typical=truths,
+    digits=0,
+    request="0 xor 1 is 1",
+    baselines=baselines,
 )

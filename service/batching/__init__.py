@@ -1,14 +1,22 @@
-"""Many calls become few batches. Knows asyncio and NumPy, nothing else."""
+"""Many calls become few batches. Knows asyncio and NumPy, nothing else.
 
-from service.batching.batcher import (
-    ALONE,
-    SLOW_S,
-    Batcher,
-    Inputs,
-    Outputs,
-    Spare,
-    Timing,
-    check_rows,
-)
+batcher   the queue, and when it is run
+entry     what waits in it; who observes it
+arrays    arrays of several calls in one, and back
+"""
 
-__all__ = ["ALONE", "SLOW_S", "Batcher", "Inputs", "Outputs", "Spare", "Timing", "check_rows"]
+from service.batching.arrays import Inputs, Outputs, check_rows
+from service.batching.batcher import SLOW_S, Batcher
+from service.batching.entry import ALONE, Observer, Spare, Timing
+
+__all__ = [
+    "ALONE",
+    "SLOW_S",
+    "Batcher",
+    "Inputs",
+    "Observer",
+    "Outputs",
+    "Spare",
+    "Timing",
+    "check_rows",
+]

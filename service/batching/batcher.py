@@ -2,15 +2,16 @@
 
 A call puts its rows in a queue and waits. Idle, the queue is run at the end of the event
 loop's turn; while a batch runs, what arrives forms the next one. There is no timer, unless
-`max_queue_delay_s` asks for one. This is the scheme of huggingface/text-embeddings-inference
-(core/src/queue.rs): entries whose caller has left are dropped before the batch forms.
+`max_queue_delay_s` wants one. This is the scheme of huggingface/text-embeddings-inference
+(core/src/queue.rs): entries that are cancelled are dropped before the batch forms.
 
 Without an executor, batches run in the event loop, one a turn, so that other work gets its
 turn too; with one, they run there and the loop stays free. A caller who is alone waits for
 neither: its rows are run where it stands, if they are few enough for the loop. A batch that
 holds the loop for more than SLOW_S is the last one there, unless it was the machine that did:
 a quota that is used up, or a busy neighbour, holds a batch of microseconds for 100 ms, and no
-clock tells (in a virtual machine not even that of CPU time). So it is run again in the executor.
+clock shows which it was (in a virtual machine not even that of CPU time). So it is run again in
+the executor.
 """
 
 import asyncio
@@ -18,76 +19,16 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
 from time import perf_counter
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-from msgspec import Struct
-from numpy.typing import NDArray
 
-from service.errors import (
-    DeadlineExceeded,
-    InferenceFailed,
-    InvalidInput,
-    QueueFull,
-    Unavailable,
-)
-from service.metrics import ModelMetrics
+from service.batching.arrays import Inputs, Outputs, check_rows, have_rows, joined, split
+from service.batching.entry import ALONE, Entry, Observer, Spare, Timing
+from service.errors import DeadlineExceeded, InvalidInput, QueueFull, Unavailable
 
-Inputs = list[NDArray[Any]]  # one array for each input of a model; the first dimension is the rows
-Outputs = list[NDArray[Any]]
-
-ALONE: Final = object()  # the kind of entries that share no batch, and are run as they were sent
 SLOW_S = 0.02  # what holds the event loop for longer does not belong there
-
-
-class Timing:
-    """Where the time of a request went, in seconds; `submit` notes it for who asks.
-
-    `queue_s` is until the batch of its first rows began, `compute_s` the time of all batches that
-    held rows of it.
-    """
-
-    __slots__ = ("compute_s", "queue_s")
-
-    def __init__(self) -> None:
-        self.queue_s = self.compute_s = 0.0
-
-    def note(self, queue_s: float, compute_s: float) -> None:
-        """Add a batch."""
-        if not self.compute_s:
-            self.queue_s = queue_s
-        self.compute_s += compute_s
-
-
-class Spare(Struct, frozen=True):
-    """Where batches go that are too slow for the loop."""
-
-    executor: Callable[[], Executor]  # asked for when it is needed
-    is_slow: Callable[[Inputs, int], bool]  # called there: whether these rows really are slow
-
-
-class _Entry:
-    """Rows that wait, and the future of their outputs."""
-
-    __slots__ = ("future", "inputs", "kind", "late", "since", "size", "timer", "timing")
-
-    def __init__(
-        self,
-        inputs: Inputs,
-        size: int,
-        kind: Hashable,
-        future: asyncio.Future[Outputs],
-        late: float,
-        timing: Timing | None,
-    ) -> None:
-        self.inputs = inputs
-        self.size = size
-        self.kind = kind
-        self.future = future
-        self.late = late  # by the event loop's clock
-        self.since = perf_counter()
-        self.timer: asyncio.TimerHandle | None = None
-        self.timing = timing
+_NO_WAIT = (0.0,)
 
 
 class Batcher:
@@ -102,7 +43,7 @@ class Batcher:
     def __init__(
         self,
         run: Callable[[Inputs], Outputs],
-        metrics: ModelMetrics,
+        observer: Observer,
         *,
         max_batch_size: int,
         max_queue_rows: int,
@@ -110,6 +51,7 @@ class Batcher:
         executor: Executor | None = None,
         max_rows_in_loop: int | None = None,
         spare: Spare | None = None,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         """Take the parts, in the event loop that will call; `executor` is where `run` is called.
 
@@ -117,10 +59,12 @@ class Batcher:
         whole batch if not given.
         spare: where batches go once one has held the loop for more than SLOW_S; for good if that
         one is slow there too.
+        clock: seconds, by which deadlines are given.
         """
         self._loop = asyncio.get_running_loop()  # kept: asking costs a system call in 3.11
         self._run = run
-        self._metrics = metrics
+        self._observer = observer
+        self._clock = clock
         self._max_batch_size = max_batch_size
         self._max_queue_rows = max_queue_rows
         self._max_queue_delay_s = max_queue_delay_s
@@ -131,13 +75,13 @@ class Batcher:
         self._spare = spare
         self._in_loop = self._executor, self._max_rows_in_loop  # while nothing is too slow for it
         self._check: asyncio.Future[bool] | None = None  # of a batch that was
-        self._queue: deque[_Entry] = deque()
+        self._queue: deque[Entry] = deque()
         self._queued_rows = 0
         self._wake: asyncio.Handle | None = None  # the coming batch, if its time is set
         self._wake_is_delayed = False
         self._running: asyncio.Future[Any] | None = None  # the batch in the executor
         self._closed = False
-        self._someone_left = False  # since the queue was last cleared of abandoned entries
+        self._someone_left = False  # since the queue was last cleared of cancelled entries
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -145,7 +89,7 @@ class Batcher:
         self,
         inputs: Inputs,
         rows: int,
-        timeout_s: float,
+        deadline: float,
         *,
         alone: bool = False,
         kind: Hashable = None,
@@ -156,21 +100,21 @@ class Batcher:
         Only entries of one `kind` share a batch, those of the kind ALONE none, and they are not
         cut into several batches. `alone` says that no other caller is about to
         come in this turn of the loop. Raises QueueFull at once when too many rows wait,
-        DeadlineExceeded after `timeout_s`, Unavailable once closed, and whatever `run` raises for
+        DeadlineExceeded after `deadline`, Unavailable once closed, and whatever `run` raises for
         these rows. A caller that is cancelled while its rows wait takes them with it; its
-        batch-mates are not touched. `timing` is told where the time went.
+        batch-mates are not touched. `timing` gets where the time went.
         """
-        late = self._loop.time() + timeout_s
-        if timeout_s <= 0:
-            self._metrics.rejected("deadline", rows)
+        now = self._clock()
+        if deadline <= now:
+            self._observer.dropped("deadline", rows)
             raise DeadlineExceeded("the deadline passed before the request was complete")
         self._admit(rows)
-        if alone and rows <= self._max_rows_in_loop and self._may_run_at_once():
-            return self._run_at_once(inputs, rows, timing)
+        if alone and rows <= self._max_rows_in_loop and self._may_run_immediately():
+            return self._run_immediately(inputs, rows, timing)
         step = self._max_batch_size
         if rows <= step or kind is ALONE:
             try:
-                return await self._enqueue(inputs, rows, kind, late, timing)
+                return await self._enqueue(inputs, rows, kind, deadline, now, timing)
             except asyncio.CancelledError:
                 self._someone_left = True
                 raise
@@ -179,7 +123,8 @@ class Batcher:
                 [array[start : start + step] for array in inputs],
                 min(step, rows - start),
                 kind,
-                late,
+                deadline,
+                now,
                 timing,
             )
             for start in range(0, rows, step)
@@ -213,46 +158,53 @@ class Batcher:
         if self._queued_rows + rows <= self._max_queue_rows:
             return
         if self._someone_left:
-            self._drop_abandoned()
+            self._drop_cancelled()
         # An empty queue takes one request of any size: refusing it would be for ever.
         if self._queued_rows and self._queued_rows + rows > self._max_queue_rows:
-            self._metrics.rejected("queue_full", rows)
+            self._observer.dropped("queue_full", rows)
             raise QueueFull(
                 f"the queue is full: at most {self._max_queue_rows} rows may wait, "
                 f"{self._queued_rows} do; try again later"
             )
 
-    def _may_run_at_once(self) -> bool:
+    def _may_run_immediately(self) -> bool:
         return self._idle.is_set() and not self._max_queue_delay_s
 
-    def _run_at_once(self, inputs: Inputs, rows: int, timing: Timing | None) -> Outputs:
-        start = perf_counter()
+    def _run_immediately(self, inputs: Inputs, rows: int, timing: Timing | None) -> Outputs:
+        start = self._clock()
         try:
             return self._run(inputs)
         finally:
-            seconds = perf_counter() - start
+            seconds = self._clock() - start
             if seconds > SLOW_S:
                 self._leave_loop([inputs], rows)
-            self._metrics.queue_seconds.observe(0.0)
-            self._metrics.batch(rows, seconds)
+            self._observer.ran(rows, seconds, _NO_WAIT)
             if timing is not None:
                 timing.note(0.0, seconds)
 
     def _enqueue(
-        self, inputs: Inputs, rows: int, kind: Hashable, late: float, timing: Timing | None
+        self,
+        inputs: Inputs,
+        rows: int,
+        kind: Hashable,
+        deadline: float,
+        now: float,
+        timing: Timing | None,
     ) -> asyncio.Future[Outputs]:
         future: asyncio.Future[Outputs] = self._loop.create_future()
-        entry = _Entry(inputs, rows, kind, future, late, timing)
+        entry = Entry(inputs, rows, kind, future, deadline, now, timing)
         if self._executor is not None or self._max_queue_delay_s:
-            entry.timer = self._loop.call_at(late, self._expire, entry)
+            entry.timer = self._loop.call_later(deadline - now, self._expire, entry)
         self._queue.append(entry)
         self._queued_rows += entry.size
-        self._metrics.queue_rows(entry.size)
+        self._observer.queued(entry.size)
         self._schedule()
         return future
 
     def _schedule(self) -> None:
         """Set the time of the coming batch, unless it is set or a batch runs."""
+        if self._wake is not None and not self._wake_is_delayed:
+            return
         self._idle.clear()
         if self._running is not None:
             return
@@ -271,8 +223,8 @@ class Batcher:
         """Form the next batch and run it, here or in the executor."""
         self._wake = None
         queued_before = self._queued_rows
-        batch = self._form_batch(self._loop.time())
-        self._metrics.queue_rows(self._queued_rows - queued_before)
+        batch = self._form_batch(self._clock())
+        self._observer.queued(self._queued_rows - queued_before)
         if batch and self._executor is None:
             executed = self._execute(batch)
             self._finish(batch, executed)
@@ -291,13 +243,14 @@ class Batcher:
         if self._spare is None or self._check is not None:
             return
         try:
-            inputs = _joined(parts)
+            inputs = joined(parts)
         except ValueError:  # they do not fit together, and were run one by one
             inputs = max(parts, key=lambda each: len(each[0]))
         self._executor, self._max_rows_in_loop = self._spare.executor(), 0
         for entry in self._queue:
             if entry.timer is None:  # none is needed in the loop: a batch looks at the time
-                entry.timer = self._loop.call_at(entry.late, self._expire, entry)
+                left = entry.deadline - self._clock()
+                entry.timer = self._loop.call_later(left, self._expire, entry)
         self._check = self._loop.run_in_executor(self._executor, self._spare.is_slow, inputs, rows)
         self._check.add_done_callback(self._on_checked)
 
@@ -307,7 +260,7 @@ class Batcher:
         self._executor, self._max_rows_in_loop = self._in_loop
         self._check = None
 
-    def _on_executed(self, batch: list[_Entry], done: asyncio.Future[Any]) -> None:
+    def _on_executed(self, batch: list[Entry], done: asyncio.Future[Any]) -> None:
         self._running = None
         self._finish(batch, done.result())
         self._go_on()
@@ -318,9 +271,9 @@ class Batcher:
         else:
             self._idle.set()
 
-    def _form_batch(self, now: float) -> list[_Entry]:
-        """Take entries from the queue's head while they fit; drop the late and the abandoned."""
-        batch: list[_Entry] = []
+    def _form_batch(self, now: float) -> list[Entry]:
+        """Take entries from the queue's head while they fit; drop the expired and the cancelled."""
+        batch: list[Entry] = []
         kind: Hashable = None
         room = self._max_batch_size
         queue = self._queue
@@ -334,7 +287,7 @@ class Batcher:
             self._queued_rows -= entry.size
             if entry.future.done():
                 self._dropped(entry)
-            elif entry.late <= now:
+            elif entry.deadline <= now:
                 self._expire(entry)
                 self._dropped(entry)
             else:
@@ -342,36 +295,36 @@ class Batcher:
                 batch.append(entry)
         return batch
 
-    def _execute(self, batch: list[_Entry]) -> tuple[float, float, list[Outputs | Exception]]:
+    def _execute(self, batch: list[Entry]) -> tuple[float, float, list[Outputs | Exception]]:
         """Run the batch; on an error run its entries one by one. May be in another thread."""
-        start = perf_counter()
+        start = self._clock()
         results: list[Outputs | Exception]
         if len(batch) == 1:
             results = [self._try(batch[0].inputs)]
         else:
             outputs = self._try(*(entry.inputs for entry in batch))
             rows = sum(entry.size for entry in batch)
-            if isinstance(outputs, Exception) or not _have_rows(outputs, rows):
+            if isinstance(outputs, Exception) or not have_rows(outputs, rows):
                 results = [self._try(entry.inputs) for entry in batch]
             else:
-                results = _split(outputs, batch)
-        return start, perf_counter() - start, results
+                results = [*split(outputs, [entry.size for entry in batch])]
+        return start, self._clock() - start, results
 
     def _try(self, *parts: Inputs) -> Outputs | Exception:
         try:
-            return self._run(_joined(parts))
+            return self._run(joined(parts))
         except Exception as error:
             return error
 
     def _finish(
-        self, batch: list[_Entry], executed: tuple[float, float, list[Outputs | Exception]]
+        self, batch: list[Entry], executed: tuple[float, float, list[Outputs | Exception]]
     ) -> None:
         start, seconds, results = executed
-        observe_queue = self._metrics.queue_seconds.observe
+        waits: list[float] = []
         rows = 0
         for entry, result in zip(batch, results, strict=True):
             rows += entry.size
-            observe_queue(start - entry.since)
+            waits.append(start - entry.since)
             if entry.timing is not None:
                 entry.timing.note(start - entry.since, seconds)
             if entry.timer is not None:
@@ -382,17 +335,17 @@ class Batcher:
                 entry.future.set_exception(result)
             else:
                 entry.future.set_result(result)
-        self._metrics.batch(rows, seconds)
+        self._observer.ran(rows, seconds, waits)
 
-    def _expire(self, entry: _Entry) -> None:
+    def _expire(self, entry: Entry) -> None:
         if not entry.future.done():
             self._someone_left = True
-            waited = perf_counter() - entry.since
+            waited = self._clock() - entry.since
             entry.future.set_exception(
                 DeadlineExceeded(f"the deadline passed after {waited:.3f} s of waiting")
             )
 
-    def _drop_abandoned(self) -> None:
+    def _drop_cancelled(self) -> None:
         """Take the entries nobody waits for out of the queue."""
         queued_before = self._queued_rows
         waiting = [entry for entry in self._queue if not entry.future.done()]
@@ -402,40 +355,10 @@ class Batcher:
                 self._dropped(entry)
         self._queue = deque(waiting)
         self._someone_left = False
-        self._metrics.queue_rows(self._queued_rows - queued_before)
+        self._observer.queued(self._queued_rows - queued_before)
 
-    def _dropped(self, entry: _Entry) -> None:
+    def _dropped(self, entry: Entry) -> None:
         if entry.timer is not None:
             entry.timer.cancel()
         cancelled = entry.future.cancelled()
-        self._metrics.rejected("cancelled" if cancelled else "deadline", entry.size)
-
-
-def _joined(parts: Sequence[Inputs]) -> Inputs:
-    if len(parts) == 1:
-        return parts[0]
-    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-
-
-def check_rows(outputs: Outputs, rows: int) -> None:
-    """Raise InferenceFailed unless each output has an answer for each row."""
-    if not _have_rows(outputs, rows):
-        raise InferenceFailed("the model did not answer with one row for each row")
-
-
-def _have_rows(outputs: Outputs, rows: int) -> bool:
-    for output in outputs:  # noqa: SIM110  # `all` would cost each request half a microsecond
-        if not output.ndim or len(output) != rows:
-            return False
-    return True
-
-
-def _split(outputs: Outputs, batch: list[_Entry]) -> list[Outputs | Exception]:
-    """Cut the outputs of a batch into those of its entries."""
-    results: list[Outputs | Exception] = []
-    start = 0
-    for entry in batch:
-        stop = start + entry.size
-        results.append([array[start:stop] for array in outputs])
-        start = stop
-    return results
+        self._observer.dropped("cancelled" if cancelled else "deadline", entry.size)

@@ -1,1 +1,9 @@
-"""."""
+"""Which versions of which models serve now.
+
+folder    what the models folder holds, and whether its files have changed
+watch     the operating system's word that something changes there
+opening   one model, opened as the service does: tested, given its threads
+served    one version as it serves: its queue, its counters, who holds it
+catalog   names -> versions -> what serves; to hold a model is a `with`
+reload    fills the catalog, and follows the folder
+"""

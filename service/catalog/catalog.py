@@ -1,64 +1,38 @@
-"""ModelRepository: names -> versions -> ServedModel. What fills it is in loader.py."""
+"""Catalog: names -> versions -> ServedModel. reload.py fills it."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Self
+from pathlib import Path
+from typing import TypeAlias
 
 from service.catalog.folder import MODEL_FILE, VERSION
-from service.catalog.reload import Key, Loader, pause
 from service.catalog.served import ServedModel, Version
-from service.errors import InvalidInput, InvalidSetting, NotFound, Unavailable
-from service.metrics import Metrics
-from service.settings import Settings
+from service.errors import NotFound, Unavailable
+from service.words import cut
+
+# A version by name and number; the number is None for what concerns a model as a whole.
+Key: TypeAlias = tuple[str, int | None]
 
 
-class ModelRepository:
-    """The models of one folder. `async with` opens and closes them, and follows the folder."""
+class Catalog:
+    """The models that there are, and which of them serve now."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        metrics: Metrics,
-        pause: Callable[[], Awaitable[None]] = pause,
-    ) -> None:
-        self._models_dir = settings.models_dir
-        self._default_model = settings.default_model
-        self._loader = Loader(settings, metrics, self._find, self._put, pause)
+    def __init__(self, models_dir: Path, default_model: str | None = None) -> None:
+        self._models_dir = models_dir
+        self._default_model = default_model
         self._served: dict[Key, ServedModel] = {}
         self.versions: dict[str, list[Version]] = {}  # by name, lowest version first
-        self.draining = False  # told to stop: still serving, no longer ready
         self._awaited: set[str] = set()  # models without which it is not ready
-
-    async def __aenter__(self) -> Self:
-        """Open every model.
-
-        Raises StartupError when there is no folder, nothing in it, or no default model.
-        """
-        self._loader.open()
-        if self._default_model is not None and self._default_model not in self.versions:
-            raise InvalidSetting(
-                f"TORCHLIT_DEFAULT_MODEL: expected one of {', '.join(self.versions)}, "
-                f"got {self._default_model!r}"
-            )
-        self._awaited = set(self.versions)
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        """Answer what waits, then close."""
-        await self._loader.stop()
-        served = [each.served for versions in self.versions.values() for each in versions]
-        await asyncio.gather(*(each.close() for each in served if each), *self._loader.closing)
 
     def get(self, name: str, version: int | None = None) -> ServedModel:
         """Return a model that answers; the highest version that does if none is named.
 
+        Who uses it over more than a turn of the event loop holds it: `with catalog.get(...)`.
         Raises NotFound for a name or version that is not there, Unavailable for one that
         could not be opened.
         """
         try:
             return self._served[name, version]
         except KeyError:
-            raise self._why_not(name, version) from None
+            raise self.why_not(name, version) from None
 
     def named(self, name: str, version: str | None) -> ServedModel:
         """Return a model by the words of a path; as `get` else."""
@@ -69,11 +43,11 @@ class ModelRepository:
             raise NotFound(f"version: expected a whole number from 1 to 999999999, got {got}")
         return self.get(name, int(version))
 
-    def picture(self, name: str, version: str, file: str) -> bytes:
+    def plot(self, name: str, version: str, file: str) -> bytes:
         """Read a PNG file that the card of a served version lists; it may block on the disk.
 
-        Raises NotFound for a version that is no number, a picture that the card does not list
-        or that is not on the disk, and whatever `get` raises.
+        Raises NotFound for a version that is no number, a plot that the card does not list or
+        that is not on the disk, and whatever `get` raises.
         """
         card = self.named(name, version).card
         where = f"model {name}: version {version}: picture"
@@ -114,6 +88,10 @@ class ModelRepository:
         """
         return all(self.default(name) for name in self._awaited)
 
+    def await_all(self) -> None:
+        """Be not ready without any of the models that there are now."""
+        self._awaited = set(self.versions)
+
     def not_ready(self) -> dict[str, str]:
         """Return the names of which no version answers, with the reason."""
         return {
@@ -122,43 +100,15 @@ class ModelRepository:
             if self.default(name) is None
         }
 
-    @property
-    def unloaded(self) -> dict[str, list[int]]:
-        """The models that were unloaded, and the versions that they had."""
-        return self._loader.unloaded
-
-    async def load(self, name: str) -> None:
-        """Open what the folder holds of a model, again what failed or was unloaded.
-
-        Raises NotFound if it holds none of that name, InvalidInput with the reason if a version
-        of it could not be opened.
-        """
-        await self._loader.load(name)
-        if reasons := [each.reason for each in self.versions.get(name, ()) if each.reason]:
-            raise InvalidInput(f"model {name}: could not be loaded: {'; '.join(reasons)}")
-        self.get(name)
-
-    async def unload(self, name: str) -> None:
-        """Close a model, and keep it closed until it is loaded. Raises NotFound."""
-        if not await self._loader.unload(name):
-            raise self._why_not(name, None)
-
-    def request_reload(self) -> None:
-        """Reload soon. A signal handler may call this, at any time."""
-        self._loader.request_reload()
-
-    async def reload(self) -> None:
-        """Do what the folder says now; see Loader.reload."""
-        await self._loader.reload()
-
-    def _find(self, key: Key) -> Version | None:
+    def find(self, key: Key) -> Version | None:
+        """Return what is said of a version."""
         name, number = key
         return next((each for each in self.versions.get(name, ()) if each.version == number), None)
 
-    def _put(self, key: Key, version: Version | None) -> ServedModel | None:
+    def put(self, key: Key, version: Version | None) -> ServedModel | None:
         """Let a version, or none, take the place of the one before; return what answers no more."""
         name, number = key
-        old = self._find(key)
+        old = self.find(key)
         versions = [each for each in self.versions.get(name, ()) if each.version != number]
         if version is not None:
             versions.append(version)
@@ -184,7 +134,8 @@ class ModelRepository:
                     served[name, each.version] = served[name, None] = each.served
         self._served = served  # None is the highest: they come in order
 
-    def _why_not(self, name: str, version: int | None) -> NotFound | Unavailable:
+    def why_not(self, name: str, version: int | None) -> NotFound | Unavailable:
+        """Return what to raise for a model that does not answer."""
         entries = self.versions
         known = ", ".join(entries) or "none"
         if name not in entries:
@@ -199,4 +150,4 @@ class ModelRepository:
 
 
 def _shown(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:40] + "...")
+    return repr(cut(text))

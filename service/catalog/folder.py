@@ -31,12 +31,12 @@ LEFT_OUT: Fingerprint = (("left out by TORCHLIT_VERSIONS",),)
 class Found(Struct, frozen=True):
     """What the folder holds of one model: its versions, or the reason why there are none.
 
-    The versions are None if the folder cannot be read. `strange` are folders that are no version.
+    The versions are None if the folder cannot be read. `others` are folders that are no version.
     """
 
     versions: dict[int, Fingerprint] | None = None
     reason: str = ""
-    strange: list[str] = []
+    others: list[str] = []
 
 
 def scan(models_dir: Path, versions: Versions) -> dict[str, Found]:
@@ -68,15 +68,15 @@ def _find(folder: Path, versions: Versions) -> Found:
     except OSError as error:
         return Found(None, f"{name}: cannot be read: {error.strerror}")
     numbers = sorted(int(each) for each in folders if VERSION.fullmatch(each))
-    strange = [each for each in folders if not VERSION.fullmatch(each) and not each.startswith(".")]
+    others = [each for each in folders if not VERSION.fullmatch(each) and not each.startswith(".")]
     chosen = versions.choose(name, numbers)
     if not chosen:
         reason = f"{name}: expected a version folder such as {name}/1/{MODEL_FILE}, got none"
-        return Found({}, reason, strange)
+        return Found({}, reason, others)
     found = dict.fromkeys(numbers, LEFT_OUT)
     for number in chosen:
         found[number] = fingerprint(folder / str(number))
-    return Found(found, strange=strange)
+    return Found(found, others=others)
 
 
 def fingerprint(folder: Path) -> Fingerprint:

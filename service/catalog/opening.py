@@ -1,76 +1,11 @@
-"""Opening one model as the service does: found by name or path, tested, given its threads."""
+"""Opening one model as the service does: tested, given its threads."""
 
-import hashlib
-import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from msgspec import Struct
-
-from service.catalog.folder import LEFT_OUT, MODEL_FILE, VERSION, check_readable, scan
-from service.engine.file import names_of
+from service.catalog.folder import check_readable
 from service.engine.model import Model
-from service.errors import ModelError, NotFound
-from service.formats.json_rows import did_you_mean
 from service.settings import Settings
-
-
-class Place(Struct, frozen=True):
-    """Where a model is: its file, and what to call it, `iris/1` or the path that was given."""
-
-    name: str
-    path: Path
-    model: str = ""  # its name in the models folder, if it is there
-
-
-def find(model: str, settings: Settings) -> Place:
-    """Return where `model` is: a path that ends in .onnx, `iris/1`, or `iris`: the highest version.
-
-    Of the versions that TORCHLIT_VERSIONS leaves out none is the highest. Raises NotFound, and
-    StartupError where there is no models folder.
-    """
-    if model.endswith(".onnx"):
-        return Place(model, Path(model))
-    folder = settings.models_dir
-    name, _, number = model.rstrip("/").partition("/")
-    models = scan(folder, settings.versions)
-    if name not in models:
-        hint = did_you_mean(name, list(models))
-        raise NotFound(f"{model}: no such model in {folder}, nor a file that ends in .onnx{hint}")
-    found = models[name]
-    if found.reason:
-        raise NotFound(found.reason)
-    versions = found.versions or {}
-    if not number:
-        number = str(max(each for each, files in versions.items() if files != LEFT_OUT))
-    elif not VERSION.fullmatch(number) or int(number) not in versions:
-        known = ", ".join(map(str, versions)) or "none"
-        raise NotFound(f"{model}: version: expected one of {known}; got {number!r}")
-    return Place(f"{name}/{number}", folder / name / number / MODEL_FILE, name)
-
-
-class File(Struct, frozen=True):
-    """A file of a model: the .onnx, or weights that it names."""
-
-    name: str  # from the folder of the .onnx
-    bytes: int
-    sha256: str
-
-
-def files_of(path: Path) -> list[File]:
-    """Return the files of a model, whose digests say whether it is the same.
-
-    Raises ModelError where one cannot be read.
-    """
-    try:
-        return [_file(path, each) for each in names_of(path) if (path.parent / each).is_file()]
-    except OSError as error:
-        raise ModelError(f"{path.name}: cannot be read: {error.strerror}") from error
-
-
-def _file(path: Path, name: str) -> File:
-    with (path.parent / name).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return File(name, os.fstat(file.fileno()).st_size, digest)
 
 
 def open_tested(
@@ -108,8 +43,29 @@ def where(model: Model) -> str:
     return f"in a thread of its own, {threads}"
 
 
-def sentence(place: Place, error: ModelError) -> str:
-    """Say why a file cannot be served, with what ONNX Runtime said, in one line."""
-    why = " ".join(str(error).removeprefix(f"{place.path.name}: ").split())
-    cause = " ".join(str(error.__cause__ or "").split())
-    return f"{place.name}: {why}" + (f" ({cause})" if cause not in why else "")
+def facts(model: Model) -> Iterator[str]:
+    """Yield what the log says of a model that serves now."""
+    what = f"{model.largest_batch} rows" if model.is_batched else "a request"
+    cost = "a time that is not known"
+    if model.batch_s is not None:
+        cost = f"{model.batch_s * 1000:.2f} ms"
+    yield f"ready on {model.device}, {what} in {cost}, {where(model)}"
+    runs = "each request by itself"
+    if model.is_batched:
+        runs = f"rows of several requests together, {model.largest_batch} at most"
+    yield f"runs {runs}: {model.why_batching}"
+
+
+def warnings(model: Model) -> Iterator[str]:
+    """Yield what the log warns of when a model begins to serve."""
+    if model.trial.failure and model.card is None:
+        yield ("it could not be tried, and has no examples to be tested by: " + model.trial.failure)
+    if not model.trial.is_steady:
+        yield "the same row gets other answers each time: does it draw random numbers?"
+    if not model.is_optimized:
+        yield (
+            "runs as it is written: with ONNX Runtime's optimizations a run changes the next; was "
+            "it exported in training mode?"
+        )
+    for output, kind in model.left_out.items():
+        yield f"output {output} is left out: no protocol carries {kind}"

@@ -1,4 +1,4 @@
-"""Loader: opens what the models folder holds, then follows it while it is served.
+"""Reloader: opens what the models folder holds, then follows it while it is served.
 
 A version that cannot be opened or fails its self-test is reported with the reason; the others
 serve. What is new or changed is opened beside what serves and then takes its place; whatever
@@ -11,8 +11,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from functools import partial
-from typing import TypeAlias
+from typing import Literal, Self, TypeAlias
 
+from service.catalog.catalog import Catalog, Key
 from service.catalog.folder import (
     LEFT_OUT,
     MODEL_FILE,
@@ -21,68 +22,65 @@ from service.catalog.folder import (
     fingerprint,
     scan,
 )
-from service.catalog.opening import open_tested, where
+from service.catalog.opening import facts, open_tested, warnings
 from service.catalog.served import ServedModel, Version, check_replaces
 from service.catalog.watch import watching
 from service.engine.model import Model
-from service.errors import ModelError, ServiceError, StartupError
+from service.errors import InvalidInput, InvalidSetting, ModelError, ServiceError, StartupError
 from service.metrics import Metrics
-from service.settings import Settings
-from service.settings import machine as resources
+from service.settings import Settings, machine
 
 logger = logging.getLogger("torchlit.repository")  # the name its lines have always had
 
-PAUSE_S = 0.3  # between two looks at the folder; files that are equal in both are complete
-LOOKS = 10  # in one reload, at files that go on changing
+PAUSE_S = 0.3  # between two scans of the folder; files that are equal in both are complete
+SCANS = 10  # in one reload, of files that go on changing
 
-# A version by name and number; the number is None for what concerns a model as a whole.
-Key: TypeAlias = tuple[str, int | None]
-Look: TypeAlias = dict[Key, Fingerprint]  # what the folder holds
+Scan: TypeAlias = dict[Key, Fingerprint]  # what the folder holds
 
 
 async def pause() -> None:
-    """Let the time pass that is between two looks at the folder."""
+    """Let the time pass that is between two scans of the folder."""
     await asyncio.sleep(PAUSE_S)
 
 
-class Loader:
+class Reloader:
     """Opens and swaps the versions in the folder, at start, when told, and when it changes.
 
-    It holds none of them: `find` returns the one that is held, `put` lets another, or none, take
-    its place and returns what answers no more, which the loader closes.
+    `async with` opens and closes them, and follows the folder.
     """
 
     def __init__(
         self,
         settings: Settings,
+        catalog: Catalog,
         metrics: Metrics,
-        find: Callable[[Key], Version | None],
-        put: Callable[[Key, Version | None], ServedModel | None],
-        pause: Callable[[], Awaitable[None]],
+        pause: Callable[[], Awaitable[None]] = pause,
     ) -> None:
         self._settings = settings
         self._models_dir = settings.models_dir
-        self._metrics = metrics
-        self._find = find
-        self._replace = put
+        self.metrics = metrics
+        self.catalog = catalog
         self._pause = pause
-        self._threads = resources.available().threads(settings.workers)  # of a slow model
-        self._tried: Look = {}  # the files of each version when last opened
+        self._threads = machine.available().threads(settings.workers)  # of a slow model
+        self._tried: Scan = {}  # the files of each version when last opened
         self.unloaded: dict[str, list[int]] = {}  # models that are not to be opened, and versions
-        self._strange: set[str] = set()  # what the log has told of folders that are no version
-        self._trouble = {"folder": "", "watching": ""}  # that the log has told of
-        self.closing: set[asyncio.Task[None]] = set()  # what was replaced
+        self._others: set[str] = set()  # folders that the log has named as no version
+        self._trouble = {"folder": "", "watching": ""}  # that the log has named
+        self._closing: dict[asyncio.Task[None], str] = {}  # what was replaced, and its name
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._told = asyncio.Event()  # to reload
+        self._requested = asyncio.Event()  # to reload
         self._is_wanted = False  # by a caller of `reload` since the last one began
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[None]] = set()  # one goes on, others wait for it
         self._follower: asyncio.Task[None] | None = None
 
-    def open(self) -> None:
-        """Open every version, then follow. Raises StartupError if there is no folder or model."""
+    async def __aenter__(self) -> Self:
+        """Open every version, then follow.
+
+        Raises StartupError when there is no folder, nothing in it, or no default model.
+        """
         self._loop = asyncio.get_running_loop()
-        self._tried = self._look()
+        self._tried = self._scan()
         for unknown in self._settings.unknown_models({name for name, _ in self._tried}):
             logger.warning("%s", unknown)
         for (name, number), files in self._tried.items():
@@ -90,22 +88,37 @@ class Loader:
                 self._fail((name, None), str(files[0][0]))
             elif files != LEFT_OUT:
                 self._open_at_start(name, number)
+        default = self._settings.default_model
+        if default is not None and default not in self.catalog.versions:
+            raise InvalidSetting(
+                f"TORCHLIT_DEFAULT_MODEL: expected one of {', '.join(self.catalog.versions)}, "
+                f"got {default!r}"
+            )
+        self.catalog.await_all()
         self._follower = asyncio.create_task(self._follow())
+        return self
 
-    async def stop(self) -> None:
-        """Follow no longer; a model that is being opened is dropped."""
+    async def __aexit__(self, *error: object) -> None:
+        """Follow no longer, answer what waits, then close; what is being opened is dropped."""
         running = [each for each in (self._follower, *self._reloads) if each is not None]
         for each in running:
             each.cancel()
         if running:
             await asyncio.wait(running)
+        served = [each.served for found in self.catalog.versions.values() for each in found]
+        await asyncio.gather(*(each.close() for each in served if each), self.settled())
+
+    async def settled(self) -> None:
+        """Return when all that was replaced has answered, and is closed."""
+        if self._closing:
+            await asyncio.wait(self._closing)
 
     def request_reload(self) -> None:
         """Reload soon. A signal handler may call this, at any time."""
         if self._loop is None:
-            self._told.set()
+            self._requested.set()
         elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._told.set)
+            self._loop.call_soon_threadsafe(self._requested.set)
 
     async def reload(self) -> None:
         """Open what is new or changed in the folder, swap, and close what was replaced or is gone.
@@ -126,109 +139,119 @@ class Loader:
                 await self._reload()
 
     async def load(self, name: str) -> None:
-        """Open a model that was unloaded, and try again what could not be opened of it."""
+        """Open what the folder holds of a model, again what failed or was unloaded.
+
+        Raises NotFound if it holds none of that name, InvalidInput with the reason if a version
+        of it could not be opened.
+        """
         async with self._reloading:
             self.unloaded.pop(name, None)
             for key in self._tried:
-                version = self._find(key)
+                version = self.catalog.find(key)
                 if key[0] == name and (version is None or version.reason):
                     self._tried[key] = ()  # which no files are equal to
         await self.reload()
+        versions = self.catalog.versions.get(name, ())
+        if reasons := [each.reason for each in versions if each.reason]:
+            raise InvalidInput(f"model {name}: could not be loaded: {'; '.join(reasons)}")
+        self.catalog.get(name)
 
-    async def unload(self, name: str) -> bool:
+    async def unload(self, name: str) -> None:
         """Close a model when it has answered what waits; its folder is ignored until `load`.
 
-        Returns whether there is such a model.
+        Raises NotFound.
         """
         async with self._reloading:
             keys = [key for key in self._tried if key[0] == name]
             if keys:
-                self.unloaded[name] = sorted(key[1] for key in keys if key[1] and self._find(key))
+                self.unloaded[name] = sorted(
+                    key[1] for key in keys if key[1] and self.catalog.find(key)
+                )
             for key in keys:
                 del self._tried[key]
                 self._retire(key)
-            await self._close_replaced()
-            return name in self.unloaded
+            if name not in self.unloaded:
+                raise self.catalog.why_not(name, None)
+        closing = [task for task, of in self._closing.items() if of == name]
+        if closing:  # outside the lock: its last request holds up no other model
+            await asyncio.wait(closing)
 
     async def _follow(self) -> None:
         """Reload whenever told to, or when the folder changes, until cancelled."""
-        watch = partial(watching, self._models_dir, self._told.set, self._cannot_watch)
+        watch = partial(watching, self._models_dir, self._requested.set, self._cannot_watch)
         while True:  # watched anew each time: links may lead elsewhere than before
             async with watch() if self._settings.watch else nullcontext():
                 try:
                     await self.reload()  # what changed before it watched
                 except Exception:
                     logger.exception("reload: this is a bug")
-                await self._told.wait()
-            self._told.clear()
+                await self._requested.wait()
+            self._requested.clear()
 
     def _cannot_watch(self, error: BaseException) -> None:
         trouble = f"{self._models_dir} cannot be watched, reload with SIGHUP: {error}"
-        self._tell_once("watching", trouble)
+        self._warn_once("watching", trouble)
 
-    def _tell_once(self, what: str, trouble: str) -> None:
+    def _warn_once(self, what: str, trouble: str) -> None:
         if trouble and trouble != self._trouble[what]:
             logger.warning("%s", trouble)
         self._trouble[what] = trouble
 
     async def _reload(self) -> None:
-        look = await self._look_again()
-        for _ in range(LOOKS):
-            if look is None or look == self._tried:
+        scanned = await self._scan_again()
+        for _ in range(SCANS):
+            if scanned is None or scanned == self._tried:
                 break
             await self._pause()
-            before, look = look, await self._look_again()
-            if look is not None:
-                await self._follow_folder(before, look)
+            before, scanned = scanned, await self._scan_again()
+            if scanned is not None:
+                await self._follow_folder(before, scanned)
         else:
-            self._tell_of_unsettled(look or {})
-        await self._close_replaced()
+            self._report_unsettled(scanned or {})
 
-    async def _close_replaced(self) -> None:
-        """Wait until what was replaced has answered all, and its memory is given back."""
-        if self.closing:
-            await asyncio.wait(self.closing)
-            await asyncio.to_thread(_give_back_memory)
-
-    def _look(self) -> Look:
+    def _scan(self) -> Scan:
         """Return what the folder holds now. Raises StartupError when there is nothing."""
-        look: Look = {}
+        scanned: Scan = {}
         for name, found in scan(self._models_dir, self._settings.versions).items():
-            for each in found.strange:
+            for each in found.others:
                 trouble = f"model {name}: {each!r} is no version: not a whole number from 1"
-                if trouble not in self._strange:
-                    self._strange.add(trouble)
+                if trouble not in self._others:
+                    self._others.add(trouble)
                     logger.warning("%s", trouble)
             if found.reason:
-                look[name, None] = ((found.reason,),)
+                scanned[name, None] = ((found.reason,),)
             if found.versions is None:  # it cannot be said: they stay as they are
-                look |= {key: was for key, was in self._tried.items() if key[0] == name and key[1]}
+                scanned |= {
+                    key: was for key, was in self._tried.items() if key[0] == name and key[1]
+                }
             else:
-                look |= {(name, number): files for number, files in found.versions.items()}
-        return look
+                scanned |= {(name, number): files for number, files in found.versions.items()}
+        return scanned
 
-    async def _look_again(self) -> Look | None:
+    async def _scan_again(self) -> Scan | None:
         """Return what the folder holds now; None, and why in the log, if all is to stay."""
         try:
-            look = await asyncio.to_thread(self._look)
-            if not any(number and files != NO_FOLDER for (_, number), files in look.items()):
+            scanned = await asyncio.to_thread(self._scan)
+            if not any(number and files != NO_FOLDER for (_, number), files in scanned.items()):
                 where = f"TORCHLIT_MODELS_DIR: {self._models_dir}"
                 raise StartupError(f"{where}: no version of any model")
         except StartupError as error:
-            self._tell_once("folder", f"{error}; what serves goes on")
+            self._warn_once("folder", f"{error}; what serves goes on")
             return None
-        self._tell_once("folder", "")
-        for name in self.unloaded.keys() - {name for name, _ in look}:
+        self._warn_once("folder", "")
+        for name in self.unloaded.keys() - {name for name, _ in scanned}:
             del self.unloaded[name]
-        return {key: files for key, files in look.items() if key[0] not in self.unloaded}
+        return {key: files for key, files in scanned.items() if key[0] not in self.unloaded}
 
-    async def _follow_folder(self, before: Look, look: Look) -> None:
-        """Do what the folder says, where two looks agree: first open, then retire."""
-        keys = before.keys() | look.keys() | self._tried.keys()
-        changed = [key for key in keys if look.get(key) == before.get(key) != self._tried.get(key)]
+    async def _follow_folder(self, before: Scan, scanned: Scan) -> None:
+        """Do what the folder says, where two scans agree: first open, then retire."""
+        keys = before.keys() | scanned.keys() | self._tried.keys()
+        changed = [
+            key for key in keys if scanned.get(key) == before.get(key) != self._tried.get(key)
+        ]
         changed.sort(key=lambda key: (key[0], key[1] or 0))
         for name, number in changed:
-            files = look.get((name, number))
+            files = scanned.get((name, number))
             if files is None:
                 continue
             if number is not None and files not in (LEFT_OUT, NO_FOLDER):
@@ -238,32 +261,32 @@ class Loader:
             if files != LEFT_OUT:
                 self._fail((name, number), str(files[0][0]))
         for key in changed:
-            if key not in look:
+            if key not in scanned:
                 self._tried.pop(key, None)
                 self._retire(key)
-        for key, files in look.items():
-            if files == LEFT_OUT and self._are_chosen_ready(key[0], look):
+        for key, files in scanned.items():
+            if files == LEFT_OUT and self._are_chosen_ready(key[0], scanned):
                 self._retire(key)
 
-    def _are_chosen_ready(self, name: str, look: Look) -> bool:
-        chosen = [key for key, files in look.items() if key[0] == name and files != LEFT_OUT]
-        return all((version := self._find(key)) and version.served for key in chosen)
+    def _are_chosen_ready(self, name: str, scanned: Scan) -> bool:
+        chosen = [key for key, files in scanned.items() if key[0] == name and files != LEFT_OUT]
+        return all((version := self.catalog.find(key)) and version.served for key in chosen)
 
-    def _tell_of_unsettled(self, look: Look) -> None:
+    def _report_unsettled(self, scanned: Scan) -> None:
         reason = "its files are still being written"
-        for key, files in look.items():
+        for key, files in scanned.items():
             if key[1] is None or files == LEFT_OUT or files == self._tried.get(key):
                 continue
-            old = self._find(key)
+            old = self.catalog.find(key)
             if old is None or reason not in old.reason:
                 self._fail(key, reason, old=old)
 
     async def _open_beside(self, name: str, number: int, files: Fingerprint) -> None:
         """Open a new or changed version, and swap; nothing if its files changed meanwhile."""
-        old = self._find((name, number))
+        old = self.catalog.find((name, number))
         model: Model | None = None
         reason = cause = ""
-        self._metrics.expect(name, str(number))
+        self.metrics.expect(name, str(number))
         try:
             model = await asyncio.to_thread(self._open, name, number)
             if old is not None and old.served is not None:
@@ -273,14 +296,14 @@ class Loader:
         folder = self._models_dir / name / str(number)
         if await asyncio.to_thread(fingerprint, folder) != files:
             if old is None:
-                self._metrics.retire(name, str(number))  # it may be gone for good
+                self.metrics.retire(name, str(number))  # it may be gone for good
             return
         self._tried[name, number] = files
         if model is None or reason:
             self._fail((name, number), reason, cause, old)
         else:
             self._serve(name, number, model)
-        self._metrics.count_reload(name, str(number), "failed" if reason else "ok")
+        self.metrics.count_reload(name, str(number), "failed" if reason else "ok")
 
     def _open_at_start(self, name: str, number: int) -> None:
         try:
@@ -295,45 +318,18 @@ class Loader:
 
     def _serve(self, name: str, number: int, model: Model) -> None:
         card = model.card
-        metrics = self._metrics.add(
+        metrics = self.metrics.add(
             name,
             str(number),
             labels=card.labels if card else (),
             features=[feature.name for feature in card.features] if card else (),
             info={"provider": model.provider, "device": self._settings.device},
         )
-        self._metrics.set_stale(name, str(number), False)
-        logger.info(
-            "model %s version %d: ready on %s, %s, %s",
-            *(name, number, model.device, _cost(model), where(model)),
-        )
-        logger.info(
-            "model %s version %d: runs %s: %s",
-            *(name, number, _batches(model), model.why_batching),
-        )
-        if model.trial.failure and model.card is None:
-            logger.warning(
-                "model %s version %d: it could not be tried, and has no examples to be tested by: "
-                "%s",
-                *(name, number, model.trial.failure),
-            )
-        if not model.trial.is_steady:
-            logger.warning(
-                "model %s version %d: the same row gets other answers each time: does it draw "
-                "random numbers?",
-                *(name, number),
-            )
-        if not model.is_optimized:
-            logger.warning(
-                "model %s version %d: runs as it is written: with ONNX Runtime's optimizations a "
-                "run changes the next; was it exported in training mode?",
-                *(name, number),
-            )
-        for output, kind in model.left_out.items():
-            logger.warning(
-                "model %s version %d: output %s is left out: no protocol carries %s",
-                *(name, number, output, kind),
-            )
+        self.metrics.set_stale(name, str(number), False)
+        for sentence in facts(model):
+            logger.info("model %s version %d: %s", name, number, sentence)
+        for sentence in warnings(model):
+            logger.warning("model %s version %d: %s", name, number, sentence)
         served = ServedModel(name, number, model, metrics, self._settings)
         self._put((name, number), Version(version=number, state="ready", served=served))
 
@@ -345,45 +341,39 @@ class Loader:
         served = old.served if old else None
         if served is not None:
             reason += "; what was opened before serves on"
-            self._metrics.set_stale(name, str(number), True)
+            self.metrics.set_stale(name, str(number), True)
         else:
-            self._metrics.add_failed(name, str(number or ""))
+            self.metrics.add_failed(name, str(number or ""))
         logger.error("model %s%s", reason, f" ({cause})" if cause else "")
-        state = "failed" if served is None else "ready"
+        state: Literal["ready", "failed"] = "failed" if served is None else "ready"
         self._put(key, Version(version=number, state=state, reason=reason, served=served))
 
     def _retire(self, key: Key) -> None:
         name, number = key
-        if self._find(key) is not None:
+        if self.catalog.find(key) is not None:
             if number is not None:
                 logger.info("model %s version %d: retired", name, number)
-            self._metrics.retire(name, str(number or ""))
+            self.metrics.retire(name, str(number or ""))
             self._put(key, None)
 
     def _put(self, key: Key, version: Version | None) -> None:
         """Let a version, or none, take the place of the one before, which answers what waits."""
-        replaced = self._replace(key, version)
+        replaced = self.catalog.put(key, version)
         if replaced is not None:
-            closing = asyncio.create_task(replaced.close())
-            self.closing.add(closing)
-            closing.add_done_callback(self.closing.discard)
+            closing = asyncio.create_task(_close(replaced))
+            self._closing[closing] = key[0]
+            closing.add_done_callback(self._closing.pop)
 
 
-def _cost(model: Model) -> str:
-    what = f"{model.largest_batch} rows" if model.is_batched else "a request"
-    if model.batch_s is None:
-        return f"{what} in a time that is not known"
-    return f"{what} in {model.batch_s * 1000:.2f} ms"
-
-
-def _batches(model: Model) -> str:
-    if model.is_batched:
-        return f"rows of several requests together, {model.largest_batch} at most"
-    return "each request by itself"
+async def _close(replaced: ServedModel) -> None:
+    """Let a model go once nobody uses it, and give its memory back to the system."""
+    await replaced.close()
+    del replaced
+    await asyncio.to_thread(_give_back_memory)
 
 
 def _sentences(error: Exception) -> tuple[str, str]:
-    """Return what to tell of an error, and its cause for the log; no reference to it remains.
+    """Return what to say of an error, and its cause for the log; no reference to it remains.
 
     Its traceback holds the model that failed.
     """

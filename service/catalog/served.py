@@ -1,11 +1,12 @@
 """ServedModel: one version of a model as it serves, with its queue and its counters."""
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -53,6 +54,18 @@ class ServedModel:
         )
         # Instances of /predict are rows, also of a model whose run takes one row at a time.
         self.kind_of_rows = None if model.is_batched or model.trial.is_one_by_one else ALONE
+        self._leases = 0  # requests that hold it
+        self._unused: asyncio.Event | None = None  # once it is to close: no request does
+
+    def __enter__(self) -> Self:
+        """Hold it: it is not closed meanwhile."""
+        self._leases += 1
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._leases -= 1
+        if self._unused is not None and not self._leases:
+            self._unused.set()
 
     def kind_of(self, inputs: Inputs) -> Hashable:
         """Return the kind of a request of tensors: those of one kind may share a batch."""
@@ -69,7 +82,10 @@ class ServedModel:
             check_finite(outputs)
 
     async def close(self) -> None:
-        """Answer what waits, then let the thread and the model's memory go."""
+        """Wait until nobody holds it, then let the thread and the model's memory go."""
+        if self._leases:
+            self._unused = asyncio.Event()
+            await self._unused.wait()
         await self.batcher.close()
         self.thread.end()
         self.model.close()
@@ -79,7 +95,7 @@ class Version(Struct, kw_only=True, omit_defaults=True):
     """What /models says of one version: served, or why not; or why its newer file is not."""
 
     version: int | None
-    state: str  # "ready" or "failed"
+    state: Literal["ready", "failed"]
     reason: str = ""
     served: ServedModel | None = None
 

@@ -1,1 +1,9 @@
-"""."""
+"""What `python -m service` does beside serving. No HTTP server.
+
+health     whether the service of this machine is ready
+inspect    what a model is
+doctor     what would run here, and what is wrong
+score/     answers for each row of a file
+place      where a model is that a command is told of
+terminal   the three standard streams
+"""

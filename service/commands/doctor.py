@@ -15,30 +15,30 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as version_of
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
 
 import msgspec
-from msgspec import Struct
 
-from service.catalog.folder import LEFT_OUT, MODEL_FILE, Found, scan
+from service.commands.doctor_models import Finding, model_findings, runtime_findings, version
 from service.commands.health import MOST_SHOWN, READY, ask, is_ours
-from service.commands.terminal import Stdout, plain
-from service.errors import InvalidSetting, ModelError, StartupError
-from service.http.access import Access, keys
-from service.process.server import OTHER_FILES, bind, temporary_folder
-from service.settings import OF_PLATFORMS, Settings, variable_name
-from service.settings import machine as resources
-from service.settings.machine import BYTES_OF_A_WORKER, Resources
+from service.commands.terminal import Stdout
+from service.errors import InvalidSetting, StartupError
+from service.settings import OF_PLATFORMS, PREFIX, Settings, machine, variable_name
+from service.settings.keys import keys, origins
+from service.settings.machine import (
+    BYTES_OF_A_WORKER,
+    OTHER_FILES,
+    Resources,
+    temporary_folder,
+)
+from service.settings.port import bind
+from service.words import plain
 
 PACKAGES = (
     *("litestar", "uvicorn", "uvloop", "httptools", "numpy", "msgspec", "pysimdjson"),
     *("pillow", "prometheus-client", "watchfiles"),
 )
-RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 SECRET = {"api_keys"}
 TELEMETRY = "ORT_DISABLE_TELEMETRY"
 ADVICE = {  # where the port cannot be taken, by errno
@@ -49,51 +49,47 @@ ADVICE = {  # where the port cannot be taken, by errno
 MARKS = {"well": "ok   ", "note": "note ", "wrong": "WRONG"}
 
 
-class Finding(Struct, frozen=True, omit_defaults=True):
-    """One thing that was looked at: what it is, and what to do if it is wrong."""
+def examine(
+    environ: Mapping[str, str], check_routes: Callable[[Settings], object], *, as_json: bool
+) -> int:
+    """Check everything and print it; return the exit status: 1 if something is wrong.
 
-    topic: str
-    state: Literal["well", "note", "wrong"]
-    text: str
-    advice: str = ""
-
-
-def examine(environ: Mapping[str, str], *, as_json: bool) -> int:
-    """Look at everything and print it; return the exit status: 1 if something is wrong.
-
+    check_routes: raises InvalidSetting for a route of the settings that hides another.
     Raises what `Stdout.write` raises.
     """
     findings = []
-    for finding in look(environ):
+    for finding in scan_all(environ, check_routes):
         findings.append(finding)
         if not as_json:
             _print(finding)
     wrong = sum(finding.state == "wrong" for finding in findings)
     if as_json:
         whole = {"ok": not wrong, "findings": findings}
-        Stdout().tell(msgspec.json.format(msgspec.json.encode(whole)).decode())
+        Stdout().line(msgspec.json.format(msgspec.json.encode(whole)).decode())
     else:
-        Stdout().tell("all is well" if not wrong else f"{wrong} thing{'s' * (wrong > 1)} wrong")
+        Stdout().line("all is well" if not wrong else f"{wrong} thing{'s' * (wrong > 1)} wrong")
     return 1 if wrong else 0
 
 
 def _print(finding: Finding) -> None:
-    Stdout().tell(plain(f"{MARKS[finding.state]}  {finding.topic}: {finding.text}"))
+    Stdout().line(plain(f"{MARKS[finding.state]}  {finding.topic}: {finding.text}"))
     if finding.advice:
-        Stdout().tell(plain(f"       -> {finding.advice}"))
+        Stdout().line(plain(f"       -> {finding.advice}"))
 
 
-def look(environ: Mapping[str, str]) -> Iterator[Finding]:
+def scan_all(
+    environ: Mapping[str, str], check_routes: Callable[[Settings], object]
+) -> Iterator[Finding]:
     """Yield what is found."""
     yield from _python()
-    available = resources.available()
-    settings, findings = _settings(environ)
+    available = machine.available()
+    settings, findings = _settings(environ, check_routes)
     yield from _machine(available, settings)
-    yield from _runtime(settings)
+    yield from runtime_findings(settings)
     yield from _telemetry(environ)
     yield from findings
     yield from _keys(settings)
-    yield from _models(settings, available.threads(settings.workers))
+    yield from model_findings(settings, available.threads(settings.workers))
     yield from _port(settings)
     yield from _open_files(settings)
     yield from _metrics_folder(settings)
@@ -102,20 +98,13 @@ def look(environ: Mapping[str, str]) -> Iterator[Finding]:
 def _python() -> Iterator[Finding]:
     what = f"{platform.python_version()}, {sys.executable}, {platform.platform()}"
     yield Finding("python", "well", what)
-    versions = {name: _version(name) for name in PACKAGES}
+    versions = {name: version(name) for name in PACKAGES}
     missing = [name for name, version in versions.items() if not version]
     shown = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-    yield Finding("packages", "well", f"torchlit {_version('torchlit') or '?'}, {shown}")
+    yield Finding("packages", "well", f"torchlit {version('torchlit') or '?'}, {shown}")
     if missing:
         advice = "install the service anew: pip install '.[cpu]' -c constraints.txt"
         yield Finding("packages", "wrong", f"not installed: {', '.join(missing)}", advice)
-
-
-def _version(package: str) -> str:
-    try:
-        return version_of(package)
-    except PackageNotFoundError:
-        return ""
 
 
 def _machine(available: Resources, settings: Settings) -> Iterator[Finding]:
@@ -135,41 +124,6 @@ def _machine(available: Resources, settings: Settings) -> Iterator[Finding]:
         yield Finding(topic, "note", f"{more}; TORCHLIT_WORKERS=auto takes as many as there are")
 
 
-def _runtime(settings: Settings) -> Iterator[Finding]:
-    topic = "ONNX Runtime"
-    installed = {name: _version(name) for name in RUNTIMES if _version(name)}
-    said = ", ".join(f"{name} {version}" for name, version in installed.items())
-    if len(installed) > 1:
-        advice = f"remove both, then install one: pip uninstall -y {' '.join(RUNTIMES)}"
-        yield Finding(topic, "wrong", f"{said}: both are installed in the same place", advice)
-    try:
-        from service.engine.providers import CUDA, RUNTIME_VERSION, available
-    except ImportError as error:
-        advice = "install the extra cpu or gpu: pip install '.[cpu]' -c constraints.txt"
-        yield Finding(topic, "wrong", f"cannot be imported: {error}", advice)
-        return
-    providers = available()
-    yield Finding(topic, "well", f"{said or RUNTIME_VERSION}, {', '.join(providers)}")
-    why = _why_no_cuda(providers)
-    if settings.device == "cuda" and why:
-        advice = "install the extra gpu instead of cpu and NVIDIA's driver, or set TORCHLIT_DEVICE"
-        yield Finding("CUDA", "wrong", f"TORCHLIT_DEVICE is cuda, but {why}", f"{advice}=auto")
-    else:
-        noted = settings.device == "auto" and CUDA in providers and why
-        yield Finding("CUDA", "note" if noted else "well", why or "can be used")
-
-
-def _why_no_cuda(providers: list[str]) -> str:
-    """Say why no model runs on CUDA, nothing if they may."""
-    from service.engine.providers import CUDA, driver_problem
-
-    if CUDA in providers:
-        return driver_problem()
-    is_here = sys.platform == "linux" and not driver_problem()  # where else, it cannot be said
-    beside = "" if not is_here else ", though NVIDIA's driver is here: install the extra gpu"
-    return f"this ONNX Runtime has none{beside}"
-
-
 def _telemetry(environ: Mapping[str, str]) -> Iterator[Finding]:
     said = environ.get(TELEMETRY, "")
     if said in ("", "0"):
@@ -179,18 +133,26 @@ def _telemetry(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("telemetry", "well", f"off ({TELEMETRY}={said})")
 
 
-def _settings(environ: Mapping[str, str]) -> tuple[Settings, list[Finding]]:
+def _settings(
+    environ: Mapping[str, str], check_routes: Callable[[Settings], object]
+) -> tuple[Settings, list[Finding]]:
     """Return the settings, without those that do not fit, and what is found of them."""
     findings = []
     fitting = dict(environ)
     while True:
         try:
             settings = Settings.from_env(fitting)
+            with contextlib.suppress(ImportError):  # as is reported above
+                check_routes(settings)
             break
         except InvalidSetting as error:
             advice = f"correct or unset {error.variable}"
             findings.append(Finding("settings", "wrong", str(error), advice))
-            del fitting[error.variable]
+            field = error.variable.removeprefix(PREFIX).lower()
+            for name in (error.variable, *OF_PLATFORMS.get(field, ())):
+                fitting.pop(name, None)
+            if not error.variable:
+                raise
     defaults = Settings()
     changed = [
         f"{variable_name(field)}={_shown(field, value)}{_source(field, fitting)}"
@@ -220,8 +182,8 @@ def _source(field: str, environ: Mapping[str, str]) -> str:
 
 def _keys(settings: Settings) -> Iterator[Finding]:
     try:
-        Access(settings)
         count = len(keys(settings))
+        origins(settings)
     except InvalidSetting as error:
         text = str(error)
         if _may_be_a_key(settings.api_keys_file):
@@ -235,85 +197,6 @@ def _keys(settings: Settings) -> Iterator[Finding]:
         yield Finding("access", "note", f"no API key: all who reach {settings.host} may call")
     else:
         yield Finding("access", "well", "no API key; only this machine can call")
-
-
-def _models(settings: Settings, threads: int) -> Iterator[Finding]:
-    topic = "models"
-    try:
-        found = scan(settings.models_dir, settings.versions)
-    except StartupError as error:
-        advice = f"set TORCHLIT_MODELS_DIR; a model is <name>/<version>/{MODEL_FILE} in it"
-        yield Finding(topic, "wrong", str(error), advice)
-        return
-    yield Finding(topic, "well", f"{len(found)} in {settings.models_dir.resolve()}")
-    for unknown in settings.unknown_models(found):
-        yield Finding(topic, "note", unknown)
-    if settings.default_model is not None and settings.default_model not in found:
-        said = f"TORCHLIT_DEFAULT_MODEL: expected one of {', '.join(found)}, got "
-        advice = "correct it: the service does not start like that"
-        yield Finding(topic, "wrong", said + repr(settings.default_model), advice)
-    for name, each in found.items():
-        if each.reason:
-            yield Finding(f"model {name}", "wrong", each.reason, _advice(name, each))
-        for folder in each.strange:
-            text = f"{folder!r} is no version: not a whole number from 1"
-            yield Finding(f"model {name}", "note", text)
-        for number, files in (each.versions or {}).items():
-            if files == LEFT_OUT:
-                yield Finding(f"model {name}/{number}", "note", "left out by TORCHLIT_VERSIONS")
-            else:
-                yield _model(name, number, settings, threads)
-
-
-def _advice(name: str, found: Found) -> str:
-    """Say what to do where a folder holds no version."""
-    if found.versions is None:
-        return "let this user read the folder"
-    if found.reason.startswith(repr(name)):
-        return "rename it; if it is no model, let TORCHLIT_MODELS_DIR be a folder of models only"
-    return f"put a model there as {name}/1/{MODEL_FILE}, or remove the folder"
-
-
-def _advice_for_file(path: Path, text: str) -> str:
-    if not text.startswith("cannot be read"):
-        return f"replace or remove {path}"
-    if os.strerror(errno.EACCES) in text:
-        return f"let this user read {path}"
-    return f"put a model there as {path}, or remove the folder"
-
-
-def _model(name: str, number: int, settings: Settings, threads: int) -> Finding:
-    topic = f"model {name}/{number}"
-    try:
-        from service.catalog.opening import Place, open_tested, sentence, where
-        from service.engine.providers import CUDA, available
-    except ImportError as error:
-        return Finding(topic, "wrong", f"cannot be opened: {error}", "see the packages above")
-    place = Place("", settings.models_dir / name / str(number) / MODEL_FILE)
-    wants_cuda = settings.device == "cuda"
-    if wants_cuda:  # that it cannot be had is told above, once
-        settings = msgspec.structs.replace(settings, device="auto")
-    try:
-        model = open_tested(place.path, name, settings, threads)
-    except ModelError as error:
-        text = sentence(place, error).removeprefix(": ")
-        return Finding(topic, "wrong", text, _advice_for_file(place.path, text))
-    tested = "self-test passed" if model.card else "opens, has no card to be tested by"
-    cost = "not measured"
-    if model.batch_s is not None:
-        cost = f"{model.largest_batch} rows in {model.batch_s * 1000:.2f} ms"
-    text = f"{tested}, {cost} on {model.device}, {where(model)}"
-    if not model.is_batched:
-        text += f"; each request runs by itself, as {model.why_batching}"
-    is_well = model.batch_s is not None and model.trial.is_steady
-    state: Literal["well", "note"] = "well" if is_well else "note"
-    if model.why_no_rows:
-        text += f"; only by way of /v2, as {model.why_no_rows}"
-    model.close()
-    if wants_cuda and model.provider != CUDA and not _why_no_cuda(available()):
-        advice = "CUDA's libraries may be missing: install the extra gpu with cuda and cudnn"
-        return Finding(topic, "wrong", f"{text}, though TORCHLIT_DEVICE is cuda", advice)
-    return Finding(topic, state, text)
 
 
 def _port(settings: Settings) -> Iterator[Finding]:
@@ -345,7 +228,7 @@ def _port(settings: Settings) -> Iterator[Finding]:
     elif status == 401:
         yield Finding(topic, "note", f"{where}: {who} serves there and asks for another API key")
     else:
-        advice = "its log says why; the models are looked at above"
+        advice = "its log says why; the models are checked above"
         yield Finding(
             topic, "wrong", f"{where}: {who} is not ready: {body[:MOST_SHOWN].strip()}", advice
         )

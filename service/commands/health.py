@@ -4,18 +4,19 @@ For the health check of a container, whose image has no curl. It imports little,
 every few seconds.
 """
 
+import contextlib
 import http.client
-import io
 import ipaddress
 import json
 import socket
+import threading
 from collections.abc import Sequence
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
-from service.errors import ServiceError
-from service.http.access import keys
+from service.errors import NotReady
 from service.settings import Settings
+from service.settings.keys import keys
 
 TIMEOUT_S = 5.0
 MOST_BYTES = 1 << 20  # of a body: a list of many models
@@ -24,13 +25,9 @@ READY = "/health/ready"
 STATES = ("ready", "not ready", "draining")
 
 
-class NotReady(ServiceError):
-    """The service does not answer, or says that it is not ready."""
-
-
 def check(settings: Settings) -> None:
     """Ask the service that has these settings. Raises NotReady, and InvalidSetting for bad keys."""
-    where = f"{asked_host(settings.host)}:{settings.port}"
+    where = f"{reachable_host(settings.host)}:{settings.port}"
     try:
         status, body = ask(settings, READY, keys(settings))
     except OSError as error:
@@ -47,9 +44,9 @@ def ask(settings: Settings, path: str, keys: Sequence[str]) -> tuple[int, str]:
     The first of `keys` is sent only to who asks for one as torchlit does. Raises OSError where
     there is no answer in TIMEOUT_S, HTTPException for one that is not HTTP.
     """
-    status, body = _get(settings, path, "")
+    status, body = _get(settings, path, {})
     if keys and status == 401 and is_ours(status, body):
-        status, body = _get(settings, path, f"Authorization: Bearer {keys[0]}\r\n")
+        status, body = _get(settings, path, {"Authorization": f"Bearer {keys[0]}"})
     return status, body
 
 
@@ -66,45 +63,42 @@ def is_ours(status: int, body: str) -> bool:
     return status in (200, 503) and said.get("status") in STATES and "models" in said
 
 
-def _get(settings: Settings, path: str, header: str) -> tuple[int, str]:
-    host = asked_host(settings.host)
+def _get(settings: Settings, path: str, headers: dict[str, str]) -> tuple[int, str]:
     until = monotonic() + TIMEOUT_S
+    host = reachable_host(settings.host)
     try:
-        peer = socket.create_connection((host, settings.port), TIMEOUT_S)
-    except UnicodeError as error:  # "a..b" cannot be asked for
+        connection = http.client.HTTPConnection(host, settings.port, timeout=TIMEOUT_S)
+        connection.connect()
+    except (UnicodeError, http.client.InvalidURL) as error:  # "a..b", "a b": none can be found
         raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no name of a machine") from error
-    with peer:
-        named = f"[{host}]" if ":" in host else host
-        request = f"GET {path} HTTP/1.1\r\nHost: {named}:{settings.port}\r\n{header}"
-        peer.sendall(f"{request}Connection: close\r\n\r\n".encode("ascii", "replace"))
-        with http.client.HTTPResponse(cast(socket.socket, _Peer(peer, until))) as reply:
-            reply.begin()
-            return reply.status, reply.read(MOST_BYTES).decode(errors="replace")
+    # The timeout is that of each read: who sends a byte now and then would never be done.
+    is_late = threading.Event()
+    end = threading.Timer(until - monotonic(), _end, [connection.sock, is_late])
+    end.daemon = True
+    end.start()
+    try:
+        connection.request("GET", path, headers=headers | {"Connection": "close"})
+        reply = connection.getresponse()
+        body = reply.read(MOST_BYTES).decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        if not is_late.is_set():
+            raise
+    finally:
+        end.cancel()
+        connection.close()
+    if is_late.is_set():
+        raise TimeoutError("timed out")
+    return reply.status, body
 
 
-class _Peer(io.RawIOBase):
-    """Reads what a socket gets until a moment by `monotonic`, however slowly that comes."""
-
-    def __init__(self, peer: socket.socket, until: float) -> None:
-        self._peer = peer
-        self._until = until
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        left = self._until - monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        self._peer.settimeout(left)
-        return self._peer.recv_into(buffer)
+def _end(peer: socket.socket, is_late: threading.Event) -> None:
+    is_late.set()
+    with contextlib.suppress(OSError):  # it is over already
+        peer.shutdown(socket.SHUT_RDWR)
 
 
-def asked_host(host: str) -> str:
-    """Return the address to ask a service by that listens on `host`."""
+def reachable_host(host: str) -> str:
+    """Return the address at which a service answers that listens on `host`."""
     if not _is_any(host):
         return host
     return "::1" if ":" in host else "127.0.0.1"

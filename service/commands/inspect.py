@@ -8,21 +8,18 @@ import numpy as np
 from msgspec import Struct
 
 from service.card import Card
-from service.catalog.opening import File, Place, files_of, find, open_untested, sentence, where
-from service.commands.terminal import Stdout, plain
+from service.catalog.opening import open_untested, where
+from service.commands.place import File, Place, files_of, find, sentence
+from service.commands.terminal import Stdout
 from service.engine import file
 from service.engine.model import Model
 from service.engine.providers import device_of
 from service.engine.spec import Tensor
-from service.errors import ModelError, SelfTestFailed, ServiceError
-from service.settings import Settings
-from service.settings import machine as resources
+from service.errors import CannotInspect, ModelError, SelfTestFailed
+from service.settings import Settings, machine
+from service.words import plain
 
 WIDTH = 13  # of the left column
-
-
-class CannotInspect(ServiceError):
-    """There is no such file, or it is no model."""
 
 
 class Port(Struct, frozen=True):
@@ -72,9 +69,9 @@ def inspect(model: str, settings: Settings, *, as_json: bool) -> int:
     """
     found = inspection(model, settings)
     if as_json:
-        Stdout().tell(msgspec.json.format(msgspec.json.encode(found)).decode())
+        Stdout().line(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
-        Stdout().tell("\n".join(told(found)))
+        Stdout().line("\n".join(report(found)))
     return 0 if found.self_test in ("passed", "none") else 1
 
 
@@ -82,7 +79,7 @@ def inspection(model: str, settings: Settings) -> Inspection:
     """Open a model and look at it. Raises CannotInspect, and what `find` raises."""
     place = find(model, settings)
     try:
-        threads = resources.available().threads(1)
+        threads = machine.available().threads(1)
         opened = open_untested(place.path, place.model, settings, threads)
         try:
             opened.self_test()
@@ -131,8 +128,8 @@ def _port(tensor: Tensor) -> Port:
     return Port(tensor.name, dtype, tensor.shape if tensor.has_shape else None)
 
 
-def told(found: Inspection) -> Iterator[str]:
-    """Yield lines that tell people of a model."""
+def report(found: Inspection) -> Iterator[str]:
+    """Yield lines that say to people what a model is."""
     card = found.card
     yield f"{plain(found.model)}: {plain(card.description) if card else 'an ONNX file, no card'}"
     yield ""

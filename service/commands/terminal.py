@@ -7,13 +7,10 @@ nothing is left for Python to write, and to fail at, when it ends.
 import contextlib
 import os
 
-from service.errors import ServiceError
+from service.errors import NotWritten
+from service.words import plain
 
 STDIN, STDOUT, STDERR = range(3)
-
-
-class NotWritten(ServiceError):
-    """The result cannot be written, or may not be."""
 
 
 class Stdout:
@@ -28,7 +25,7 @@ class Stdout:
         except OSError as error:
             raise NotWritten(f"stdout: cannot be written: {error.strerror}") from error
 
-    def tell(self, text: str) -> None:
+    def line(self, text: str) -> None:
         """Write a text and the end of the line. Raises what `write` raises."""
         self.write(f"{text}\n".encode(errors="backslashreplace"))
 
@@ -54,11 +51,6 @@ def show(text: str) -> None:
     """Write a text to stderr, if that can be written."""
     with contextlib.suppress(OSError):
         write_all(STDERR, text.encode(errors="backslashreplace"))
-
-
-def plain(text: str) -> str:
-    """Return what others wrote as it can be shown: one line, nothing that a terminal obeys."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def write_all(file: int, data: bytes) -> None:

@@ -7,3 +7,8 @@ session     an ONNX Runtime session, or one sentence that says why there is none
 trial       rows run alone and together: may callers share a batch, and what does one cost
 model       all of that in one value that runs
 """
+
+import os
+
+# ONNX Runtime reads it when it is imported: since 1.29 its wheels send telemetry by default.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

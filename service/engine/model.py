@@ -16,11 +16,10 @@ from service.engine.file import read
 from service.engine.graph import why_cost_depends_on_values
 from service.engine.providers import device_of
 from service.engine.session import open_session
-from service.engine.spec import Spec, spec_of
+from service.engine.spec import Batching, Spec, spec_of
 from service.engine.trial import Trial, measured, try_out
 from service.engine.trial_runner import resident_bytes
 from service.errors import InferenceFailed, ModelError, SelfTestFailed
-from service.settings.verdicts import Batching
 
 _LEFT_BEHIND = 2**26  # bytes
 FAST_BATCH_S = 0.001  # a batch up to this long may run in the event loop: a thread hop costs more

@@ -1,7 +1,7 @@
 """What goes into a model and comes out of it, as its graph says."""
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -26,6 +26,9 @@ DTYPES: dict[str, type[np.generic]] = {
 }
 
 _CARRIED = "numbers, booleans or strings"
+
+# What a person says of a model: its rows are independent, or each request runs as it is sent.
+Batching: TypeAlias = Literal["rows", "requests"]
 
 # The dimensions of an input: a size, or the name of an open one, "" if it has none.
 Dimensions: TypeAlias = tuple[int | str, ...]

@@ -1,1 +1,11 @@
-"""."""
+"""Bytes <-> rows and tensors of a model. No HTTP, no catalog.
+
+registry      THE list of formats, by media type and suffix
+message       what a format makes of a body, and what reading it may cost
+json_fast, json_rows, json_text, numbers    JSON: the fast way, and the definition
+csv_rows, json_lines, msgpack_rows          the other formats of rows
+images/       PNG, JPEG and forms of them; only here is Pillow
+lines         files of rows, read from front to back
+tensors       tensors of the Open Inference Protocol, JSON and binary
+predictions   outputs as answers: JSON, JSON Lines, CSV
+"""

@@ -10,21 +10,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import simdjson
 from numpy.typing import NDArray
 
 from service.errors import InvalidInput
-from service.formats.json_rows import (
-    Unfit,
-    give_signs,
-    lost_a_sign,
-    nested,
-    number,
-    opening_brackets,
-    parsed,
-    shown,
-    stay_finite,
-)
+from service.formats import json_fast
+from service.formats.json_text import parsed
+from service.formats.numbers import number
+from service.words import shown
 
 DATATYPES: dict[str, type[np.generic]] = {
     "BOOL": np.bool_,
@@ -43,69 +35,23 @@ DATATYPES: dict[str, type[np.generic]] = {
 }
 NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 NO_FP16 = "FP16 has no form in JSON; use binary data"
-
-_BUFFER_TYPES = {"f": "d", "i": "i", "u": "u"}  # of simdjson, by NumPy's kind
-_BUFFER_DTYPES = {"d": np.float64, "i": np.int64, "u": np.uint64}
 _LENGTH_BYTES = 4  # before each element of BYTES
 
 
-class JsonReader:
-    """Reads the JSON of tensors. Fast where simdjson can; what it refuses is walked in Python.
+def read_json(data: msgspec.Raw, shape: Sequence[int], datatype: str, where: str) -> NDArray[Any]:
+    """Return `data`, a list of numbers, booleans or strings, flat or nested as `shape`.
 
-    The slow way is the definition of what is accepted, and finds the words for what is not.
+    Fast where simdjson can; what it refuses is walked in Python, which is the definition of what is
+    accepted. Raises InvalidInput with the place of the first thing that does not fit.
     """
-
-    def __init__(self) -> None:
-        self._parser = simdjson.Parser()
-
-    def read(
-        self, data: msgspec.Raw, shape: Sequence[int], datatype: str, where: str
-    ) -> NDArray[Any]:
-        """Return `data`, a list of numbers, booleans or strings, flat or nested as `shape`.
-
-        Raises InvalidInput with the place of the first thing that does not fit.
-        """
-        if datatype == "FP16":
-            raise InvalidInput(f"{where}: {NO_FP16}")
-        try:
-            return self._read_fast(data, shape, DATATYPES[datatype], where)
-        except Exception as error:  # simdjson's are of many kinds
-            self._parser = simdjson.Parser()  # a document left alive would block the old one
-            if isinstance(error, InvalidInput):
-                raise
+    if datatype == "FP16":
+        raise InvalidInput(f"{where}: {NO_FP16}")
+    try:
+        return json_fast.read_tensor(bytes(data), tuple(shape), DATATYPES[datatype])
+    except json_fast.WrongCount as error:
+        raise _wrong_count(error.count, shape, where) from None
+    except Exception:  # simdjson's are of many kinds
         return _read_slowly(data, shape, datatype, where)
-
-    def _read_fast(
-        self, data: msgspec.Raw, shape: Sequence[int], dtype: type[np.generic], where: str
-    ) -> NDArray[Any]:
-        kind = np.dtype(dtype).kind
-        if kind not in _BUFFER_TYPES:
-            raise Unfit
-        text = bytes(data)
-        document: Any = self._parser.parse(text)
-        brackets = opening_brackets(text)
-        lists, fits = 1, True
-        if type(document[0]) is simdjson.Array:
-            lists, fits = nested(document, tuple(shape))
-        elif brackets == 1 and type(document) is simdjson.Array:  # flat
-            _check_count(len(document), shape, where)
-        if not fits or brackets != lists:
-            raise Unfit
-        buffer_type = _BUFFER_TYPES[kind]
-        wide: NDArray[Any] = np.frombuffer(
-            document.as_buffer(of_type=buffer_type), _BUFFER_DTYPES[buffer_type]
-        )
-        if kind == "f":
-            fits = stay_finite(wide, dtype)
-        else:  # all written without a fraction, as simdjson takes no others here
-            limits = np.iinfo(dtype)  # type: ignore[type-var]
-            fits = bool(limits.min <= wide.min() and wide.max() <= limits.max)
-        if not fits:
-            raise Unfit
-        numbers = wide.astype(dtype)  # a copy
-        if kind == "f" and b"-" in text and lost_a_sign(text, wide):
-            give_signs(numbers, text)
-        return numbers.reshape(shape)
 
 
 def _read_slowly(
@@ -117,7 +63,8 @@ def _read_slowly(
     if any(isinstance(each, list) for each in document):
         elements = _elements(document, shape, datatype, where)
     else:
-        _check_count(len(document), shape, where)
+        if len(document) != math.prod(shape):
+            raise _wrong_count(len(document), shape, where)
         elements = [
             _element(each, datatype, f"{where}[{index}]") for index, each in enumerate(document)
         ]
@@ -126,12 +73,11 @@ def _read_slowly(
     return array.reshape(shape)
 
 
-def _check_count(count: int, shape: Sequence[int], where: str) -> None:
+def _wrong_count(count: int, shape: Sequence[int], where: str) -> InvalidInput:
     expected = math.prod(shape)
-    if count != expected:
-        raise InvalidInput(
-            f"{where}: expected {expected} elements as shape {list(shape)} says, got {count}"
-        )
+    return InvalidInput(
+        f"{where}: expected {expected} elements as shape {list(shape)} says, got {count}"
+    )
 
 
 def _elements(nest: Any, shape: Sequence[int], datatype: str, where: str) -> list[Any]:

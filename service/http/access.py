@@ -5,20 +5,15 @@ compared by their digests, all of them and in constant time.
 """
 
 import hmac
-import re
+from collections.abc import Iterable
 from hashlib import sha256
-from pathlib import Path
 
-from service.errors import InvalidSetting, Unauthorized
+from service.errors import Unauthorized
+from service.http.route import Route, Router, Who
+from service.http.status import Headers
 from service.settings import Settings
+from service.settings.keys import keys, origins
 
-Headers = list[tuple[bytes, bytes]]
-
-# Where the paths of each begin.
-PROBES = ("/health/", "/v2/health/")
-METRICS = ("/metrics",)
-PING = "/ping"  # SageMaker's probe
-INDEX, DOCS, STATIC = "/", "/docs", "/static/"  # the pages, and the files of them
 READING = ("GET", "HEAD")
 PREFLIGHT = b"access-control-request-method"
 ALLOWED = (
@@ -27,24 +22,29 @@ ALLOWED = (
 )
 EXPOSED = b"inference-header-content-length, retry-after, server-timing, x-request-id"
 MAX_AGE_S = b"600"  # how long a browser may remember a preflight
-SHORTEST_KEY = 16
-_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[a-z0-9.\[\]:_-]+")
 
 
 class Access:
     """What the settings say of keys and origins."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, routes: Iterable[Route]) -> None:
         """Read the keys. Raises InvalidSetting for a file that cannot be read, or a bad key."""
+        self._read = Router(route for route in routes if route.method == "GET")
         self._digests = [sha256(key.encode()).digest() for key in keys(settings)]
         self._settings = settings
-        self._origins = frozenset(_origins(settings))
+        self._origins = frozenset(origins(settings))
         self.is_everybody = not self._digests and not self._origins
 
+    def who(self, method: str, path: str) -> Who:
+        """Return who may call a path."""
+        if method not in READING:
+            return "key"
+        found = self._read.find(path)
+        return "key" if found is None else found[0].who
+
     def is_essential(self, method: str, path: str) -> bool:
-        """Whether a probe or Prometheus asks: they are answered also when all is full."""
-        is_metrics = path.startswith(METRICS)
-        return method in READING and (is_metrics or is_probe(path, self._settings))
+        """Whether a probe or Prometheus calls: they are answered also when all is full."""
+        return self.who(method, path) in ("probe", "metrics")
 
     def check(self, method: str, path: str, headers: dict[bytes, bytes]) -> None:
         """Raise Unauthorized unless a key is given, or none is needed there."""
@@ -61,13 +61,12 @@ class Access:
             raise Unauthorized("expected a valid API key, got another")
 
     def _is_open(self, method: str, path: str) -> bool:
-        if is_page(method, path):
-            return True  # it asks for a key itself
-        if not self.is_essential(method, path):
-            return False
-        if path.startswith(METRICS):
+        who = self.who(method, path)
+        if who == "metrics":
             return not self._settings.protect_metrics
-        return not self._settings.protect_health
+        if who == "probe":
+            return not self._settings.protect_health
+        return who == "everybody"
 
     def cors_headers(self, method: str, headers: dict[bytes, bytes]) -> Headers:
         """Return what lets the page at `Origin` read the reply; nothing if it may not."""
@@ -87,54 +86,6 @@ class Access:
         return allowed
 
     def is_preflight(self, method: str, headers: dict[bytes, bytes]) -> bool:
-        """Whether a browser asks what it may send, before it sends it (Fetch, section 3.3.2)."""
-        asks = b"origin" in headers and PREFLIGHT in headers
-        return bool(self._origins) and method == "OPTIONS" and asks
-
-
-def is_probe(path: str, settings: Settings) -> bool:
-    """Whether GET of `path` asks for the service's health."""
-    return path.startswith(PROBES) or path in (PING, settings.health_route)
-
-
-def is_page(method: str, path: str) -> bool:
-    """Whether a page or one of its files is asked for; they say nothing of the models."""
-    return method in READING and (path in (INDEX, DOCS) or path.startswith(STATIC))
-
-
-def _origins(settings: Settings) -> list[bytes]:
-    """Return the origins, as browsers send them."""
-    origins = settings.cors_origins.replace(",", " ").split()
-    for origin in origins:
-        if not _ORIGIN.fullmatch(origin):
-            raise InvalidSetting(
-                f"TORCHLIT_CORS_ORIGINS: expected `*` or origins such as https://a.example:8443, "
-                f"got {origin!r}"
-            )
-    return [origin.encode() for origin in origins]
-
-
-def keys(settings: Settings) -> list[str]:
-    """Return the keys of the environment and of the file. Raises InvalidSetting."""
-    keys = {}
-    if settings.api_keys is not None:
-        keys["TORCHLIT_API_KEYS"] = settings.api_keys.replace(",", " ").split()
-    if settings.api_keys_file is not None:
-        keys["TORCHLIT_API_KEYS_FILE"] = _keys_of_file(settings.api_keys_file)
-    for variable, each in keys.items():
-        if not each:  # a secret that did not arrive is no reason to let everybody in
-            raise InvalidSetting(f"{variable}: expected at least one key, got none")
-        if any(len(key) < SHORTEST_KEY or not key.isascii() for key in each):
-            expected = f"keys of at least {SHORTEST_KEY} ASCII characters"
-            raise InvalidSetting(f"{variable}: expected {expected}, got another")
-    return [key for each in keys.values() for key in each]
-
-
-def _keys_of_file(path: Path) -> list[str]:
-    """Return the keys of a file, one a line; empty lines and those that begin with # are none."""
-    try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InvalidSetting(f"TORCHLIT_API_KEYS_FILE: {path}: cannot be read: {why}") from error
-    return [line for line in lines if line and not line.startswith("#")]
+        """Whether a browser checks what it may send, before it does (Fetch, section 3.3.2)."""
+        is_question = b"origin" in headers and PREFLIGHT in headers
+        return bool(self._origins) and method == "OPTIONS" and is_question

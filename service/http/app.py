@@ -1,103 +1,100 @@
-"""create_app: the one place where the parts of the service meet."""
+"""The ASGI application: create_app is the one place where the parts of the service meet."""
 
 import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from hashlib import sha256
+from math import inf
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
-from litestar import Litestar, Request, Response, get
-from litestar.enums import MediaType, ScopeType
+import litestar
+from litestar import HttpMethod, Litestar, Response, route
+from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
-from litestar.params import FromPath
+from litestar.handlers import HTTPRouteHandler
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
-from service.catalog.catalog import ModelRepository
-from service.catalog.served import Version
-from service.errors import NotFound, RequestError, TooManyConnections, Unauthorized
-from service.http.access import PING, PROBES, READING, Access, Headers
-from service.http.openapi import document as openapi
-from service.http.pages import pages as page
-from service.http.pictures import Pictures
-from service.http.platforms.invocations import INVOCATIONS, Platforms, execution_parameters
-from service.http.replies import Asked, Reply, packed_if_long
-from service.http.request import WHOLE_REPLY, Incoming, answer, encode, error_reply
-from service.http.rest.predict import Predict, is_predict
-from service.http.rest.prepare import Prepare, is_prepare
-from service.http.v2 import metadata as oip
-from service.http.v2.infer import Infer, is_infer
-from service.logs import lines as logs
+from service import logs
+from service.catalog.catalog import Catalog
+from service.catalog.reload import Reloader
+from service.errors import (
+    InferenceFailed,
+    MethodNotAllowed,
+    RequestError,
+    TooManyConnections,
+    Unauthorized,
+)
+from service.http.access import READING, Access
+from service.http.reply import (
+    WHOLE_REPLY,
+    Fragments,
+    Reply,
+    compress,
+    error_reply,
+    json_reply,
+    note_timing,
+)
+from service.http.request import ClientLeft, Request, note_wishes
+from service.http.route import Route, Router
+from service.http.routes import routes_for
+from service.http.row_bodies import RowBodies
+from service.http.services import Host, Services
+from service.http.status import Headers
+from service.inference import Call, Inference
 from service.logs.request_id import begin, id_maker
 from service.metrics import Blocks, Metrics
-from service.metrics.exposition import CONTENT_TYPE, render
 from service.settings import Settings
 
 logger = logging.getLogger("torchlit.app")
 
+SendWhole: TypeAlias = Callable[[int, Headers, Fragments], Awaitable[None]]
 
-class Service:
-    """The ASGI application: it answers what infers itself, and Litestar everything else."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        others: Litestar,
-        models: ModelRepository,
-        metrics: Metrics,
-        pictures: Pictures,
-    ) -> None:
-        self._predict = Predict(models, pictures, settings).respond
-        self._prepare = Prepare(models, pictures, settings).respond
-        self._infer = Infer(models, settings).respond
-        platforms = Platforms(models, pictures, settings)
-        self._exact = {INVOCATIONS: platforms.invocations}  # by path
-        if settings.predict_route is not None and not is_infer(settings.predict_route):
-            self._exact[settings.predict_route] = platforms.vertex
-        self._health_route = settings.health_route
-        if self._health_route is not None and self._health_route.startswith(PROBES):
-            self._health_route = None  # it answers already
-        self._others = others
-        # Whether the request that asks is the only one that is being answered; the server knows.
-        self.is_alone: Callable[[], bool] = lambda: False
-        self.models = models
-        self.metrics = metrics
-        self._access = Access(settings)
+class App:
+    """It answers what infers itself, and lets Litestar find the routes of everything else."""
+
+    def __init__(self, services: Services, routes: list[Route]) -> None:
+        self.services = services
+        self._access = Access(services.settings, routes)
+        self._inference = Router(each for each in routes if each.is_inference)
+        self._read = Router(each for each in routes if each.method == "GET")
+        self._framework = _framework(services, routes)
         self._make_id = id_maker()
-        self._is_logged = settings.access_log
+        self._is_logged = services.settings.access_log
+        self._timeout_s = services.settings.request_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or the server's lifespan messages."""
         if scope["type"] != ScopeType.HTTP:
-            await self._others(scope, receive, send)
+            await self._framework(scope, receive, send)
             return
-        request = self._incoming(scope, receive, send)
+        if self._is_logged:
+            send = _logging(scope, send)
+        headers = dict(scope["headers"])
+        request_id, reply_headers = self._begin(headers)
         try:
-            if not self._access.is_everybody and not await self._may_pass(request):
-                return
-            path = scope["path"]
-            if path == self._health_route and scope["method"] in READING:
-                scope = {**scope, "path": PING}
-            elif path in self._exact:
-                await answer(request, self._exact[path], self.metrics)
-                return
-            elif is_predict(path):
-                await answer(request, self._predict, self.metrics)
-                return
-            elif is_infer(path):
-                await answer(request, self._infer, self.metrics)
-                return
-            elif is_prepare(path):
-                await answer(request, self._prepare, self.metrics)
-                return
-            elif path == self._health_route:
-                scope = {**scope, "path": PING}  # which says what method it takes
-            if scope["method"] == "HEAD":  # as GET; the server leaves the body out
-                scope = {**scope, "method": "GET"}
-            await self._others(scope, receive, _adding(request.reply_headers, request.send))
+            reply = None
+            if not self._access.is_everybody:
+                reply = self._refusal(scope, headers, reply_headers)
+            if reply is None:
+                found = self._inference.find(scope["path"])
+                if found is None or (
+                    scope["method"] in READING and self._read.find(scope["path"]) is not None
+                ):
+                    if scope["method"] == "HEAD":  # as GET; the server leaves the body out
+                        scope = {**scope, "method": "GET"}
+                    await self._framework(scope, receive, _adding(reply_headers, send))
+                    return
+                call = Call(perf_counter(), inf, self.services.host.is_alone)
+                request = Request(scope, headers, receive, request_id, found[1], call)
+                reply = await self._infer(found[0], request)
+                if reply is None:
+                    return
+            await self._send(reply, reply_headers, scope, send)
         except asyncio.CancelledError:
             return  # the caller left: there is nobody to tell
 
@@ -112,128 +109,149 @@ class Service:
         with contextlib.suppress(asyncio.CancelledError):
             while (await receive()).get("more_body"):
                 pass  # a client that still sends would not see the reply
-            await self._refuse(self._incoming(scope, receive, send), error)
+            _, headers = self._begin(dict(scope["headers"]))
+            self.services.metrics.unmatched(error.outcome)
+            await self._send(error_reply(error), headers, scope, send)
 
-    def _incoming(self, scope: HTTPScope, receive: Receive, send: Send) -> Incoming:
-        headers = dict(scope["headers"])
-        reply_headers = [(b"x-request-id", begin(headers, self._make_id))]
-        if self.models.draining:
+    def _begin(self, headers: dict[bytes, bytes]) -> tuple[bytes, Headers]:
+        """Return the id of a request, and the headers that its reply has whatever it says."""
+        request_id = begin(headers, self._make_id)
+        reply_headers = [(b"x-request-id", request_id)]
+        if self.services.host.is_draining:
             reply_headers.append((b"connection", b"close"))  # the next one finds another process
-        extensions: Any = scope.get("extensions") or {}
-        send_whole = extensions.get(WHOLE_REPLY)
-        if self._is_logged:
-            send, send_whole = _logging(scope, send), None
-        return Incoming(scope, headers, receive, send, send_whole, self.is_alone, reply_headers)
+        return request_id, reply_headers
 
-    async def _may_pass(self, request: Incoming) -> bool:
-        """Whether the request may go on; if not it is answered."""
-        method, path = request.scope["method"], request.scope["path"]
-        request.reply_headers += self._access.cors_headers(method, request.headers)
-        if self._access.is_preflight(method, request.headers):
-            await request.reply(200, [b"{}"])
-            return False
+    def _refusal(
+        self, scope: HTTPScope, headers: dict[bytes, bytes], reply_headers: Headers
+    ) -> Reply | None:
+        """Return the reply to a request that may not go on, or needs no more; None else."""
+        method, path = scope["method"], scope["path"]
+        reply_headers += self._access.cors_headers(method, headers)
+        if self._access.is_preflight(method, headers):
+            return json_reply({})
         try:
-            self._access.check(method, path, request.headers)
+            self._access.check(method, path, headers)
         except Unauthorized as error:
-            await self._refuse(request, error)
-            return False
-        return True
+            self.services.metrics.unmatched(error.outcome)
+            return error_reply(error)
+        return None
 
-    async def _refuse(self, request: Incoming, error: RequestError) -> None:
-        status, outcome, reply = error_reply(error)
-        request.reply_headers += error.headers
-        self.metrics.unmatched(outcome)
-        await request.reply(status, [reply])
+    async def _infer(self, route: Route, request: Request) -> Reply | None:
+        """Return what a route of inference answers, and count it; None if the caller left."""
+        inference, call, outcome = self.services.inference, request.call, "ok"
+        try:
+            if request.scope["method"] != route.method:
+                method = request.scope["method"]
+                raise MethodNotAllowed(f"method: expected {route.method}, got {method}")
+            note_wishes(call, request.headers, self._timeout_s)
+            reply = await route.handler(self.services, request)
+            if call.timing is not None:
+                note_timing(reply, call.timing)
+        except ClientLeft:
+            return None
+        except asyncio.CancelledError:
+            if request.has_body:  # one that never came completely is counted by the connection
+                inference.count(call, "cancelled")
+            raise
+        except RequestError as error:
+            outcome, reply = error.outcome, error_reply(error)
+        except Exception:
+            logger.exception("%s: this is a bug", request.scope["path"])
+            outcome, reply = "failed", error_reply(InferenceFailed("internal error"))
+        inference.count(call, outcome)
+        if reply.is_compressible:
+            await compress(reply, request.headers.get(b"accept-encoding"))
+        return reply
+
+    async def _send(self, reply: Reply, headers: Headers, scope: HTTPScope, send: Send) -> None:
+        """Send a reply, with headers beside its own."""
+        body = reply.body
+        length = len(body[0]) if len(body) == 1 else sum(map(len, body))
+        headers = [
+            *headers,
+            (b"content-type", reply.content_type),
+            (b"content-length", b"%d" % length),
+            *reply.headers,
+        ]
+        extensions: Any = scope.get("extensions") or {}
+        send_whole: SendWhole | None = extensions.get(WHOLE_REPLY)
+        if send_whole is not None and not self._is_logged:
+            await send_whole(reply.status, headers, body)
+            return
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"".join(body), "more_body": False})
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """Open the models on entry, close them on exit; for servers that do not send messages."""
-        return self._others.lifespan()
+        return self._framework.lifespan()
 
 
-def create_app(settings: Settings | None = None, *, worker: int = 0) -> Service:
+def create_app(
+    settings: Settings | None = None, *, worker: int = 0, host: Host | None = None
+) -> App:
     """Return the service, with the settings of the environment if none are given.
 
     Its lifespan opens and closes the models. `worker` numbers the process among those that
-    share `settings.metrics_dir`.
+    share `settings.metrics_dir`. Raises InvalidSetting.
     """
     settings = settings or Settings.from_env(os.environ)
     metrics = Metrics(Blocks(settings.metrics_dir, worker))
-    models = ModelRepository(settings, metrics)
-    pictures = Pictures(settings)
+    catalog = Catalog(settings.models_dir, settings.default_model)
+    services = Services(
+        settings=settings,
+        host=host or Host(),
+        catalog=catalog,
+        reloader=Reloader(settings, catalog, metrics),
+        metrics=metrics,
+        inference=Inference(catalog, metrics),
+        bodies=RowBodies(settings),
+    )
+    return App(services, routes_for(settings))
+
+
+def _framework(services: Services, routes: list[Route]) -> Litestar:
+    """Return what answers every route but those of inference, and says what is no route."""
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        with contextlib.closing(pictures):
-            async with models:
+        with contextlib.closing(services.bodies):
+            async with services.reloader:
                 yield
 
-    @get("/models")
-    async def list_models(request: Asked) -> Reply:
-        listed = {"models": [describe_model(models, name) for name in models.names]}
-        return await packed_if_long(encode(listed), MediaType.JSON, request)
-
-    @get("/models/{model:str}", sync_to_thread=False)
-    def show_model(model: FromPath[str]) -> dict[str, Any]:
-        if model not in models.names:
-            known = ", ".join(models.names) or "none"
-            raise NotFound(f"model: expected one of {known}; got {model[:40]!r}")
-        return describe_model(models, model)
-
-    @get("/models/{model:str}/{version:str}/{picture:str}", sync_to_thread=True)
-    def show_picture(
-        request: Request[Any, Any, Any],
-        model: FromPath[str],
-        version: FromPath[str],
-        picture: FromPath[str],
-    ) -> Response[bytes]:
-        png = models.picture(model, version, picture)
-        return png_unless_known(png, request.headers.get("if-none-match", ""))
-
-    @get("/health/live", sync_to_thread=False)
-    def live() -> dict[str, str]:
-        return {"status": "live"}
-
-    @get(["/health/ready", PING], sync_to_thread=False)
-    def ready() -> Response[dict[str, Any]]:
-        return readiness(models)
-
-    @get("/execution-parameters", sync_to_thread=False)
-    def show_execution_parameters() -> dict[str, Any]:
-        return execution_parameters(settings)
-
-    @get("/metrics")
-    async def show_metrics(request: Asked) -> Reply:
-        return await packed_if_long(render(metrics), CONTENT_TYPE, request)
-
-    @get("/schema/openapi.json")
-    async def show_openapi(request: Asked) -> Reply:
-        document = encode(openapi.document(models, settings))
-        return await packed_if_long(document, MediaType.JSON, request)
-
-    others = Litestar(
-        route_handlers=[
-            list_models,
-            show_model,
-            show_picture,
-            live,
-            ready,
-            show_execution_parameters,
-            show_metrics,
-            show_openapi,
-            *oip.route_handlers(models, settings),
-            *page.route_handlers(),
-        ],
+    return Litestar(
+        route_handlers=[_handler(each, services) for each in routes if not each.is_inference],
         lifespan=[lifespan],
-        exception_handlers={
-            RequestError: on_request_error,
-            HTTPException: on_http_exception,
-            500: on_bug,
-        },
-        request_max_body_size=settings.max_body_bytes,
-        openapi_config=None,  # written from the cards, in openapi.py
-        logging_config=None,  # the process decides, in server.py
+        exception_handlers={HTTPException: on_http_exception, 500: on_bug},
+        openapi_config=None,  # written from the table of routes, in openapi/
+        logging_config=None,  # the process decides
     )
-    return Service(settings, others, models, metrics, pictures)
+
+
+def _handler(row: Route, services: Services) -> HTTPRouteHandler:
+    """Return the framework's handler of a route."""
+    path = re.sub(r"\{(\w+)\}", r"{\1:str}", row.path)
+
+    @route(path, http_method=[HttpMethod(row.method)], status_code=200)
+    async def handle(request: litestar.Request[Any, Any, Any]) -> Response[bytes]:
+        headers = dict(request.scope["headers"])
+        values = {**row.values, **request.path_params}
+        call = Call(perf_counter(), inf, services.host.is_alone)
+        ours = Request(request.scope, headers, request.receive, b"", values, call)
+        try:
+            reply = await row.handler(services, ours)
+        except RequestError as error:
+            reply = error_reply(error)
+        if reply.is_compressible:
+            await compress(reply, headers.get(b"accept-encoding"))
+        response_headers = {name.decode(): value.decode() for name, value in reply.headers}
+        return Response(
+            b"".join(reply.body),
+            status_code=reply.status,
+            media_type=reply.content_type.decode(),
+            headers=response_headers,
+        )
+
+    return handle
 
 
 def _adding(headers: Headers, send: Send) -> Send:
@@ -262,82 +280,8 @@ def _logging(scope: HTTPScope, send: Send) -> Send:
     return send_and_log
 
 
-def describe_model(models: ModelRepository, name: str) -> dict[str, Any]:
-    """Return what /models says of one model."""
-    default = models.default(name)
-    return {
-        "model": name,
-        "default_version": default.version if default else None,
-        "versions": [_describe_version(version) for version in models.versions[name]],
-    }
-
-
-def _describe_version(version: Version) -> dict[str, Any]:
-    described: dict[str, Any] = {"version": version.version, "state": version.state}
-    if version.reason:
-        described["reason"] = version.reason
-    if version.served is None:
-        return described
-    model = version.served.model
-    if model.why_no_rows:
-        described["why_no_rows"] = model.why_no_rows
-    pictures = model.card.pictures if model.card else []
-    folder = f"/models/{version.served.name}/{version.served.version}"
-    return described | {
-        "provider": model.provider,
-        "device": model.device,
-        "batching": {
-            "of": "rows" if model.is_batched else "requests",
-            "largest_batch": model.largest_batch,
-            "reason": model.why_batching,
-        },
-        "card": model.card,
-        "pictures": [
-            {"title": picture.title, "url": f"{folder}/{picture.file}"} for picture in pictures
-        ],
-    }
-
-
-def png_unless_known(png: bytes, if_none_match: str) -> Response[bytes]:
-    """Return a picture, or 304 if the caller has it (RFC 9110, section 13.1.2).
-
-    Callers are to ask each time: a model that is trained again has others at the same URL.
-    """
-    etag = f'"{sha256(png).hexdigest()}"'
-    headers = {"etag": etag, "cache-control": "no-cache"}
-    if if_none_match == "*" or etag in if_none_match:  # a list of them; W/ may stand before each
-        return Response(b"", status_code=304, headers=headers)
-    return Response(png, media_type="image/png", headers=headers)
-
-
-def readiness(models: ModelRepository) -> Response[dict[str, Any]]:
-    """Return 200 if every model that must answer does (ModelRepository.is_ready), else 503."""
-    not_ready = models.not_ready()
-    states: dict[str, Any] = {}
-    for name in models.names:
-        default = models.default(name)
-        if default is None:
-            states[name] = {"ready": False, "reason": not_ready[name]}
-        else:
-            failed = [each.reason for each in models.versions[name] if each.reason]
-            states[name] = {
-                "ready": True,
-                "version": default.version,
-                "device": default.model.device,
-            } | ({"failed": failed} if failed else {})
-    status = "draining" if models.draining else "ready" if models.is_ready else "not ready"
-    content = {"status": status, "models": states}
-    return Response(content, status_code=200 if status == "ready" else 503)
-
-
-def on_request_error(_: Request[Any, Any, Any], error: RequestError) -> Response[dict[str, str]]:
-    """Answer one of our own errors."""
-    headers = {name.decode(): value.decode() for name, value in error.headers}
-    return Response({"error": str(error)}, status_code=error.status, headers=headers)
-
-
 def on_http_exception(
-    request: Request[Any, Any, Any], error: HTTPException
+    request: litestar.Request[Any, Any, Any], error: HTTPException
 ) -> Response[dict[str, str]]:
     """Answer an error of the framework in our form."""
     path, method = request.scope["path"][:80], request.method
@@ -345,15 +289,13 @@ def on_http_exception(
     sentence = f"{method} {path}: {error.detail}"
     if error.status_code == 404:
         sentence = f"{method} {path}: no such path; /schema/openapi.json lists all"
-    if error.status_code == 413:
-        sentence = f"{method} {path}: the body is over the limit"
     if error.status_code == 405:
         headers["allow"] = headers.get("allow", "").replace("GET", "GET, HEAD")
         sentence = f"method: expected {headers['allow']}, got {method} {path}"
     return Response({"error": sentence}, status_code=error.status_code, headers=headers)
 
 
-def on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, str]]:
+def on_bug(request: litestar.Request[Any, Any, Any], error: Exception) -> Response[dict[str, str]]:
     """Log what was never meant to be raised, and tell the caller nothing of it."""
     logger.error("%s %r: this is a bug", request.method, request.scope["path"], exc_info=error)
     return Response({"error": "internal error"}, status_code=500)

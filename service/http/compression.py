@@ -1,4 +1,4 @@
-"""Bodies that are packed with gzip or deflate, in both directions (RFC 9110, section 8.4)."""
+"""Bodies that are compressed with gzip or deflate, in both directions (RFC 9110, section 8.4)."""
 
 import asyncio
 import re
@@ -8,13 +8,13 @@ from service.errors import InvalidInput, TooLarge, UnsupportedEncoding
 
 ENCODINGS = ("gzip", "deflate")
 WINDOW_BITS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # deflate is zlib's format in HTTP
-LEVEL = 1  # numbers pack badly at any level; this one costs the least
-SHORTEST = 1024  # bytes of a reply that is worth packing
-LARGEST_IN_LOOP = 4096  # bytes that are packed or unpacked in the event loop
+LEVEL = 1  # numbers compress badly at any level; this one costs the least
+SHORTEST = 1024  # bytes of a reply that is worth compressing
+LARGEST_IN_LOOP = 4096  # bytes that are compressed or decompressed in the event loop
 
 
-async def unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """Return the body that was packed; no more than `limit` bytes are ever unpacked.
+async def decompressed(body: bytes, encoding: bytes, limit: int) -> bytes:
+    """Return the body that was compressed; no more than `limit` bytes are ever decompressed.
 
     Raises UnsupportedEncoding, InvalidInput if it is not complete or not of that encoding,
     TooLarge.
@@ -26,24 +26,26 @@ async def unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
         got = ascii(encoding[:40].decode("latin-1"))
         raise UnsupportedEncoding(f"Content-Encoding: expected {' or '.join(ENCODINGS)}, got {got}")
     if len(body) > LARGEST_IN_LOOP:
-        return await asyncio.to_thread(_unpack, body, name, limit)
-    return _unpack(body, name, limit)
+        return await asyncio.to_thread(_decompress, body, name, limit)
+    return _decompress(body, name, limit)
 
 
-def _unpack(body: bytes, name: bytes, limit: int) -> bytes:
-    unpacker = zlib.decompressobj(WINDOW_BITS[name])
-    expected = f"body: expected it packed with {name.decode()}"
+def _decompress(body: bytes, name: bytes, limit: int) -> bytes:
+    decompressor = zlib.decompressobj(WINDOW_BITS[name])
+    expected = f"body: expected it compressed with {name.decode()}"
     try:
-        unpacked = unpacker.decompress(body, limit + 1)
+        decompressed = decompressor.decompress(body, limit + 1)
     except zlib.error as error:
         raise InvalidInput(f"{expected}, got: {error}") from error
-    if len(unpacked) > limit:
-        raise TooLarge(f"body: expected at most {limit} bytes unpacked, got more")
-    if not unpacker.eof:
+    if len(decompressed) > limit:
+        raise TooLarge(f"body: expected at most {limit} bytes decompressed, got more")
+    if not decompressor.eof:
         raise InvalidInput(f"{expected}, got only a part of that")
-    if unpacker.unused_data:  # a second gzip member too: a body of empty ones would take for ever
+    if (
+        decompressor.unused_data
+    ):  # a second gzip member too: a body of empty ones would take for ever
         raise InvalidInput(f"{expected} in one piece, got more behind its end")
-    return unpacked
+    return decompressed
 
 
 def wanted(accept: bytes) -> str | None:
@@ -59,13 +61,13 @@ def wanted(accept: bytes) -> str | None:
     return best if quality > 0 and quality >= qualities.get("identity", 0.0) else None
 
 
-async def packed(body: bytes, encoding: str) -> bytes:
-    """Return the body packed."""
+async def compressed(body: bytes, encoding: str) -> bytes:
+    """Return the body compressed."""
     if len(body) > LARGEST_IN_LOOP:
-        return await asyncio.to_thread(_pack, body, encoding)
-    return _pack(body, encoding)
+        return await asyncio.to_thread(_compress, body, encoding)
+    return _compress(body, encoding)
 
 
-def _pack(body: bytes, encoding: str) -> bytes:
-    packer = zlib.compressobj(LEVEL, wbits=WINDOW_BITS[encoding.encode()])
-    return packer.compress(body) + packer.flush()
+def _compress(body: bytes, encoding: str) -> bytes:
+    compressor = zlib.compressobj(LEVEL, wbits=WINDOW_BITS[encoding.encode()])
+    return compressor.compress(body) + compressor.flush()

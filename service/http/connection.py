@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from math import inf
 from typing import Any
 
-import msgspec
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -24,11 +23,11 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from service.errors import HeadTooLarge, InvalidInput, RequestError, RequestTimeout
-from service.http.access import Headers
-from service.http.request import WHOLE_REPLY, Parts
+from service.http.reply import WHOLE_REPLY, Fragments, error_reply
+from service.http.status import Headers
 from service.settings import Settings
 
-LOOK_EVERY_S = 0.5
+CHECK_EVERY_S = 0.5
 JUST_CONNECTED_S = 1.0  # what a new connection gets at a stop to say something
 MAX_HEAD_BYTES = 65_536  # of request line and headers
 H2C_WITHIN = 4096  # bytes from the start of a request
@@ -69,7 +68,7 @@ class JoinedWrites:
 
 
 class Limits:
-    """What the connections of a worker may do, and who looks whether they keep to it."""
+    """What the connections of a worker may do, and who checks whether they keep to it."""
 
     def __init__(
         self,
@@ -85,14 +84,14 @@ class Limits:
         self.max_body_bytes = settings.max_body_bytes
         self.when_full = when_full
         self.count = count
-        self.now = now  # the event loop's time at the last look: near enough, and free to read
+        self.now = now  # the event loop's time at the last check: near enough, and free to read
 
     def is_over(self, since: float, seconds: float) -> bool:
-        """Whether more than `seconds` have passed since then, which was up to a look later."""
-        return self.now - since > seconds + LOOK_EVERY_S
+        """Whether more than `seconds` have passed since then, which was up to a check later."""
+        return self.now - since > seconds + CHECK_EVERY_S
 
-    def look(self, connections: Iterable["Protocol"], now: float) -> None:
-        """Cut off those that are too slow; called every LOOK_EVERY_S."""
+    def check(self, connections: Iterable["Protocol"], now: float) -> None:
+        """Cut off those that are too slow; called every CHECK_EVERY_S."""
         self.now = now
         for connection in list(connections):
             connection.cut_off_if_slow()
@@ -108,7 +107,7 @@ class Protocol(HttpToolsProtocol):
         self._waiting_since = inf  # since when a whole request, of which something is here
         self._idle_since = inf  # since when the next request
         self._is_begun = False  # a request; its end has not come
-        self._head_bytes = 0  # since the last request began, or the last part of its body came
+        self._head_bytes = 0  # since the last request began, or the last fragment of its body came
         self._body: bytes | bytearray = b""  # what is here of the request that comes in
         self._body_bytes = 0
         self._extensions: dict[str, Any] = {WHOLE_REPLY: self._send_whole}
@@ -159,9 +158,9 @@ class Protocol(HttpToolsProtocol):
         self._idle_since = inf
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body; the app gets the whole at once, unless that is too long.
+        """Take a fragment of the body; the app gets all of them together, unless that is too long.
 
-        uvicorn copies each part thrice and stops reading after 64 kB, until the app took them.
+        uvicorn copies each fragment thrice and stops reading after 64 kB, until the app took them.
         """
         self._head_bytes = 0
         if self.cycle.response_complete:  # refused before it was whole
@@ -193,7 +192,7 @@ class Protocol(HttpToolsProtocol):
 
         Others leave together at the end of the turn: their callers then ask again together, which
         makes full batches (sent one by one, MNIST lost a third of its requests per second).
-        This is uvicorn's without its timer for each request; `Limits.look` sees who is idle.
+        This is uvicorn's without its timer for each request; `Limits.check` sees who is idle.
         """
         self.server_state.total_requests += 1
         if len(self.tasks) == 1:
@@ -269,14 +268,15 @@ class Protocol(HttpToolsProtocol):
             self._is_begun = False
             return
         self._is_begun = False
-        body = msgspec.json.encode({"error": str(error)})
+        reply = error_reply(error)
+        (body,) = reply.body
         headers = (
             *self.server_state.default_headers,
-            (b"content-type", b"application/json"),
+            (b"content-type", reply.content_type),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
         )
-        lines = [STATUS_LINE[error.status], *(b"%b: %b\r\n" % header for header in headers)]
+        lines = [STATUS_LINE[reply.status], *(b"%b: %b\r\n" % header for header in headers)]
         self.transport.write(b"".join([*lines, b"\r\n", body]))
         self.transport.close()
 
@@ -290,7 +290,7 @@ class Protocol(HttpToolsProtocol):
         self.tasks.add(task)
         self._running = cycle, task
 
-    async def _send_whole(self, status: int, headers: Headers, body: Parts) -> None:
+    async def _send_whole(self, status: int, headers: Headers, body: Fragments) -> None:
         """Send the whole reply of the request that is answered, as two calls of its `send` do.
 
         Those look at each header of each reply with regular expressions, for 2 microseconds.
@@ -305,7 +305,7 @@ class Protocol(HttpToolsProtocol):
             cycle.keep_alive = False
         elif not cycle.keep_alive:
             headers.append((b"connection", b"close"))
-        parts: Parts = [STATUS_LINE[status]]
+        parts: Fragments = [STATUS_LINE[status]]
         for name, value in (*cycle.default_headers, *headers):
             parts += (name, b": ", value, b"\r\n")
         parts.append(b"\r\n")

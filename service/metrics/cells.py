@@ -67,11 +67,12 @@ class Histogram:
         self._bounds = bounds
         self._cells = cells
 
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        cells = self._cells
-        cells[bisect_left(self._bounds, value)] += 1.0
-        cells[-1] += value
+    def observe(self, *values: float) -> None:
+        """Count values."""
+        cells, bounds = self._cells, self._bounds
+        for value in values:
+            cells[bisect_left(bounds, value)] += 1.0
+            cells[-1] += value
 
 
 class Cells:

@@ -102,13 +102,14 @@ class ModelMetrics:
         if outcome != "ok":
             self._failed_seconds[0] += seconds
 
-    def batch(self, rows: int, seconds: float) -> None:
-        """Count one batch that was run."""
+    def ran(self, rows: int, seconds: float, waits: Sequence[float]) -> None:
+        """Count one batch that was run, and how long each request in it waited."""
+        self.queue_seconds.observe(*waits)
         self.batch_rows.observe(rows)
         self.compute_seconds.observe(seconds)
         self._last[0] = time()
 
-    def rejected(self, reason: str, rows: int) -> None:
+    def dropped(self, reason: str, rows: int) -> None:
         """Count rows that will never be computed."""
         self._rejected[REASONS.index(reason)] += rows
 
@@ -131,7 +132,7 @@ class ModelMetrics:
             computed=Total(int(sum(batches)), compute_seconds),
         )
 
-    def queue_rows(self, rows: int) -> None:
+    def queued(self, rows: int) -> None:
         """Count `rows` more that wait now, or fewer; while a version is swapped, two queues do."""
         self._queue_rows[0] += rows
 

@@ -1,1 +1,6 @@
-"""."""
+"""Port, workers, signals.
+
+server    takes the port, runs one worker or several, stops them without losing a request
+worker    the app in uvicorn's server
+signals   the signals that mean something here
+"""

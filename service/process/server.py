@@ -22,14 +22,12 @@ from msgspec import Struct
 from service.errors import StartupError
 from service.logs import lines as logs
 from service.process.signals import HANDLED, STOPPING, Terminal
-from service.settings import Settings
-from service.settings import machine as resources
+from service.settings import Settings, machine
+from service.settings.port import bind
 
 logger = logging.getLogger("torchlit.server")
 
 CANNOT_START, FAILED = 1, 70  # exit statuses of a worker
-OTHER_FILES = 128  # that a worker opens beside its connections
-SHARED_MEMORY = "/dev/shm"  # writable also where all else is not, as in a locked container
 HASTY_S = 1.0  # a worker that died younger than this is replaced only after as long
 
 
@@ -43,7 +41,7 @@ class Worker(Struct, frozen=True):
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartupError when that cannot begin."""
     logs.configure(settings)
-    available = resources.available()
+    available = machine.available()
     logger.info(
         "%s: workers: %d, threads of a slow model in each: %d",
         *(available, settings.workers, available.threads(settings.workers)),
@@ -69,7 +67,7 @@ def serve(settings: Settings) -> None:
 def _allow_open_files(settings: Settings) -> None:
     """Let a worker open as many files as its connections may need; warn if it may not."""
     now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = settings.max_connections + OTHER_FILES
+    needed = settings.max_connections + machine.OTHER_FILES
     if now == resource.RLIM_INFINITY or now >= needed:
         return
     allowed = needed if most == resource.RLIM_INFINITY else min(needed, most)
@@ -79,27 +77,6 @@ def _allow_open_files(settings: Settings) -> None:
             "TORCHLIT_MAX_CONNECTIONS: %d need %d open files, %d are allowed (ulimit -n)",
             *(settings.max_connections, needed, allowed),
         )
-
-
-def bind(settings: Settings) -> socket.socket:
-    """Take the port before anything is loaded. Raises StartupError when it is in use."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if settings.reuse_port:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-        if not settings.reuse_port:  # who shares the port gets connections from now on
-            listener.listen()
-    except OSError as error:
-        listener.close()
-        raise StartupError(
-            f"TORCHLIT_HOST, TORCHLIT_PORT: cannot listen on {settings.host}:{settings.port}: "
-            f"{error.strerror}"
-        ) from error
-    listener.setblocking(False)
-    return listener
 
 
 @contextlib.contextmanager
@@ -112,7 +89,9 @@ def metrics_folder(settings: Settings) -> Iterator[Path]:
         folder = settings.metrics_dir
         try:
             if folder is None:
-                temporary = tempfile.TemporaryDirectory(prefix="torchlit-", dir=temporary_folder())
+                temporary = tempfile.TemporaryDirectory(
+                    prefix="torchlit-", dir=machine.temporary_folder()
+                )
                 folder = Path(stack.enter_context(temporary))
             folder.mkdir(parents=True, exist_ok=True)
             for path in folder.glob("*.cells"):
@@ -126,14 +105,6 @@ def metrics_folder(settings: Settings) -> Iterator[Path]:
         yield folder
 
 
-def temporary_folder() -> str:
-    """Return the folder for what goes at the end."""
-    try:
-        return tempfile.gettempdir()
-    except FileNotFoundError:  # none can be written
-        return SHARED_MEMORY
-
-
 def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
     """Fork the workers, replace those that die, have them reload, stop them when told to.
 
@@ -141,7 +112,7 @@ def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
     HANDLED are blocked when this is called.
     """
     alive, held = os.pipe()  # the workers notice when `held` closes, however this process ends
-    told, serving = os.pipe()  # the workers write a byte when they serve
+    serves, serving = os.pipe()  # the workers write a byte when they serve
     whys, why = os.pipe()  # a worker that cannot start writes the sentence
     workers: dict[int, Worker] = {}  # by process id
 
@@ -163,23 +134,23 @@ def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
             received = signal.SIGTERM
         ended = {pid: (workers.pop(pid), status) for pid, status in _reap(workers).items()}
         said = _lines(whys) if ended else []
-        if ended and not stopping and not _readable(told):
+        if ended and not stopping and not _readable(serves):
             failed = said[0] if said else "a worker could not start"  # its log says why
         if not stopping and (failed or received in STOPPING):
             stopping = True
             listener.close()  # when the last worker closes its own, the port is free
-            _tell(workers, signal.SIGTERM)
+            _signal(workers, signal.SIGTERM)
         elif received == signal.SIGHUP:
-            _tell(workers, signal.SIGHUP)
+            _signal(workers, signal.SIGHUP)
         elif stopping and received == signal.SIGINT:  # a second Ctrl-C: at once
-            _tell(workers, signal.SIGKILL)
+            _signal(workers, signal.SIGKILL)
         if stopping:
             continue
         for sentence in said:
             logger.error("a worker could not start: %s", sentence)
         for pid, (worker, status) in ended.items():
             logger.error("worker %d (process %d) ended with %d", worker.number, pid, status)
-            if monotonic() - worker.since < HASTY_S and _told_to_stop_within(HASTY_S):
+            if monotonic() - worker.since < HASTY_S and _is_stopped_within(HASTY_S):
                 os.kill(os.getpid(), signal.SIGTERM)  # for the next turn of this loop
             start(worker.number)
     if failed:
@@ -231,11 +202,11 @@ def _lines(pipe: int) -> list[str]:
     return text.decode().splitlines()
 
 
-def _told_to_stop_within(seconds: float) -> bool:
+def _is_stopped_within(seconds: float) -> bool:
     return signal.sigtimedwait(STOPPING, seconds) is not None
 
 
-def _tell(workers: Iterable[int], number: signal.Signals) -> None:
+def _signal(workers: Iterable[int], number: signal.Signals) -> None:
     for pid in workers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)

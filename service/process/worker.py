@@ -17,8 +17,10 @@ import uvloop
 from msgspec import Struct
 
 from service.errors import StartupError
-from service.http.app import Service, create_app
-from service.http.connection import LOOK_EVERY_S, Limits, Protocol
+from service.http.app import create_app
+from service.http.connection import CHECK_EVERY_S, Limits, Protocol
+from service.http.services import Host
+from service.metrics import Metrics
 from service.process.signals import HANDLED, STOPPING, Terminal
 from service.settings import Settings
 
@@ -47,7 +49,8 @@ class Server(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        app: Service,
+        host: Host,
+        metrics: Metrics,
         limits: Limits,
         drain_s: float,
         *,
@@ -55,8 +58,8 @@ class Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self._limits = limits
-        self._models = app.models
-        self._metrics = app.metrics
+        self._host = host
+        self._metrics = metrics
         self._drain_s = drain_s
         self._has_parent = has_parent
         self._loop = asyncio.get_running_loop()
@@ -64,23 +67,23 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections, and to look after them."""
         await super().startup(sockets)
-        self._look()
+        self._check()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         connections = self.server_state.connections
-        self._limits.look(connections, self._loop.time())  # type: ignore[arg-type]
+        self._limits.check(connections, self._loop.time())  # type: ignore[arg-type]
         self._metrics.sample(len(connections), self._limits.max_connections)
-        self._loop.call_later(LOOK_EVERY_S, self._look)
+        self._loop.call_later(CHECK_EVERY_S, self._check)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain, or stop; called for each signal."""
         if sig == signal.SIGINT and self._has_parent:
             return
-        if self._models.draining:  # told again
+        if self._host.is_draining:  # told again
             if sig == signal.SIGINT:
                 self.should_exit = self.force_exit = True
             return
-        self._models.draining = True
+        self._host.is_draining = True
         if not self.started or not self._drain_s:
             self.should_exit = True
         else:
@@ -136,9 +139,10 @@ def run(
 async def _run(
     settings: Settings, listener: socket.socket, where: str, number: int, parent: Parent | None
 ) -> None:
-    app = create_app(settings, worker=number)
+    host = Host()
+    app = create_app(settings, worker=number, host=host)
     loop = asyncio.get_running_loop()
-    limits = Limits(settings, app.answer_when_full, app.metrics.unmatched, loop.time())
+    limits = Limits(settings, app.answer_when_full, app.services.metrics.unmatched, loop.time())
     config = uvicorn.Config(
         app,
         http=partial(Protocol, limits),  # type: ignore[arg-type]
@@ -152,15 +156,17 @@ async def _run(
         timeout_graceful_shutdown=GRACE_S
         + int(max(settings.request_timeout_s, settings.receive_timeout_s)),
     )
-    server = Server(config, app, limits, settings.drain_s, has_parent=parent is not None)
-    app.is_alone = lambda: len(server.server_state.tasks) == 1
+    server = Server(
+        config, host, app.services.metrics, limits, settings.drain_s, has_parent=parent is not None
+    )
+    host.is_alone = lambda: len(server.server_state.tasks) == 1
     terminal = Terminal()
 
     def hang_up(_: int, frame: FrameType | None) -> None:
         if terminal.is_gone():
             server.handle_exit(signal.SIGTERM, frame)
         else:
-            app.models.request_reload()
+            app.services.reloader.request_reload()
 
     for each in STOPPING:  # uvicorn's own begin only when all is loaded
         signal.signal(each, server.handle_exit)

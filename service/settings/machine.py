@@ -8,6 +8,7 @@ machine has. Of a cgroup and those above it the strictest limit counts (kernel d
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from msgspec import Struct
 
 BYTES_OF_A_WORKER = 160 * 2**20  # 120 MB at start, 135 MB after the heaviest load that was tried
 MOST_WORKERS = 256
+OTHER_FILES = 128  # that a worker opens beside its connections
+SHARED_MEMORY = "/dev/shm"  # writable also where all else is not, as in a locked container
 _UNLIMITED_V1 = 2**60  # version 1 says nearly 2**63 where there is no limit
 
 
@@ -95,3 +98,11 @@ def _numbers(file: Path) -> list[int]:
     """Return the number that a file holds, as a list; none where it says max, -1 or nothing."""
     text = _read(file)
     return [int(text)] if text.isdigit() else []
+
+
+def temporary_folder() -> str:
+    """Return the folder for what goes at the end."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:  # none can be written
+        return SHARED_MEMORY

@@ -18,12 +18,7 @@ from service.settings.versions import Versions
 PREFIX = "TORCHLIT_"
 OF_TRAINING = {"TORCHLIT_DATA_DIR"}  # read by `python -m training`, known here
 AUTO = "auto"  # of `workers`
-# Paths that platforms may choose: none that says something else here.
-_TAKEN = "metrics|models|prepare|schema|docs|static|execution-parameters"
-HealthRoute: TypeAlias = Annotated[str, Meta(pattern=rf"^/(?!({_TAKEN})(/|$))")]
-PredictRoute: TypeAlias = Annotated[
-    str, Meta(pattern=rf"^/(?!({_TAKEN}|health|ping|v2/health)(/|$))")
-]
+RoutePath: TypeAlias = Annotated[str, Meta(pattern="^/")]  # http/routes.py says which are free
 
 # What cloud platforms call a setting; TORCHLIT_ comes first, then these in their order.
 # SageMaker: "Run models with inference pipelines"; Vertex AI: "Custom container requirements";
@@ -80,10 +75,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(description="the model of requests that name none; the only one if unset"),
     ] = None
     predict_route: Annotated[
-        PredictRoute | None, Meta(description="a further path that predicts, as Vertex AI asks")
+        RoutePath | None, Meta(description="a further path that predicts, as Vertex AI asks")
     ] = None
     health_route: Annotated[
-        HealthRoute | None, Meta(description="a further path that says what `/ping` does")
+        RoutePath | None, Meta(description="a further path that says what `/ping` does")
     ] = None
     batching: Annotated[
         Verdicts,
@@ -256,8 +251,8 @@ def _expected(annotation: Any) -> str:
         return versions.EXPECTED
     if kind is Verdicts:
         return verdicts.EXPECTED
-    if {HealthRoute, PredictRoute} & set(get_args(kind)):
-        return "a path that begins with / and says nothing else here"
+    if RoutePath in get_args(kind):
+        return "a path that begins with /"
     if kind not in (int, float):
         return "an address" if kind is str else "the path of a folder"
     number = "a whole number" if kind is int else "a number"

@@ -256,5 +256,5 @@ def test_predict_says_who_answers_for_several_columns(service: Process) -> None:
     assert reply.status_code == 400
     assert reply.json() == {
         "error": "model ignoring: expected one that takes rows of numbers, but it has 4 inputs: "
-        "ask /v2/models/ignoring/infer"
+        "use /v2/models/ignoring/infer"
     }

@@ -23,7 +23,8 @@ from service.card import (
     Picture,
     Target,
 )
-from service.http.app import Service, create_app
+from service.http.app import App, create_app
+from service.http.services import Host
 from service.settings import Settings
 
 DATASET = Dataset(name="toy", source="made up", sha256="0" * 64, licence="MIT")
@@ -411,17 +412,17 @@ def save_seen(folder: Path, channels: int = 1, side: int = 28, name: str = "seen
 
 
 class Client(httpx.AsyncClient):
-    """A client in the event loop of the service that it asks: `app`."""
+    """A client in the event loop of the service that it asks: `app`, whose parts are `services`."""
 
-    def __init__(self, app: Service) -> None:
+    def __init__(self, app: App) -> None:
         super().__init__(transport=httpx.ASGITransport(app=app), base_url="http://toy")
-        self.app = app
+        self.app, self.services = app, app.services
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Client]:
+async def serving(settings: Settings, host: Host | None = None) -> AsyncIterator[Client]:
     """The service with its lifespan, and a client in the same event loop."""
-    app = create_app(settings)
+    app = create_app(settings, host=host)
     async with app.lifespan(), Client(app) as client:
         yield client
 

@@ -1,16 +1,14 @@
-from collections import OrderedDict
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from service.card import Card, Dataset, Target
 from training import describe
-from training.data import Rows
 from training.export import Candidate, Floor
 from training.hyperparameters import Hyperparameters
 from training.loop import evaluate, fit, make_deterministic
-from training.network import Destandardize, Standardize, perceptron
+from training.network import Destandardize, Standardize, perceptron, sequence
+from training.rows import Rows
 
 TOY = Hyperparameters(
     hidden=(8,), epochs=10, batch_size=16, learning_rate=0.05, weight_decay=0.01, seed=3
@@ -47,12 +45,11 @@ def classifier() -> Candidate:
     """A classifier of three clouds, trained in a blink."""
     clouds = make_clouds()
     make_deterministic(TOY.seed)
-    layers: dict[str, nn.Module] = {
-        "scale": Standardize(clouds.inputs.mean(dim=0), clouds.inputs.std(dim=0)),
-        "layers": perceptron(2, TOY, 3),
-        "answer": nn.Softmax(dim=1),
-    }
-    network = nn.Sequential(OrderedDict(layers))
+    network = sequence(
+        scale=Standardize.of(clouds.inputs),
+        layers=perceptron(2, TOY, 3),
+        answer=nn.Softmax(dim=1),
+    )
     fit(network[:-1], clouds, nn.functional.cross_entropy, TOY)
     corners: dict[str, Tensor] = dict(zip(["origin", "east", "north"], CORNERS, strict=True))
     columns = [("x", "m", "to the east"), ("y", "m", "to the north")]
@@ -82,12 +79,11 @@ def regressor() -> Candidate:
     points = make_clouds().inputs
     rows = Rows(inputs=points, targets=points[:, :1] + 2 * points[:, 1:])
     make_deterministic(TOY.seed)
-    layers: dict[str, nn.Module] = {
-        "scale": Standardize(points.mean(dim=0), points.std(dim=0)),
-        "layers": perceptron(2, TOY, 1),
-        "answer": Destandardize(rows.targets.mean(dim=0), rows.targets.std(dim=0)),
-    }
-    network = nn.Sequential(OrderedDict(layers))
+    network = sequence(
+        scale=Standardize.of(points),
+        layers=perceptron(2, TOY, 1),
+        answer=Destandardize.of(rows.targets),
+    )
     fit(network, rows, nn.functional.mse_loss, TOY)
     columns = [("x", "m", "to the east"), ("y", "m", "to the north")]
     card = Card(

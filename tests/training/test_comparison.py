@@ -1,41 +1,17 @@
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
-import torch
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LinearRegression
 
-from training import comparison, housing, moons
-from training.comparison import Line, classical, compare, over_splits, table
-from training.data import Rows
+from training import comparison, moons
+from training.comparison import Line, compare, defaults, over_splits, table
 from training.errors import Unloadable
-from training.export import Candidate, Floor
-from training.recipes import RECIPES
+from training.export import Floor
+from training.recipes import load
+from training.rows import Rows
 
 MODELS = Path(__file__).parents[2] / "models"
-
-
-def test_iris_is_split_30_times_into_70_and_80() -> None:
-    splits = comparison.iris_splits()
-    assert len(splits) == 30
-    for train, held_out in splits:
-        assert (len(train.inputs), len(held_out.inputs)) == (70, 80)
-    right = [classical(LinearDiscriminantAnalysis(), *parts) for parts in splits]
-    assert np.mean(right) == pytest.approx(0.9738, abs=0.0005)  # measured apart from this code
-
-
-def test_housing_is_split_20_times_into_400_and_106(real_data: Path) -> None:
-    splits = comparison.housing_splits()
-    assert len(splits) == 20
-    whole = sorted(housing.tracts().inputs.tolist())
-    for train, held_out in splits:
-        assert (len(train.inputs), len(held_out.inputs)) == (400, 106)
-        assert sorted(torch.cat([train.inputs, held_out.inputs]).tolist()) == whole
-    errors = [classical(LinearRegression(), *parts) for parts in splits]
-    assert np.mean(errors) == pytest.approx(4.570, abs=0.001)  # measured apart from this code
 
 
 @pytest.mark.slow
@@ -43,12 +19,13 @@ def test_housing_is_split_20_times_into_400_and_106(real_data: Path) -> None:
 def test_network_and_classical_models_are_measured_on_the_same_splits(
     name: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    recipe = RECIPES[f"{name}/1"]
     if name == "housing":
         request.getfixturevalue("real_data")
-        splits, expected = comparison.housing_splits()[:2], ["rmse", "interval_coverage", "rmse"]
-    else:
-        splits, expected = comparison.iris_splits()[:2], ["accuracy", "accuracy"]
+    recipe = load(f"{name}/1")
+    assert recipe.splits is not None
+    splits = recipe.splits()[:2]
+    numbers = ["rmse", "interval_coverage", "rmse"]
+    expected = numbers if name == "housing" else ["accuracy", "accuracy"]
     measured: list[tuple[Rows, Rows]] = []
 
     def measure(model: object, train: Rows, held_out: Rows) -> float:
@@ -56,12 +33,13 @@ def test_network_and_classical_models_are_measured_on_the_same_splits(
         return 0.5
 
     monkeypatch.setattr(comparison, "classical", measure)
-    monkeypatch.setitem(comparison.SPLITS, recipe.load, lambda: splits)
-    monkeypatch.setitem(
-        comparison.BASELINES, recipe.load, {"line": lambda seed: LinearRegression()}
+    quick = msgspec.structs.replace(
+        recipe,
+        parameters=msgspec.structs.replace(recipe.parameters, epochs=10),
+        splits=lambda: splits,
+        baselines=lambda seed: {"line": LinearRegression()},
     )
-    quick = msgspec.structs.replace(recipe.parameters, epochs=10)
-    lines = compare([msgspec.structs.replace(recipe, parameters=quick)], MODELS)
+    lines = compare([quick], MODELS)
     assert [line.metric for line in lines] == expected
     assert [line.model for line in lines] == ["network 1"] * (len(lines) - 1) + ["line"]
     assert {len(line.results) for line in lines} == {2}
@@ -83,34 +61,35 @@ def test_seed_of_the_network_is_the_number_of_the_split() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["xor/1", "moons/1"])
 def test_committed_model_is_measured_as_its_card_says(place: str) -> None:
-    network, *classical_ones = compare([RECIPES[place]], MODELS)
-    assert network == Line(RECIPES[place].name, "network 1", "accuracy", [1.0])
+    network, *classical_ones = compare([load(place)], MODELS)
+    assert network == Line(load(place).name, "network 1", "accuracy", [1.0])
     assert classical_ones[0].model == "logistic regression"
     assert all(line.results < [1.0] for line in classical_ones)
 
 
 @pytest.mark.slow
 def test_network_is_measured_as_the_classical_models_are_whatever_its_floor() -> None:
-    own = RECIPES["moons/1"]
-
-    def present(*arguments: Any) -> Candidate:
-        candidate = own.present(*arguments)
-        metrics = candidate.card.metrics | {"other": 0.5}
-        card = msgspec.structs.replace(candidate.card, metrics=metrics)
-        return msgspec.structs.replace(candidate, card=card, floor=Floor("other"))
-
-    network, *_ = compare([msgspec.structs.replace(own, present=present)], MODELS)
+    own = load("moons/1")
+    other = msgspec.structs.replace(
+        own, measure=lambda network, rows: {"other": 0.5}, floor=Floor("other"), baselines=None
+    )
+    network, *classical_ones = compare([other], MODELS)
     assert network == Line("moons", "network 1", "accuracy", [1.0])
+    assert [line.model for line in classical_ones] == ["logistic regression", "random forest"]
+
+
+def test_numbers_have_their_own_classical_models() -> None:
+    assert list(defaults(False, 0)) == ["linear regression", "random forest"]
 
 
 def test_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(Unloadable, match=r"xor/1/state_dict\.pt is missing: train the model first"):
-        compare([RECIPES["xor/1"]], tmp_path)
+        compare([load("xor/1")], tmp_path)
 
 
 @pytest.mark.slow
 def test_versions_of_a_model_share_their_baselines() -> None:
-    moon = RECIPES["moons/1"]
+    moon = load("moons/1")
     lines = compare([moon, msgspec.structs.replace(moon, name="moons")], MODELS)
     assert [line.model for line in lines] == [
         *["network 1", "network 1", "logistic regression", "SVM, radial"]

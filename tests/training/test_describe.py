@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from training import describe
-from training.data import Rows
 from training.hyperparameters import Hyperparameters
+from training.rows import Rows
 
 COLUMNS = [("x", "cm", "a length"), ("y", "kg", "a mass")]
 

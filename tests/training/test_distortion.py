@@ -17,7 +17,7 @@ def only(**amount: float) -> Distortion:
 
 @pytest.fixture
 def images() -> Tensor:
-    """500 images of a square of ink in the middle: float32 (500, 784)."""
+    """500 images of a square in the middle: float32 (500, 784)."""
     make_deterministic(0)
     image = torch.zeros(28, 28)
     image[8:20, 8:20] = 255
@@ -25,12 +25,12 @@ def images() -> Tensor:
 
 
 def centres(images: Tensor) -> Tensor:
-    """Where the ink of each image is: (n, 784) -> (n, 2), pixels to the right and down."""
+    """Return the centre of mass of each image: (n, 784) -> (n, 2), pixels to the right and down."""
     planes = images.reshape(-1, 28, 28)
     places = torch.arange(28.0)
-    ink = planes.sum(dim=(1, 2))
+    strokes = planes.sum(dim=(1, 2))
     across, down = planes.sum(dim=1) @ places, planes.sum(dim=2) @ places  # (n, 28) @ (28,)
-    return torch.stack([across / ink, down / ink], dim=1)
+    return torch.stack([across / strokes, down / strokes], dim=1)
 
 
 def test_image_that_is_not_changed_stays(images: Tensor) -> None:
@@ -74,17 +74,17 @@ def test_images_are_turned_and_slanted_by_so_much(amount: dict[str, float], most
 
 def test_a_share_of_the_strokes_becomes_thicker_and_another_thinner(images: Tensor) -> None:
     changed = only(thickness=0.4)(images, 0.0)
-    ink = changed.sum(dim=1) / images[0].sum()
-    assert (ink > 1.001).double().mean().item() == pytest.approx(0.2, abs=0.06)
-    assert (ink < 0.999).double().mean().item() == pytest.approx(0.2, abs=0.06)
+    strokes = changed.sum(dim=1) / images[0].sum()
+    assert (strokes > 1.001).double().mean().item() == pytest.approx(0.2, abs=0.06)
+    assert (strokes < 0.999).double().mean().item() == pytest.approx(0.2, abs=0.06)
     # A square of 12 x 12 grows to 14 x 14 at most, and shrinks to 11 x 11.
-    assert ink.max().item() == pytest.approx((14 / 12) ** 2, abs=0.02)
-    assert ink.min().item() == pytest.approx((11 / 12) ** 2, abs=0.02)
+    assert strokes.max().item() == pytest.approx((14 / 12) ** 2, abs=0.02)
+    assert strokes.min().item() == pytest.approx((11 / 12) ** 2, abs=0.02)
     gentle = only(thickness=0.4)(images, 1.0).sum(dim=1) / images[0].sum()
     assert 1 < gentle.max().item() < 1 + GENTLE * ((14 / 12) ** 2 - 1) + 0.01
 
 
-def test_ink_at_the_border_is_not_thinned_from_outside_the_image_alone() -> None:
+def test_strokes_at_the_border_are_not_thinned_from_outside_the_image_alone() -> None:
     make_deterministic(0)
     full = torch.full((200, 784), 255.0)
     changed = only(thickness=1.0)(full, 0.0).reshape(-1, 28, 28)
@@ -105,7 +105,7 @@ def test_every_image_is_changed_differently_and_stays_grey(images: Tensor) -> No
     assert changed.shape == images.shape
     assert changed.min() >= 0
     assert changed.max() <= 255.01
-    assert len(changed.unique(dim=0)) == len(images)
+    assert len(torch.unique(changed, dim=0)) == len(images)
 
 
 def test_images_need_not_be_square() -> None:

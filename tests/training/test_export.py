@@ -60,7 +60,7 @@ def run(model: bytes, rows: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def full_disk(after_bytes: int) -> Iterator[None]:
-    """No file can grow beyond so many bytes: the disk is full, as far as a writer can tell."""
+    """No file can grow beyond so many bytes: the disk is full, as far as a writer can see."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (after_bytes, limits[1]))
     try:
@@ -165,13 +165,13 @@ def test_request_sends_an_image_line_by_line(classifier: Candidate) -> None:
 class Bounded(nn.Module):
     """A regression network that adds an interval to its values: so much to either side."""
 
-    def __init__(self, network: nn.Module, half: float) -> None:
+    def __init__(self, network: nn.Module, reach: float) -> None:
         super().__init__()
-        self.network, self.half = network, half
+        self.network, self.reach = network, reach
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         value = self.network(rows)
-        return value, torch.stack([value - self.half, value + self.half], dim=2)
+        return value, torch.stack([value - self.reach, value + self.reach], dim=2)
 
 
 @pytest.fixture
@@ -200,10 +200,10 @@ def test_interval_is_a_second_output(bounded: Candidate, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_interval_that_differs_is_refused(bounded: Candidate) -> None:
+def test_interval_that_differs_is_refused(bounded: Candidate, regressor: Candidate) -> None:
     model = to_onnx(bounded.network, bounded.card, bounded.rows[:2])
     prove(model, bounded.network, bounded.card, bounded.rows)
-    other = Bounded(bounded.network.network, 1500.0)
+    other = Bounded(regressor.network, 1500.0)
     with pytest.raises(Disagreement, match=r"differ by 500 in a batch of 1$"):
         prove(model, other, bounded.card, bounded.rows)
 
@@ -368,7 +368,7 @@ def test_new_model_replaces_the_old_one_and_no_other_file(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clouds"]
 
 
-@pytest.mark.parametrize("room", [0, 1000, 5000], ids=["at once", "midway", "at the end"])
+@pytest.mark.parametrize("room", [0, 1000, 5000], ids=["immediately", "midway", "at the end"])
 def test_full_disk_keeps_the_old_model(room: int, classifier: Candidate, tmp_path: Path) -> None:
     folder = tmp_path / "clouds/1"
     save(folder, classifier.network, b"old", {"request.json": b"{}"})

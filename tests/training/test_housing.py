@@ -7,9 +7,11 @@ import torch
 from sklearn.linear_model import LinearRegression
 
 from training import housing
-from training.data import Rows, parse_csv, read, split
+from training.comparison import classical
+from training.data import read
 from training.loop import answers, make_deterministic
 from training.recipe import learnt
+from training.rows import Rows, parse_csv, split
 
 
 def test_400_tracts_to_train_on_and_106_held_out(real_data: Path) -> None:
@@ -25,8 +27,8 @@ def test_columns_are_where_their_names_say(real_data: Path) -> None:
     )
     first = [0.00632, 18, 2.31, 0, 0.538, 6.575, 65.2, 4.09, 1, 296, 15.3, 396.9, 4.98, 24]
     assert any(np.allclose(row, first) for row in together)
-    assert together[:, 3].unique().tolist() == [0, 1]  # chas
-    assert (together[:, -1].min(), together[:, -1].max()) == (5, 50)  # medv
+    assert torch.unique(together[:, 3]).tolist() == [0, 1]  # chas
+    assert (together[:, -1].min().item(), together[:, -1].max().item()) == (5, 50)  # medv
 
 
 def test_split_is_of_median_difficulty_for_linear_regression(real_data: Path) -> None:
@@ -52,6 +54,17 @@ def test_typical_houses_are_the_median_of_each_column() -> None:
         "median of the cheapest quarter": [4, -2],  # of 1, 2 and 3
         "median of the dearest quarter": [16, -8],  # of 7, 8 and 9
     }
+
+
+def test_other_splits_are_20_of_400_and_106(real_data: Path) -> None:
+    splits = housing.splits()
+    assert len(splits) == 20
+    every = sorted(housing.tracts().inputs.tolist())
+    for train, held_out in splits:
+        assert (len(train.inputs), len(held_out.inputs)) == (400, 106)
+        assert sorted(torch.cat([train.inputs, held_out.inputs]).tolist()) == every
+    errors = [classical(LinearRegression(), *split) for split in splits]
+    assert np.mean(errors) == pytest.approx(4.570, abs=0.001)  # measured apart from this code
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +175,7 @@ def test_calibrated_intervals_hold_nine_tenths_of_unseen_truths(tracts: Rows) ->
     said = torch.randn(10, 2000, generator=random) * 0.3
     unseen = torch.zeros(10, 2000)
     unseen[:2] = 1
-    said[2:] += truth  # those who have seen it must not make it look easy
+    said[2:] += truth  # those who have seen it must not make it seem easy
     price = housing.Price(tracts)
     housing.calibrate(price, said, unseen, truth)
     middle, variance = said[:2].mean(dim=0), said[:2].var(dim=0)

@@ -3,9 +3,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_iris
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.utils import Bunch
 
 from training import iris
+from training.comparison import classical
 from training.errors import InvalidData
 from training.loop import evaluate, make_deterministic
 from training.recipe import train
@@ -27,18 +29,30 @@ def test_every_flower_is_in_one_part_with_its_own_label() -> None:
     assert sorted(rows.tolist()) == sorted(expected.tolist())
 
 
+def test_other_splits_are_30_of_70_and_80() -> None:
+    splits = iris.splits()
+    assert len(splits) == 30
+    for train_rows, held_out in splits:
+        assert (len(train_rows.inputs), len(held_out.inputs)) == (70, 80)
+    right = [classical(LinearDiscriminantAnalysis(), *split) for split in splits]
+    assert np.mean(right) == pytest.approx(0.9738, abs=0.0005)  # measured apart from this code
+
+
 def test_labels_are_in_scikit_learns_order() -> None:
     assert list(load_iris().target_names) == iris.LABELS
 
 
 def test_other_flowers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = load_iris
+
     def as_at_uci() -> Bunch:
-        flowers = load_iris()
+        flowers = own()
         flowers.data[34, 3] = 0.1  # one of the two errors there
         return flowers
 
-    monkeypatch.setattr(iris, "load_iris", as_at_uci)
-    with pytest.raises(InvalidData, match=f"expected lengths and labels with SHA-256 {'.' * 64}"):
+    monkeypatch.setattr("sklearn.datasets.load_iris", as_at_uci)
+    sentence = "^iris of this version of scikit-learn: expected content with SHA-256 aa06b8"
+    with pytest.raises(InvalidData, match=sentence):
         iris.load()
 
 

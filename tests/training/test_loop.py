@@ -4,12 +4,10 @@ import torch
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 from torch import Tensor, nn
 
-from training.data import Rows
 from training.errors import Diverged, Unsuitable
-from training.hyperparameters import Hyperparameters
+from training.hyperparameters import OPTIMIZERS, Hyperparameters
 from training.loop import (
     EVALUATION_BATCH,
-    OPTIMIZERS,
     EarlyStop,
     Watch,
     answers,
@@ -20,6 +18,7 @@ from training.loop import (
     make_optimizer,
 )
 from training.network import perceptron
+from training.rows import Rows
 
 cross_entropy = nn.functional.cross_entropy
 TOY = Hyperparameters(
@@ -85,16 +84,16 @@ def test_every_row_is_seen_once_an_epoch_and_in_another_order(
     assert not torch.equal(*epochs)
 
 
-def test_augmentation_is_told_how_much_of_the_training_is_done(clouds: Rows) -> None:
-    told: list[float] = []
+def test_augmentation_gets_the_share_of_the_training_that_is_done(clouds: Rows) -> None:
+    shares: list[float] = []
 
     def listen(inputs: Tensor, done: float) -> Tensor:
-        told.append(done)
+        shares.append(done)
         return inputs
 
     parameters = chosen(epochs=2, batch_size=60)  # two steps an epoch
     fit(perceptron(2, LINE, 3), clouds, cross_entropy, parameters, augment=listen)
-    assert told == [0.0, 0.25, 0.5, 0.75]
+    assert shares == [0.0, 0.25, 0.5, 0.75]
 
 
 def test_one_member_without_a_loss_stops_all(clouds: Rows) -> None:
@@ -250,7 +249,7 @@ def test_plain_sgd_is_without_momentum(clouds: Rows) -> None:
         )
         with torch.no_grad():
             for weight, gradient in zip(expected.parameters(), gradients, strict=True):
-                weight -= rates.get_last_lr()[0] * gradient
+                weight.sub_(rates.get_last_lr()[0] * gradient)
         rates.optimizer.step()
         rates.step()
     torch.testing.assert_close(weights(network), weights(expected))
@@ -296,8 +295,8 @@ def test_rows_watched_are_measured_after_each_epoch_and_change_nothing(
         expected = cross_entropy(network.eval()(others.inputs), others.targets).item()
     assert history.held_out[-1] == pytest.approx(expected)
     accuracy = evaluate(network, others)["accuracy"]
-    assert f"epoch 10 of 10: loss {history.loss[-1]:.4f}" in (said := capsys.readouterr().err)
-    assert f"held out {expected:.4f}, accuracy {accuracy:.4f}" in said
+    assert f"epoch 10 of 10: loss {history.loss[-1]:.4f}" in (shown := capsys.readouterr().err)
+    assert f"held out {expected:.4f}, accuracy {accuracy:.4f}" in shown
 
     make_deterministic(TOY.seed)
     alone = nn.Sequential(perceptron(2, TOY, 3), nn.Dropout(0.5))
@@ -420,7 +419,7 @@ def test_validation_rows_are_watched_and_never_trained_on(clouds: Rows) -> None:
     history = fit(perceptron(2, TOY, 3), clouds, loss, parameters, augment=watch)
     assert len(history.loss) == 4  # the first epoch was the best, three were waited for
     assert watched == [30] * 4
-    assert len(torch.cat(trained_on).unique(dim=0)) == 90
+    assert len(torch.unique(torch.cat(trained_on), dim=0)) == 90
 
 
 # What does not go together

@@ -4,10 +4,10 @@ import torch
 from torch import nn
 
 from training import mnist_cnn
-from training.data import Rows
 from training.errors import Unsuitable
 from training.loop import answers, evaluate
 from training.recipe import learnt
+from training.rows import Rows
 
 QUICK = msgspec.structs.replace(mnist_cnn.PARAMETERS, hidden=(8, 8), epochs=6, batch_size=50)
 

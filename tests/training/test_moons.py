@@ -28,7 +28,8 @@ def test_every_point_is_in_one_part_with_its_own_label() -> None:
 
 def test_other_points_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moons, "DATA_SEED", 1)
-    with pytest.raises(InvalidData, match=f"expected points and labels with SHA-256 {'.' * 64}"):
+    sentence = "^moons of this version of scikit-learn: expected content with SHA-256 67072852"
+    with pytest.raises(InvalidData, match=sentence):
         moons.load()
 
 

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from training.hyperparameters import Hyperparameters
+from training.hyperparameters import ACTIVATIONS, Hyperparameters
 from training.network import (
-    ACTIVATIONS,
     BothSides,
     Destandardize,
     Ensemble,
+    MemberLinear,
     Standardize,
+    activation,
     binary_cross_entropy,
     perceptron,
 )
@@ -32,7 +33,7 @@ def values() -> torch.Tensor:
 
 
 def test_standardized_columns_have_mean_0_and_std_1(values: torch.Tensor) -> None:
-    scaled = Standardize(values.mean(dim=0), values.std(dim=0))(values).numpy()
+    scaled = Standardize.of(values)(values).numpy()
     assert scaled.mean(axis=0) == pytest.approx(np.zeros(3), abs=1e-5)
     assert scaled.std(axis=0, ddof=1) == pytest.approx(np.ones(3), abs=1e-5)
 
@@ -84,7 +85,7 @@ def test_activations_are_those_of_their_names() -> None:
     }
     assert set(formulas) == set(ACTIVATIONS)
     for name, expected in formulas.items():
-        got = ACTIVATIONS[name]()(torch.from_numpy(x))
+        got = activation(name)(torch.from_numpy(x))
         np.testing.assert_allclose(got, expected, atol=1e-12, err_msg=name)
 
 
@@ -104,7 +105,7 @@ def test_members_side_by_side_answer_as_one_by_one(choices: dict[str, object]) -
     for member in range(4):
         alone = perceptron(3, chosen(**choices), 2)
         for one, all_of_them in zip(alone, together, strict=True):
-            if isinstance(one, nn.Linear):
+            if isinstance(one, nn.Linear) and isinstance(all_of_them, MemberLinear):
                 one.weight.data = all_of_them.weight.data[member].T
                 one.bias.data = all_of_them.bias.data[member, 0]
         torch.testing.assert_close(got[member], alone(rows[member]))

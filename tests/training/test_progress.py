@@ -3,7 +3,6 @@ import sys
 
 import pytest
 
-from training import progress
 from training.progress import Progress
 
 
@@ -16,7 +15,7 @@ class Terminal(io.StringIO):
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time; change its only element to let it pass."""
     now = [1000.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("training.progress.time.monotonic", lambda: now[0])
     return now
 
 

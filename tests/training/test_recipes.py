@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from training.errors import Unsuitable
-from training.recipes import RECIPES, find
+from training.recipes import MODULES, find, load, parameters
 
 WINE = """
 import msgspec
@@ -20,7 +20,7 @@ def places(*names: str) -> list[str]:
 def test_name_is_every_version_and_place_is_one() -> None:
     assert places("mnist") == ["mnist/1", "mnist/2"]
     assert places("mnist/2") == ["mnist/2"]
-    assert places("all") == list(RECIPES)
+    assert places("all") == list(MODULES)
     assert places("mnist/2", "xor", "mnist", "xor/1") == ["mnist/2", "xor/1", "mnist/1"]
 
 
@@ -62,6 +62,22 @@ def test_folder_is_no_recipe(tmp_path: Path) -> None:
         find([str(tmp_path / "wine.py")])
 
 
-def test_unknown_name_is_told_with_those_known() -> None:
+def test_unknown_name_is_reported_with_those_known() -> None:
     with pytest.raises(Unsuitable, match=r"one of xor, moons, iris, housing, mnist, .* 'mnist/3'"):
         find(["mnist/3"])
+
+
+@pytest.mark.parametrize("place", MODULES)
+def test_parameters_in_the_source_are_those_of_the_recipe(place: str) -> None:
+    assert load(place).place == place
+    assert parameters(["--epochs", place, "--help"]) == load(place).parameters
+
+
+def test_parameters_are_those_of_the_one_model_that_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "wine_parameters.py"
+    path.write_text(WINE.format(name="wine", version=3))
+    assert parameters([str(path)]) == load("moons/1").parameters
+    assert parameters(["iris", "iris/1"]) == load("iris/1").parameters
+    assert parameters(["iris", "xor"]) is None
+    assert parameters(["mnist"]) is None
+    assert parameters(["--help"]) is None

@@ -12,7 +12,7 @@ from training.errors import DataUnavailable, InvalidData, Unsuitable
 from training.export import Floor, export
 from training.hyperparameters import Hyperparameters
 from training.loop import evaluate
-from training.recipe import train
+from training.recipe import present, train
 from training.tabular import Table
 
 QUICK = Hyperparameters(
@@ -88,15 +88,14 @@ def test_model_is_measured_on_the_rows_held_out_and_described_by_the_others(fold
             wide = rows[:, 0] >= 5
             return nn.functional.one_hot((known != wide).long(), 2).float()
 
-    candidate = recipe.present(Oracle(), QUICK, train_rows, held_out)
+    candidate = present(recipe, Oracle(), QUICK, train_rows, held_out, None)
     assert candidate.card.metrics == evaluate(Oracle(), held_out)
     assert candidate.card.metrics != evaluate(Oracle(), train_rows)
     assert candidate.floor == Floor("accuracy", at_least=0.9)
     width = candidate.card.features[0]
-    assert (width.minimum, width.maximum) == (
-        pytest.approx(train_rows.inputs[:, 0].min().item()),
-        pytest.approx(train_rows.inputs[:, 0].max().item()),
-    )
+    widths = train_rows.inputs[:, 0]
+    assert width.minimum == pytest.approx(widths.min().item())
+    assert width.maximum == pytest.approx(widths.max().item())
     assert torch.equal(candidate.rows[:27], held_out.inputs)
 
 

@@ -4,6 +4,7 @@ import math
 import msgspec
 import pytest
 import torch
+from torch import nn
 
 from training import xor
 from training.loop import answers, evaluate
@@ -30,17 +31,20 @@ def test_rows_are_the_truth_table() -> None:
     assert hashlib.sha256(content).hexdigest() == xor.DATASET.sha256
 
 
-def test_hidden_units_look_in_three_directions_120_degrees_apart() -> None:
+def test_hidden_units_have_three_directions_120_degrees_apart() -> None:
     for seed in range(5):
         torch.manual_seed(seed)
         layers = perceptron(2, xor.PARAMETERS, 1)
         xor.spread(layers)
-        cosines = (layers[0].weight @ layers[0].weight.T).flatten().tolist()
+        first, last = layers[0], layers[-1]
+        assert isinstance(first, nn.Linear)
+        assert isinstance(last, nn.Linear)
+        cosines = (first.weight @ first.weight.T).flatten().tolist()
         between = math.cos(2 * math.pi / 3)
         expected = [1, between, between, between, 1, between, between, between, 1]
         assert cosines == pytest.approx(expected, abs=1e-6)
-        assert layers[0].bias.tolist() == [0, 0, 0]
-        assert layers[-1].weight.abs().max() <= xor.OUTPUT_WEIGHT
+        assert first.bias.tolist() == [0, 0, 0]
+        assert last.weight.abs().max() <= xor.OUTPUT_WEIGHT
 
 
 def test_examples_are_the_four_rows_with_their_answers() -> None:

@@ -1,4 +1,4 @@
-"""OUTPUT.part: a file that is written bit by bit, goes on after a crash, and appears when whole.
+"""OUTPUT.part: a file that is written bit by bit, goes on after a crash, and appears when complete.
 
 Beside it OUTPUT.part.json says how far it is. What was written after that is cut off when it goes
 on, so the result is the same bytes as if it had never stopped.
@@ -14,7 +14,8 @@ from typing import Self
 import msgspec
 from msgspec import Struct
 
-from service.commands.terminal import NotWritten, write_all
+from service.commands.terminal import write_all
+from service.errors import NotWritten
 
 ALSO_STDOUT = {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 

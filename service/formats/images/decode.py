@@ -11,14 +11,14 @@ import warnings
 from time import perf_counter
 
 import numpy as np
-from msgspec import Struct
-from PIL import Image
+from PIL import ExifTags, Image
 
 from service import card
 from service.engine.model import Model
 from service.errors import DeadlineExceeded, InvalidInput, TooLarge
-from service.formats.images import limits as imagefile
+from service.formats.images import limits as file_limits
 from service.formats.images.ink import Floats, Pixels, prepared
+from service.formats.message import Limits, Slow
 
 AT_FULL_SIZE = 4  # so many pictures of the largest size may be in one request
 LONGEST_SIDE = 65_535  # pixels, a JPEG's; a decoder allocates something for each row
@@ -51,42 +51,26 @@ def ignore_warnings() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-class Dear(Exception):
-    """It takes too long for the event loop; read it again in a thread."""
-
-
-class Limits(Struct, frozen=True, kw_only=True):
-    """What the pictures of one request may cost."""
-
-    max_pixels: int  # of one picture
-    max_pixels_in_all: int
-    deadline: float  # by `perf_counter`
-
-
 class Reader:
     """Reads the pictures of one request for a model. Used by one thread."""
 
-    def __init__(
-        self, image: card.Image, limits: Limits, *, prepare: bool = True, in_loop: bool = False
-    ) -> None:
-        """Take what the model takes. `in_loop`: raise Dear rather than take long."""
+    def __init__(self, image: card.Image, limits: Limits) -> None:
+        """Take what the model takes, and what reading may cost."""
         self._image = image
         self._limits = limits
-        self._prepare = prepare
-        self._in_loop = in_loop
         self._pixels = 0  # read up to now
         self._cost = 0
 
     def read(self, data: bytes, where: str) -> Pixels:
         """Return the pixels of a PNG or JPEG: uint8 (height * width * channels,).
 
-        Raises InvalidInput with its place, TooLarge before it is decoded, DeadlineExceeded, Dear.
+        Raises InvalidInput with its place, TooLarge before it is decoded, DeadlineExceeded, Slow.
         """
-        if self._in_loop and len(data) > BYTES_IN_LOOP:
-            raise Dear
+        if self._limits.in_loop and len(data) > BYTES_IN_LOOP:
+            raise Slow
         if perf_counter() > self._limits.deadline:
             raise DeadlineExceeded(f"{where}: the deadline passed before it was read")
-        imagefile.check(data, where)
+        file_limits.check(data, where)
         picture, orientation = self._decoded(data, where)
         if orientation in _TURNS:
             picture = picture.transpose(_TURNS[orientation])
@@ -98,25 +82,25 @@ class Reader:
             # Only the header is read here.
             with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as picture:
                 self._check_size(picture.width, picture.height, where)
-                orientation = imagefile.orientation(picture.info.get("exif", b""))
+                orientation = _orientation(picture.info.get("exif", b""))
                 height, width = self._image.height, self._image.width
                 size = picture.size[::-1] if orientation >= _SIDES_SWAPPED else picture.size
                 if size == (width, height):
                     picture.load()
                     return picture, orientation
-                if not self._prepare:
+                if not self._limits.prepare:
                     raise InvalidInput(
                         f"{where}: expected a picture of {width} x {height} pixels, as "
                         f"prepare=false says, got {size[0]} x {size[1]}"
                     )
                 side = max(_WORKING_SIDE, 2 * height, 2 * width)
                 return _smaller(picture, side), orientation
-        except (InvalidInput, TooLarge, Dear, MemoryError):
+        except (InvalidInput, TooLarge, Slow, MemoryError):
             raise
         except Image.DecompressionBombError as error:
             raise TooLarge(f"{where}: {self._expected_size()}, got far more") from error
         except Exception as error:  # decoders raise many kinds
-            expected = imagefile.EXPECTED
+            expected = file_limits.EXPECTED
             raise InvalidInput(f"{where}: {expected}, got one that is broken or cut off") from error
 
     def _expected_size(self) -> str:
@@ -136,20 +120,34 @@ class Reader:
                 f"pictures of one request, got more"
             )
         self._cost += pixels + PIXELS_OF_EACH
-        if self._in_loop and self._cost > PIXELS_IN_LOOP:
-            raise Dear
+        if self._limits.in_loop and self._cost > PIXELS_IN_LOOP:
+            raise Slow
 
     def _pixels_of(self, picture: Image.Image) -> Pixels:
         height, width = self._image.height, self._image.width
         if self._image.channels == 3:
             return _resized(picture, width, height)
-        if not self._prepare:
+        if not self._limits.prepare:
             return _grey(_flat(picture, (0, 0, 0)))
         if picture.size == (width, height) and not _is_clear(picture):
             plane = _grey(picture)
             if np.median(_border(plane)) <= _DARK:
                 return plane
         return prepared(_on_paper(picture), height, width)
+
+
+def _orientation(exif: bytes) -> int:
+    """Return how the stored image is to be turned, 1 to 8, as EXIF 2.3 numbers it; 1 if unsaid.
+
+    What is broken there is no reason to refuse an image.
+    """
+    try:
+        tags = Image.Exif()
+        tags.load(exif)
+        found = int(tags.get(ExifTags.Base.Orientation, 1))
+    except Exception:  # of many kinds
+        return 1
+    return found if found in _TURNS else 1
 
 
 def image_of(model: Model) -> card.Image | None:
@@ -162,14 +160,15 @@ def image_of(model: Model) -> card.Image | None:
     return image if fits and np.can_cast(np.uint8, model.input.dtype) else None
 
 
-def takes_pictures(model: Model) -> bool:
-    """Whether a picture can be what the model takes."""
-    return image_of(model) is not None
+def reader_for(model: Model, limits: Limits) -> Reader | None:
+    """Return what reads images for a model, None if it takes none."""
+    image = image_of(model)
+    return None if image is None else Reader(image, limits)
 
 
-def check_takes_pictures(model: Model, name: str) -> None:
-    """Raise InvalidInput unless a picture can be what the model takes."""
-    if not takes_pictures(model):
+def check_takes_images(model: Model, name: str) -> None:
+    """Raise InvalidInput unless an image can be what the model takes."""
+    if image_of(model) is None:
         raise InvalidInput(
             f"model {name}: expected one that takes images of 1 or 3 channels, "
             f"got one that takes {model.row_size} numbers"
@@ -181,7 +180,7 @@ def as_png(numbers: list[float], image: card.Image) -> bytes | None:
     pixels = np.clip(numbers, 0, 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels.reshape(image.shape)).save(file, "PNG")
-    limits = Limits(max_pixels=pixels.size, max_pixels_in_all=pixels.size, deadline=math.inf)
+    limits = Limits(1, pixels.size, pixels.size, deadline=math.inf)
     read = Reader(image, limits).read(file.getvalue(), "example")
     return file.getvalue() if np.array_equal(read, numbers) else None
 

@@ -4,8 +4,6 @@ A decoder reads all that stands beside the pixels too, and there is no end to wh
 a small file can keep it busy for minutes. So the parts are counted first.
 """
 
-from typing import Any
-
 from service.errors import InvalidInput
 
 EXPECTED = "expected a PNG or JPEG image"
@@ -14,7 +12,6 @@ MOST_CHUNKS = 100  # of a PNG, beside those of the pixels; each may be unpacked 
 BYTES_OF_A_CHUNK = 256  # those of the pixels hold this at least, on average
 MOST_SEGMENTS = 600  # of a JPEG: a colour profile and metadata may have 255 each
 MOST_SCANS = 32  # of a JPEG: each is a pass over all its pixels; progressive ones have about 10
-ORIENTATION = 0x0112  # a tag of EXIF
 
 # What people send instead, by how it begins.
 _OTHERS = {
@@ -30,7 +27,7 @@ _PIXEL_CHUNKS = frozenset({b"IDAT", b"fdAT", b"fcTL"})
 _END, _SCAN, _END_OF_IMAGE = b"IEND", b"\xff\xda", b"\xff\xd9"
 
 
-def is_picture(data: bytes) -> bool:
+def is_image(data: bytes) -> bool:
     """Whether it begins as a PNG or JPEG does."""
     return data.startswith((PNG, JPEG))
 
@@ -39,7 +36,7 @@ def check(data: bytes, where: str) -> None:
     """Raise InvalidInput for what is no PNG and no JPEG, or one of too many parts."""
     if not data:
         raise InvalidInput(f"{where}: {EXPECTED}, got nothing")
-    if not is_picture(data):
+    if not is_image(data):
         got = next((kind for begin, kind in _OTHERS.items() if data.startswith(begin)), "")
         if data[8:12] == b"WEBP":
             got = "a WebP"
@@ -87,25 +84,3 @@ def _check_segments(data: bytes, where: str) -> None:
         else:
             place += 2 + int.from_bytes(data[place + 2 : place + 4])
     raise InvalidInput(f"{where}: {EXPECTED}, got a JPEG of too many segments")
-
-
-def orientation(exif: bytes) -> int:
-    """Return how the stored picture is to be turned, 1 to 8, as EXIF 2.3 numbers it; 1 if unsaid.
-
-    What is broken there is no reason to refuse a picture.
-    """
-    exif = exif.removeprefix(b"Exif\0\0")
-    orders = {b"II": "little", b"MM": "big"}
-    if exif[:2] not in orders:
-        return 1
-    order: Any = orders[exif[:2]]
-
-    def number(place: int, size: int) -> int:
-        return int.from_bytes(exif[place : place + size], order)
-
-    first = number(4, 4)  # of its tables, which has the tag
-    for place in range(first + 2, min(first + 2 + 12 * number(first, 2), len(exif)), 12):
-        if number(place, 2) == ORIENTATION:
-            found = number(place + 8, 2)
-            return found if 1 <= found <= 8 else 1
-    return 1

@@ -1,13 +1,19 @@
 """The parts that an OpenAPI document is made of: references, objects, operations, errors."""
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
+from msgspec import Struct
+
+from service.catalog.served import ServedModel
 from service.engine.model import Model
 from service.http.request import TIMEOUT
+from service.http.route import Route
+from service.settings import Settings
 
 Json = dict[str, Any]
+
 
 MOST_ZEROS = 4096  # of an example
 
@@ -35,7 +41,7 @@ TIMEOUT_PARAMETER = {
 CONTENT_ENCODING_PARAMETER = {
     "name": "Content-Encoding",
     "in": "header",
-    "description": "How the body is packed; deflate is zlib's format",
+    "description": "How the body is compressed; deflate is zlib's format",
     "schema": {"enum": ["gzip", "deflate", "identity"]},
 }
 VERSION_PARAMETER = {
@@ -47,9 +53,74 @@ VERSION_PARAMETER = {
 PREPARE_PARAMETER = {
     "name": "prepare",
     "in": "query",
-    "description": "For pictures; false: they have the model's size and are taken as they are",
+    "description": "For images; false: they have the model's size and are taken as they are",
     "schema": {"enum": ["auto", "false"]},
 }
+
+
+class Context(Struct, frozen=True):
+    """What the document is written for."""
+
+    served: list[ServedModel]  # the models that answer
+    with_rows: list[ServedModel]  # those of them that take rows
+    unnamed: ServedModel | None  # the one that is meant where none is named
+    settings: Settings
+
+
+# What is said of a route: its operation, by path; models have paths of their own too.
+Document: TypeAlias = Callable[[Route, Context], Json]
+
+
+def reads(
+    operation_id: str,
+    reply: str,
+    errors: Iterable[str] = (),
+    others: dict[str, str] = {},  # noqa: B006  # it is only read
+    **places: Json,
+) -> Document:
+    """Describe a route that is read: its reply of JSON, and the places of its path.
+
+    others: descriptions of the statuses with which it answers the same.
+    """
+
+    def document(route: Route, context: Context) -> Json:
+        described = operation(
+            operation_id, route.summary, answer(route.summary, ref(reply)), errors
+        )
+        for status, description in others.items():
+            described["responses"][status] = answer(description, ref(reply))
+        if places:
+            described["parameters"] = [in_path(name, schema) for name, schema in places.items()]
+        return {route.path: described}
+
+    return document
+
+
+def metrics(route: Route, context: Context) -> Json:
+    """Describe GET /metrics."""
+    text = {"content": {"text/plain": {"schema": {"type": "string"}}}}
+    described = text | {"description": "Exposition format"}
+    return {route.path: operation("metrics", route.summary, described)}
+
+
+def plot(route: Route, context: Context) -> Json:
+    """Describe GET of a plot."""
+    described = operation(
+        "picture",
+        route.summary,
+        {"description": "A PNG file", "content": {"image/png": {}}},
+        parameters=[
+            in_path("model", {"type": "string"}),
+            in_path("version", {"type": "integer", "minimum": 1}),
+            in_path("picture", {"type": "string", "examples": ["loss.png"]}),
+        ],
+    )
+    described["responses"] |= {
+        "304": {"description": "It still has an ETag that If-None-Match names"},
+        "404": error("No such model, version or plot"),
+        "503": error("The version could not be opened; see Retry-After"),
+    }
+    return {route.path: described}
 
 
 def zeros_fit(model: Model) -> bool:

@@ -1,12 +1,10 @@
-"""The part of the OpenAPI document that says what is served below /v2, as oip.py and infer.py do.
+"""The part of the OpenAPI document that says what is served below /v2, as v2/ does.
 
 Bodies: https://github.com/kserve/open-inference-protocol (inference_rest.md) and, in Triton's
-docs/protocol/, the extensions that those two modules name.
+docs/protocol/, the extensions that v2/infer.py and v2/metadata.py name.
 """
 
 import math
-from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +16,8 @@ from service.http.openapi.parts import (
     CONTENT_ENCODING_PARAMETER,
     OF_INFERENCE,
     TIMEOUT_PARAMETER,
+    Context,
+    Document,
     Json,
     answer,
     error,
@@ -28,6 +28,7 @@ from service.http.openapi.parts import (
     ref,
     zeros_fit,
 )
+from service.http.route import Route
 
 TEXT: Json = {"type": "string"}
 WHOLE: Json = {"type": "integer", "minimum": 0}
@@ -44,97 +45,74 @@ HEADER_LENGTH_PARAMETER = {
 ACCEPT_ENCODING_PARAMETER = {
     "name": "Accept-Encoding",
     "in": "header",
-    "description": "Whether a long reply is to be packed with gzip or deflate",
+    "description": "Whether a long reply is to be compressed with gzip or deflate",
     "schema": TEXT | {"examples": ["gzip"]},
 }
 
 
-def paths(served: list[ServedModel]) -> Json:
-    """Return what is served below /v2, by path."""
-    names = [each.name for each in served]
-    model = in_path("model", TEXT | ({"enum": names} if names else {}))
-    alone = {f"/v2/models/{each.name}/infer": {"post": _infer_with(each)} for each in served}
-    return _of_server() | _of_repository() | _of_models(model) | alone
-
-
-def _of_server() -> Json:
-    ready = operation(
-        "v2_ready", "Whether every model answers", answer("All do", ref("ServerReady"))
-    )
-    ready["responses"]["503"] = answer("Some do not, or it is told to stop", ref("ServerReady"))
-    return {
-        "/v2": _get("v2_server_metadata", "The server", "ServerMetadata"),
-        "/v2/health/live": _get("v2_live", "Whether the process runs", "ServerLive"),
-        "/v2/health/ready": {"get": ready},
-        "/v2/models": _get("v2_models", "The models that answer", "ModelNames"),
-        "/v2/models/stats": _get(
-            "v2_statistics_of_all", "The statistics of all models", "Statistics"
-        ),
-    }
-
-
-def _of_repository() -> Json:
-    index = operation(
+def index(route: Route, context: Context) -> Json:
+    """Describe POST /v2/repository/index."""
+    described = operation(
         "v2_repository_index",
-        "Every version there is, also those that do not answer",
-        answer("Name, version and state of each", ref("RepositoryIndex")),
+        route.summary,
+        answer("Name, version and state of each", list_of(ref("IndexEntry"))),
         ("400", "408", "413", "431"),
         requestBody=_body_or_none(json_object({}, ready=FLAG)),
     )
-    return {
-        "/v2/repository/index": {"post": index},
-        "/v2/repository/models/{model}/load": {"post": _control("load")},
-        "/v2/repository/models/{model}/unload": {"post": _control("unload")},
-    }
+    return {route.path: described}
 
 
-def _control(what: str) -> Json:
+def control(route: Route, context: Context) -> Json:
+    """Describe the loading and unloading of a model."""
+    what = route.path.rpartition("/")[2]
     described = operation(
         f"v2_repository_{what}",
-        f"{what.capitalize()} all versions of a model, where the settings allow that",
+        route.summary,
         answer("It is done", {"type": "object"}),
         ("400", "404", "408", "413", "431", "503"),
         parameters=[in_path("model", TEXT)],
         requestBody=_body_or_none(json_object({}, parameters=ref("Parameters"))),
     )
     described["responses"]["501"] = error(SWITCHED_OFF)
-    return described
+    return {route.path: described}
 
 
 def _body_or_none(schema: Json) -> Json:
     return {"required": False, "content": {"application/json": {"schema": schema}}}
 
 
-def _of_models(model: Json) -> Json:
-    found: Json = {}
-    for at, kind, in_paths in _places(model):
-        for end, name, summary, reply in (
-            ("", "metadata", "Inputs and outputs of a model", "ModelMetadata"),
-            ("/ready", "ready", "Whether a model answers", "ModelReady"),
-            ("/config", "config", "The configuration of a model, in Triton's words", "ModelConfig"),
-            ("/stats", "statistics", "The statistics of a model", "Statistics"),
-        ):
-            errors = ("404", "503")
-            found[at + end] = _get(f"v2_{kind}_{name}", summary, reply, errors, parameters=in_paths)
-        infer = _infer(f"v2_{kind}_infer", "Infer", ref("InferRequest"))
-        infer["parameters"] = in_paths + infer["parameters"]
-        found[at + "/infer"] = {"post": infer}
-    return found
+def of_model(name: str, reply: str) -> Document:
+    """Describe a route that reads something of a model, or of one of its versions."""
+
+    def document(route: Route, context: Context) -> Json:
+        kind, parameters = _places(route, context)
+        described = operation(
+            f"v2_{kind}_{name}", route.summary, answer(route.summary, ref(reply)), ("404", "503")
+        )
+        return {route.path: described | {"parameters": parameters}}
+
+    return document
 
 
-def _places(model: Json) -> list[tuple[str, str, list[Json]]]:
-    """Return where a model is, without and with its version: path, name, parameters."""
+def _places(route: Route, context: Context) -> tuple[str, list[Json]]:
+    """Return what a path leads to, a model or a version, and the parameters in it."""
+    names = [each.name for each in context.served]
+    model = in_path("model", TEXT | ({"enum": names} if names else {}))
+    if "{version}" not in route.path:
+        return "model", [model]
     version = in_path("version", TEXT | {"pattern": f"^{VERSION.pattern}$", "examples": ["1"]})
-    return [
-        ("/v2/models/{model}", "model", [model]),
-        ("/v2/models/{model}/versions/{version}", "version", [model, version]),
-    ]
+    return "version", [model, version]
 
 
-def _get(
-    operation_id: str, summary: str, reply: str, errors: Iterable[str] = (), **more: Any
-) -> Json:
-    return {"get": operation(operation_id, summary, answer(summary, ref(reply)), errors, **more)}
+def infer(route: Route, context: Context) -> Json:
+    """Describe inference with any model, or a version of one; and with each model by itself."""
+    kind, parameters = _places(route, context)
+    described = _infer(f"v2_{kind}_infer", route.summary, ref("InferRequest"))
+    described["parameters"] = parameters + described["parameters"]
+    if kind == "version":
+        return {route.path: described}
+    alone = {route.path.format(model=each.name): _infer_with(each) for each in context.served}
+    return {route.path: described} | alone
 
 
 def _infer_with(served: ServedModel) -> Json:
@@ -155,7 +133,7 @@ def _infer(operation_id: str, summary: str, request: Json) -> Json:
             "schema": WHOLE,
         },
         "Content-Encoding": {
-            "description": "How the reply is packed, if it is",
+            "description": "How the reply is compressed, if it is",
             "schema": {"enum": ["gzip", "deflate"]},
         },
     }
@@ -192,34 +170,8 @@ def _infer(operation_id: str, summary: str, request: Json) -> Json:
 def schemas(served: list[ServedModel]) -> Json:
     """Return the schemas of all bodies below /v2, by name."""
     tensor = {"name": TEXT, "datatype": ref("Datatype"), "shape": list_of(WHOLE)}
-    names = list_of(TEXT)
     described = {
         "Datatype": {"enum": list(DATATYPES)},
-        "ServerMetadata": json_object({"name": TEXT, "version": TEXT, "extensions": names}),
-        "ServerLive": json_object({"live": FLAG}),
-        "ServerReady": json_object({"live": FLAG, "ready": FLAG}),
-        "ModelNames": json_object({"models": names}),
-        "ModelReady": json_object({"name": TEXT, "ready": FLAG}),
-        "ModelMetadata": json_object(
-            {
-                "name": TEXT,
-                "versions": names,
-                "platform": TEXT,
-                "inputs": list_of(ref("TensorMetadata")),
-                "outputs": list_of(ref("TensorMetadata")),
-            }
-        ),
-        "TensorMetadata": json_object(
-            tensor | {"shape": list_of({"type": "integer", "minimum": -1})}
-        ),
-        "ModelConfig": _config(),
-        "Statistics": json_object({"model_stats": list_of(_statistics())}),
-        "RepositoryIndex": list_of(
-            json_object(
-                {"name": TEXT, "state": {"enum": ["READY", "UNAVAILABLE"]}, "reason": TEXT},
-                version=TEXT,
-            )
-        ),
         "TensorData": list_of(
             {"anyOf": [{"type": ["number", "boolean", "string"]}, ref("TensorData")]}
         )
@@ -325,57 +277,3 @@ def _zeros(tensor: Tensor) -> Json:
     zero = {np.object_: "", np.bool_: False}.get(tensor.dtype, 0)
     data = [zero] * math.prod(shape)
     return {"name": tensor.name, "datatype": NAMES[tensor.dtype], "shape": shape, "data": data}
-
-
-def _config() -> Json:
-    tensor = json_object(
-        {
-            "name": TEXT,
-            "data_type": TEXT | {"pattern": "^TYPE_"},
-            "dims": list_of({"type": "integer", "minimum": -1}),
-        }
-    )
-    batching = json_object(
-        {"preferred_batch_size": list_of(WHOLE), "max_queue_delay_microseconds": WHOLE}
-    )
-    text = json_object({"string_value": TEXT})
-    return json_object(
-        {
-            "name": TEXT,
-            "platform": TEXT,
-            "backend": TEXT,
-            "version_policy": {"type": "object"},
-            "max_batch_size": WHOLE | {"description": "rows of one request; 0: it has no rows"},
-            "input": list_of(tensor),
-            "output": list_of(tensor),
-            "instance_group": list_of(
-                json_object(
-                    {"name": TEXT, "kind": {"enum": ["KIND_CPU", "KIND_GPU"]}, "count": WHOLE}
-                )
-            ),
-            "default_model_filename": TEXT,
-            "parameters": json_object({"batching": text, "batching_reason": text}),
-        },
-        dynamic_batching=batching,
-    )
-
-
-def _statistics() -> Json:
-    durations = (
-        *("success", "fail", "queue", "compute_input", "compute_infer", "compute_output"),
-        *("cache_hit", "cache_miss"),
-    )
-    duration = json_object({"count": WHOLE, "ns": WHOLE})
-    return json_object(
-        {
-            "name": TEXT,
-            "version": TEXT,
-            "last_inference": WHOLE | {"description": "in milliseconds since 1970; 0: never"},
-            "inference_count": WHOLE | {"description": "rows"},
-            "execution_count": WHOLE | {"description": "batches"},
-            "inference_stats": json_object(dict.fromkeys(durations, duration)),
-            "response_stats": {"type": "object"},
-            "batch_stats": {"type": "array"},
-            "memory_usage": {"type": "array"},
-        }
-    )

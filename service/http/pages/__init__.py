@@ -1,1 +1,1 @@
-"""."""
+"""The playground at / and the documentation at /docs; their files are in static/."""

@@ -1,4 +1,4 @@
-"""The playground at / and the documentation at /docs: files of static/, packed once.
+"""The playground at / and the documentation at /docs: files of static/, compressed once.
 
 The pages name everything else by a URL with the hash of all files, `/static/<hash>/main.js`: one
 that changes renames all, so that modules which import one another never meet an older one, and
@@ -9,23 +9,25 @@ import gzip
 from hashlib import sha256
 from pathlib import Path
 
-from litestar import Response, get
-from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath
 from msgspec import Struct
 
 from service.errors import NotFound
-from service.http.access import DOCS, INDEX, STATIC
-from service.http.replies import Asked, Reply, takes_gzip
+from service.http import compression
+from service.http.pages.modules import with_preloads, without_indentation
+from service.http.reply import Reply
+from service.http.request import Request
+from service.http.services import Services
+from service.words import cut
 
 FOLDER = Path(__file__).parent / "static"
+STATIC = "static/"
 PLACE = b"{{static}}"  # where a page names the folder of the others
 
-MEDIA_TYPES = {
-    ".css": "text/css",
-    ".html": "text/html",
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
+MEDIA_TYPES = {  # the framework adds the charset of text
+    ".css": b"text/css",
+    ".html": b"text/html",
+    ".js": b"text/javascript",
+    ".svg": b"image/svg+xml",
 }
 # Nothing from elsewhere and nothing inline. Pictures that need a key come as blob: URLs.
 POLICY = "; ".join(
@@ -40,89 +42,87 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
-SECURITY = {
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
-FOR_EVER = "public, max-age=31536000, immutable"
+SECURITY = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+FOR_EVER = b"public, max-age=31536000, immutable"
+VARY = (b"vary", b"accept-encoding")
 
 
 class File(Struct, frozen=True):
-    """A file as it is sent: plain, and packed with gzip."""
+    """A file as it is sent: plain, and compressed with gzip."""
 
     content: bytes
-    packed: bytes
-    media_type: str
-    etag: str
+    compressed: bytes
+    media_type: bytes
+    etag: bytes
 
 
-def route_handlers(folder: Path = FOLDER) -> list[HTTPRouteHandler]:
-    """Return the handlers of the pages and their files, which are read and packed here."""
-    digest, pages, files = read(folder)
+class Pages:
+    """The pages and their files, which are read and compressed here."""
 
-    @get(INDEX, sync_to_thread=False)
-    def show_index(request: Asked) -> Reply:
-        return page_unless_known(pages["index.html"], request)
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self.digest, self.pages, self.files = read(folder)
 
-    @get(DOCS, sync_to_thread=False)
-    def show_docs(request: Asked) -> Reply:
+    async def show_index(self, services: Services, request: Request) -> Reply:
+        """Answer GET /."""
+        return _page_unless_known(self.pages["index.html"], request)
+
+    async def show_docs(self, services: Services, request: Request) -> Reply:
+        """Answer GET /docs."""
         if request.scope["raw_path"].endswith(b"/"):  # what the page names is relative
-            return Response(b"", status_code=308, headers={"location": "../docs"})
-        return page_unless_known(pages["docs.html"], request)
+            return Reply([], 308, headers=[(b"location", b"../docs")])
+        return _page_unless_known(self.pages["docs.html"], request)
 
-    @get(STATIC + "{of:str}/{name:str}", sync_to_thread=False)
-    def show_file(request: Asked, of: FromPath[str], name: FromPath[str]) -> Reply:
-        if of != digest or name not in files:
-            raise NotFound(
-                f"GET {request.scope['path'][:80]}: no such file; / names those there are"
-            )
-        return sent(files[name], request, FOR_EVER)
-
-    return [show_index, show_docs, show_file]
+    async def show_file(self, services: Services, request: Request) -> Reply:
+        """Answer GET /static/{of}/{name}."""
+        name = request.values["name"]
+        if request.values["of"] != self.digest or name not in self.files:
+            path = cut(request.scope["path"])
+            raise NotFound(f"GET {path}: no such file; / names those there are")
+        return _sent(self.files[name], request, FOR_EVER)
 
 
 def read(folder: Path) -> tuple[str, dict[str, File], dict[str, File]]:
     """Return the hash of all files of a folder, its pages and its other files by name."""
     paths = sorted(path for path in folder.iterdir() if path.suffix in MEDIA_TYPES)
-    contents = {path.name: path.read_bytes() for path in paths}
+    contents = {path.name: without_indentation(path.read_bytes()) for path in paths}
     whole = sha256()
     for name, content in contents.items():
         whole.update(b"%s %d\n" % (name.encode(), len(content)) + content)
     digest = whole.hexdigest()[:16]
-    here = f"{STATIC.removeprefix('/')}{digest}".encode()  # relative: a proxy may add a prefix
+    here = f"{STATIC}{digest}".encode()  # relative: a proxy may add a prefix
     pages, files = {}, {}
     for name, content in contents.items():
         if name.endswith(".html"):
-            pages[name] = _file(name, content.replace(PLACE, here))
+            pages[name] = _file(name, with_preloads(content, contents).replace(PLACE, here))
         else:
             files[name] = _file(name, content)
     return digest, pages, files
 
 
 def _file(name: str, content: bytes) -> File:
-    etag = f'W/"{sha256(content).hexdigest()[:16]}"'  # weak: the same, packed or not
-    packed = gzip.compress(content, 9, mtime=0)
-    return File(content, packed, MEDIA_TYPES[Path(name).suffix], etag)
+    etag = f'W/"{sha256(content).hexdigest()[:16]}"'  # weak: the same, compressed or not
+    compressed = gzip.compress(content, 9, mtime=0)
+    return File(content, compressed, MEDIA_TYPES[Path(name).suffix], etag.encode())
 
 
-def page_unless_known(page: File, request: Asked) -> Reply:
+def _page_unless_known(page: File, request: Request) -> Reply:
     """Return a page, or 304 if the caller has it (RFC 9110, section 13.1.2)."""
-    known = request.headers.get("if-none-match", "")
-    if known.strip() == "*" or page.etag in known:
-        headers = {"etag": page.etag, "cache-control": "no-cache", "vary": "accept-encoding"}
-        return Response(b"", status_code=304, headers=headers)
-    return sent(page, request, "no-cache")
+    known = request.headers.get(b"if-none-match", b"")
+    if known.strip() == b"*" or page.etag in known:
+        headers = [(b"etag", page.etag), (b"cache-control", b"no-cache"), VARY]
+        return Reply([], 304, page.media_type, headers)
+    return _sent(page, request, b"no-cache")
 
 
-def sent(file: File, request: Asked, cache_control: str) -> Reply:
-    """Return a file, packed if the caller takes gzip."""
-    headers = SECURITY | {
-        "etag": file.etag,
-        "cache-control": cache_control,
-        "vary": "accept-encoding",
-    }
+def _sent(file: File, request: Request, cache_control: bytes) -> Reply:
+    """Return a file, compressed if the caller takes gzip."""
+    headers = [*SECURITY, (b"etag", file.etag), (b"cache-control", cache_control), VARY]
     content = file.content
-    if takes_gzip(request):
-        headers["content-encoding"], content = "gzip", file.packed
-    return Response(content, media_type=file.media_type, headers=headers)
+    if compression.wanted(request.headers.get(b"accept-encoding", b"")) == "gzip":
+        headers.append((b"content-encoding", b"gzip"))
+        content = file.compressed
+    return Reply([content], 200, file.media_type, headers)

@@ -6,33 +6,49 @@ extension_statistics.md. Real clients read `ready` and `live` where the text lea
 """
 
 from importlib.metadata import version as version_of
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
-from litestar import Request, Response, get, post
-from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
-from service.catalog.catalog import ModelRepository
+from service.catalog.catalog import Catalog
 from service.catalog.served import ServedModel
 from service.engine.model import Model
 from service.engine.providers import CUDA
 from service.engine.spec import Tensor
 from service.errors import InvalidInput, NotSupported
-from service.formats.json_rows import decoded
+from service.formats.json_text import decoded
 from service.formats.tensors import NAMES
+from service.http.reply import Reply, json_reply
+from service.http.request import Request
+from service.http.services import Services
+from service.http.v2.replies import (
+    ConfigParameters,
+    ConfiguredTensor,
+    Duration,
+    DynamicBatching,
+    IndexEntry,
+    InferenceStatistics,
+    InstanceGroup,
+    ModelConfig,
+    ModelMetadata,
+    ModelNames,
+    ModelReady,
+    ModelStatistics,
+    ServerLive,
+    ServerMetadata,
+    ServerReady,
+    Statistics,
+    TensorMetadata,
+    Text,
+)
 from service.metrics import Total
 from service.settings import Settings
-
-Json = dict[str, Any]
 
 PLATFORM = "onnxruntime_onnx"  # as Triton names it
 EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "statistics")
 CONTROL = ("model_repository", "model_repository(unload_dependents)")
-MODEL = "/v2/models/{model:str}"
-VERSION = MODEL + "/versions/{version:str}"
-_NEVER = Total(0, 0.0)
+_NEVER = Duration(0, 0)
 
 
 class IndexRequest(Struct):
@@ -51,82 +67,93 @@ _index_request = msgspec.json.Decoder(IndexRequest)
 _control_request = msgspec.json.Decoder(ControlRequest)
 
 
-def route_handlers(models: ModelRepository, settings: Settings) -> list[HTTPRouteHandler]:
-    """Return the handlers of all paths below /v2 but those of inference."""
+async def server_metadata(services: Services, request: Request) -> Reply:
+    """Answer GET /v2."""
+    extensions = EXTENSIONS + (() if _why_no_control(services.settings) else CONTROL)
+    return json_reply(ServerMetadata("torchlit", version_of("torchlit"), [*extensions]))
 
-    extensions = EXTENSIONS + (() if _why_no_control(settings) else CONTROL)
-    metadata = {"name": "torchlit", "version": version_of("torchlit"), "extensions": extensions}
 
-    @get("/v2", sync_to_thread=False)
-    def server_metadata() -> Json:
-        return metadata
+async def server_live(services: Services, request: Request) -> Reply:
+    """Answer GET /v2/health/live."""
+    return json_reply(ServerLive(True))
 
-    @get("/v2/health/live", sync_to_thread=False)
-    def server_live() -> Json:
-        return {"live": True}
 
-    @get("/v2/health/ready", sync_to_thread=False)
-    def server_ready() -> Response[Json]:
-        is_ready = models.is_ready and not models.draining
-        content = {"live": True, "ready": is_ready}
-        return Response(content, status_code=200 if is_ready else 503)
+async def server_ready(services: Services, request: Request) -> Reply:
+    """Answer GET /v2/health/ready."""
+    is_ready = services.is_ready
+    return json_reply(ServerReady(True, is_ready), 200 if is_ready else 503)
 
-    @get("/v2/models", sync_to_thread=False)
-    def list_models() -> Json:
-        return {"models": [name for name in models.names if models.default(name)]}
 
-    @get([MODEL, VERSION], sync_to_thread=False)
-    def model_metadata(model: FromPath[str], version: FromPath[str | None] = None) -> Json:
-        return _metadata(models, models.named(model, version))
+async def list_names(services: Services, request: Request) -> Reply:
+    """Answer GET /v2/models."""
+    catalog = services.catalog
+    return json_reply(ModelNames([name for name in catalog.names if catalog.default(name)]))
 
-    @get([MODEL + "/ready", VERSION + "/ready"], sync_to_thread=False)
-    def model_ready(model: FromPath[str], version: FromPath[str | None] = None) -> Json:
-        return {"name": models.named(model, version).name, "ready": True}
 
-    @get([MODEL + "/config", VERSION + "/config"], sync_to_thread=False)
-    def model_config(model: FromPath[str], version: FromPath[str | None] = None) -> Json:
-        return _config(models.named(model, version), settings)
+async def model_metadata(services: Services, request: Request) -> Reply:
+    """Answer GET /v2/models/{model}, and the same of a version."""
+    return json_reply(_metadata(services.catalog, _named(services, request)))
 
-    @get("/v2/models/stats", sync_to_thread=False)
-    def statistics_of_all() -> Json:
-        served = [each for name in models.names for each in _served(models, name)]
-        return {"model_stats": [_statistics(each) for each in served]}
 
-    @get([MODEL + "/stats", VERSION + "/stats"], sync_to_thread=False)
-    def statistics(model: FromPath[str], version: FromPath[str | None] = None) -> Json:
-        named = models.named(model, version)
-        served = _served(models, model) if version is None else [named]
-        return {"model_stats": [_statistics(each) for each in served]}
+async def model_ready(services: Services, request: Request) -> Reply:
+    """Answer GET /v2/models/{model}/ready, and the same of a version."""
+    return json_reply(ModelReady(_named(services, request).name, True))
 
-    @post("/v2/repository/index", status_code=200)
-    async def repository_index(request: Request[Any, Any, Any]) -> list[Json]:
-        asked = decoded(await request.body() or b"{}", _index_request)
-        entries = _index(models)
-        return [each for each in entries if each["state"] == "READY" or not asked.ready]
 
-    @post("/v2/repository/models/{model:str}/load", status_code=200)
-    async def load(request: Request[Any, Any, Any], model: FromPath[str]) -> Json:
-        _check_control(settings)
-        asked = decoded(await request.body() or b"{}", _control_request)
-        for name in asked.parameters or {}:
-            if name == "config" or name.startswith("file:"):
-                raise InvalidInput(
-                    f"parameters.{name}: expected none: what is loaded is what the folder holds"
-                )
-        await models.load(model)
-        return {}
+async def model_config(services: Services, request: Request) -> Reply:
+    """Answer GET /v2/models/{model}/config, and the same of a version."""
+    return json_reply(_config(_named(services, request), services.settings))
 
-    @post("/v2/repository/models/{model:str}/unload", status_code=200)
-    async def unload(request: Request[Any, Any, Any], model: FromPath[str]) -> Json:
-        _check_control(settings)
-        decoded(await request.body() or b"{}", _control_request)
-        await models.unload(model)
-        return {}
 
-    return [
-        *(server_metadata, server_live, server_ready, list_models, model_metadata, model_ready),
-        *(model_config, statistics_of_all, statistics, repository_index, load, unload),
-    ]
+async def statistics_of_all(services: Services, request: Request) -> Reply:
+    """Answer GET /v2/models/stats."""
+    catalog = services.catalog
+    served = [each for name in catalog.names for each in _served(catalog, name)]
+    return json_reply(Statistics([_statistics(each) for each in served]))
+
+
+async def statistics(services: Services, request: Request) -> Reply:
+    """Answer GET /v2/models/{model}/stats, and the same of a version."""
+    named = _named(services, request)
+    served = [named] if "version" in request.values else _served(services.catalog, named.name)
+    return json_reply(Statistics([_statistics(each) for each in served]))
+
+
+async def repository_index(services: Services, request: Request) -> Reply:
+    """Answer POST /v2/repository/index."""
+    body = await request.body(services.settings.max_body_bytes)
+    wanted = decoded(body or b"{}", _index_request)
+    entries = _index(services.catalog, services.reloader.unloaded)
+    return json_reply([each for each in entries if each.state == "READY" or not wanted.ready])
+
+
+async def load(services: Services, request: Request) -> Reply:
+    """Answer POST /v2/repository/models/{model}/load."""
+    for name in await _control_parameters(services, request):
+        if name == "config" or name.startswith("file:"):
+            raise InvalidInput(
+                f"parameters.{name}: expected none: what is loaded is what the folder holds"
+            )
+    await services.reloader.load(request.values["model"])
+    return json_reply({})
+
+
+async def unload(services: Services, request: Request) -> Reply:
+    """Answer POST /v2/repository/models/{model}/unload."""
+    await _control_parameters(services, request)
+    await services.reloader.unload(request.values["model"])
+    return json_reply({})
+
+
+async def _control_parameters(services: Services, request: Request) -> dict[str, Any]:
+    if reason := _why_no_control(services.settings):
+        raise NotSupported(f"loading and unloading of models is off: {reason}")
+    body = await request.body(services.settings.max_body_bytes)
+    return decoded(body or b"{}", _control_request).parameters or {}
+
+
+def _named(services: Services, request: Request) -> ServedModel:
+    return services.catalog.named(request.values["model"], request.values.get("version"))
 
 
 def _why_no_control(settings: Settings) -> str:
@@ -141,117 +168,94 @@ def _why_no_control(settings: Settings) -> str:
     return ""
 
 
-def _check_control(settings: Settings) -> None:
-    if reason := _why_no_control(settings):
-        raise NotSupported(f"loading and unloading of models is off: {reason}")
+def _served(catalog: Catalog, name: str) -> list[ServedModel]:
+    return [each.served for each in catalog.versions[name] if each.served is not None]
 
 
-def _served(models: ModelRepository, name: str) -> list[ServedModel]:
-    return [each.served for each in models.versions[name] if each.served is not None]
+def _metadata(catalog: Catalog, served: ServedModel) -> ModelMetadata:
+    return ModelMetadata(
+        served.name,
+        [str(each.version) for each in _served(catalog, served.name)],
+        PLATFORM,
+        inputs=[_tensor(each) for each in served.model.inputs],
+        outputs=[_tensor(each) for each in served.model.trial.outputs],
+    )
 
 
-def _metadata(models: ModelRepository, served: ServedModel) -> Json:
-    return {
-        "name": served.name,
-        "versions": [str(each.version) for each in _served(models, served.name)],
-        "platform": PLATFORM,
-        "inputs": [_tensor(each) for each in served.model.inputs],
-        "outputs": [_tensor(each) for each in served.model.trial.outputs],
-    }
+def _tensor(tensor: Tensor) -> TensorMetadata:
+    return TensorMetadata(tensor.name, NAMES[tensor.dtype], tensor.shown_shape)
 
 
-def _tensor(tensor: Tensor) -> Json:
-    return {"name": tensor.name, "datatype": NAMES[tensor.dtype], "shape": tensor.shown_shape}
-
-
-def _config(served: ServedModel, settings: Settings) -> Json:
+def _config(served: ServedModel, settings: Settings) -> ModelConfig:
     """Return what Triton would say of the model, as far as load tools read it.
 
     `max_batch_size` is what one request may hold, 0 if it has no rows; `dims` are without them.
     """
     model = served.model
-    config: Json = {
-        "name": served.name,
-        "platform": PLATFORM,
-        "backend": "onnxruntime",
-        "version_policy": {"latest": {"num_versions": 1}},
-        "max_batch_size": settings.max_request_rows if model.is_batched else 0,
-        "input": [_configured(each, model) for each in model.inputs],
-        "output": [_configured(each, model) for each in model.trial.outputs],
-        "instance_group": [
-            {
-                "name": served.name,
-                "kind": "KIND_GPU" if model.provider == CUDA else "KIND_CPU",
-                "count": settings.workers,
-            }
-        ],
-        "default_model_filename": "model.onnx",
-        "parameters": {
-            "batching": {"string_value": "rows" if model.is_batched else "requests"},
-            "batching_reason": {"string_value": model.why_batching},
-        },
-    }
+    kind: Literal["KIND_CPU", "KIND_GPU"] = "KIND_GPU" if model.provider == CUDA else "KIND_CPU"
+    config = ModelConfig(
+        name=served.name,
+        platform=PLATFORM,
+        backend="onnxruntime",
+        version_policy={"latest": {"num_versions": 1}},
+        max_batch_size=settings.max_request_rows if model.is_batched else 0,
+        input=[_configured(each, model) for each in model.inputs],
+        output=[_configured(each, model) for each in model.trial.outputs],
+        instance_group=[InstanceGroup(served.name, kind, settings.workers)],
+        default_model_filename="model.onnx",
+        parameters=ConfigParameters(
+            Text("rows" if model.is_batched else "requests"), Text(model.why_batching)
+        ),
+    )
     if model.is_batched:
-        config["dynamic_batching"] = {
-            "preferred_batch_size": [model.largest_batch],
-            "max_queue_delay_microseconds": round(settings.max_queue_delay_ms * 1000),
-        }
+        delay_us = round(settings.max_queue_delay_ms * 1000)
+        config.dynamic_batching = DynamicBatching([model.largest_batch], delay_us)
     return config
 
 
-def _configured(tensor: Tensor, model: Model) -> Json:
+def _configured(tensor: Tensor, model: Model) -> ConfiguredTensor:
     datatype = NAMES[tensor.dtype]
-    return {
-        "name": tensor.name,
-        "data_type": "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}",
-        "dims": tensor.shown_shape[model.is_batched :],
-    }
+    data_type = "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"
+    return ConfiguredTensor(tensor.name, data_type, tensor.shown_shape[model.is_batched :])
 
 
-def _statistics(served: ServedModel) -> Json:
+def _statistics(served: ServedModel) -> ModelStatistics:
     """Return the statistics of a version since the service started, over all workers.
 
     The service takes no time of its own for inputs and outputs, and keeps none by batch size.
     """
     counted = served.metrics.statistics()
-    return {
-        "name": served.name,
-        "version": str(served.version),
-        "last_inference": round(counted.last * 1000),
-        "inference_count": counted.rows,
-        "execution_count": counted.batches,
-        "inference_stats": {
-            "success": _duration(counted.succeeded),
-            "fail": _duration(counted.failed),
-            "queue": _duration(counted.queued),
-            "compute_input": _duration(_NEVER),
-            "compute_infer": _duration(counted.computed),
-            "compute_output": _duration(_NEVER),
-            "cache_hit": _duration(_NEVER),
-            "cache_miss": _duration(_NEVER),
-        },
-        "response_stats": {},
-        "batch_stats": [],
-        "memory_usage": [],
-    }
+    return ModelStatistics(
+        name=served.name,
+        version=str(served.version),
+        last_inference=round(counted.last * 1000),
+        inference_count=counted.rows,
+        execution_count=counted.batches,
+        inference_stats=InferenceStatistics(
+            success=_duration(counted.succeeded),
+            fail=_duration(counted.failed),
+            queue=_duration(counted.queued),
+            compute_input=_NEVER,
+            compute_infer=_duration(counted.computed),
+            compute_output=_NEVER,
+            cache_hit=_NEVER,
+            cache_miss=_NEVER,
+        ),
+    )
 
 
-def _duration(total: Total) -> Json:
-    return {"count": total.count, "ns": round(total.seconds * 1e9)}
+def _duration(total: Total) -> Duration:
+    return Duration(total.count, round(total.seconds * 1e9))
 
 
-def _index(models: ModelRepository) -> list[Json]:
+def _index(catalog: Catalog, unloaded: dict[str, list[int]]) -> list[IndexEntry]:
     """Return every version there is, and why it does not serve if it does not."""
-    entries: list[Json] = []
-    for name in models.names:
-        for each in models.versions[name]:
-            entry: Json = {"name": name}
-            if each.version is not None:
-                entry["version"] = str(each.version)
-            state = "UNAVAILABLE" if each.served is None else "READY"
-            entries.append(entry | {"state": state, "reason": each.reason})
-    for name, versions in models.unloaded.items():
-        for version in versions:
-            entry = {"name": name, "version": str(version), "state": "UNAVAILABLE"}
-            entries.append(entry | {"reason": "unloaded"})
+    entries: list[IndexEntry] = []
+    for name in catalog.names:
+        for each in catalog.versions[name]:
+            version = UNSET if each.version is None else str(each.version)
+            state: Literal["READY", "UNAVAILABLE"] = "READY" if each.served else "UNAVAILABLE"
+            entries.append(IndexEntry(name, state, each.reason, version))
+    for name, versions in unloaded.items():
+        entries += [IndexEntry(name, "UNAVAILABLE", "unloaded", str(each)) for each in versions]
     return entries

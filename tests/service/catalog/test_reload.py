@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,19 @@ import httpx
 import numpy as np
 import onnx
 import pytest
-import watchfiles
 from onnx import TensorProto, helper, numpy_helper
 
 from service.card import Card, Example
 from service.catalog import reload as loader
-from service.catalog.catalog import ModelRepository
-from service.catalog.watch import watching
+from service.catalog.reload import Reloader
 from service.engine.model import Model
-from service.errors import NotFound, Unavailable
-from service.metrics import Blocks, Metrics, ModelMetrics
+from service.errors import InvalidInput, NotFound, Unavailable
 from service.metrics.exposition import render
 from service.settings import Settings
 from service.settings.versions import Versions
+from tests.support.catalogs import reloader
 from tests.support.clients import address, ask, counted
+from tests.support.clocks import soon
 from tests.support.processes import Process, environment, resident_mb, running
 from tests.support.toys import (
     WEIGHTS,
@@ -103,20 +102,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def no_pause() -> None:
-    """Let no time pass between two looks."""
+    """Let no time pass between two scans."""
 
 
 def make(
     folder: Path, pause: Callable[[], Awaitable[None]] = no_pause, **settings: Any
-) -> ModelRepository:
+) -> Reloader:
     settings = {"models_dir": folder, "watch": False} | settings
-    return ModelRepository(Settings(**settings), Metrics(Blocks()), pause)
+    return reloader(Settings(**settings), pause)
 
 
-async def scale_of(models: ModelRepository, version: int | None = None) -> float:
+async def scale_of(models: Reloader, version: int | None = None) -> float:
     """Return the scale of the toy that answers."""
     rows = [np.array([ROW], np.float32)]
-    (answer,) = await models.get("toy", version).batcher.submit(rows, 1, 10)
+    (answer,) = await models.catalog.get("toy", version).batcher.submit(rows, 1, soon())
     logits = np.log(answer[0])
     return round(float((logits[0] - logits[1]) / (toy_logits()[0] - toy_logits()[1])), 3)
 
@@ -125,13 +124,13 @@ def toy_logits() -> Any:
     return np.log(toy_answer(np.array([ROW]))[0])
 
 
-def state(models: ModelRepository, name: str = "toy") -> dict[int | None, tuple[str, str]]:
-    return {each.version: (each.state, each.reason) for each in models.versions[name]}
+def state(models: Reloader, name: str = "toy") -> dict[int | None, tuple[str, str]]:
+    return {each.version: (each.state, each.reason) for each in models.catalog.versions[name]}
 
 
-def shown(models: ModelRepository, series: str) -> dict[str, float]:
+def shown(models: Reloader, series: str) -> dict[str, float]:
     """Return the samples of toy that begin with torchlit_`series`, by what follows toy's name."""
-    text = render(models._loader._metrics).decode()
+    text = render(models.metrics).decode()
     pattern = rf'^torchlit_{series}\{{model="toy",(.*)\}} (\S+)$'
     return {labels: float(value) for labels, value in re.findall(pattern, text, re.M)}
 
@@ -163,8 +162,8 @@ async def test_a_new_model_is_served(folder: Path) -> None:
     async with make(folder) as models:
         save_mean(folder)
         await models.reload()
-        assert models.names == ["mean", "toy"]
-        assert models.get("mean").version == 1
+        assert models.catalog.names == ["mean", "toy"]
+        assert models.catalog.get("mean").version == 1
 
 
 async def test_a_changed_file_takes_the_place_of_the_old_one_and_its_counters_go_on(
@@ -182,12 +181,12 @@ async def test_a_changed_file_takes_the_place_of_the_old_one_and_its_counters_go
 
 async def test_what_did_not_change_is_left_alone(folder: Path) -> None:
     async with make(folder) as models:
-        served = models.get("toy")
+        served = models.catalog.get("toy")
         put(folder, 2)
         (folder / "toy/1/loss.png").write_bytes(b"")
         await models.reload()
         await models.reload()
-        assert models.get("toy", 1) is served
+        assert models.catalog.get("toy", 1) is served
         assert shown(models, "reloads_total")['outcome="ok",version="2"'] == 1
 
 
@@ -210,16 +209,16 @@ async def test_a_file_that_cannot_be_opened_changes_nothing_and_is_told_once(
     folder: Path, spoil: Callable[[Path], object], sentence: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with make(folder) as models:
-        served = models.get("toy")
+        served = models.catalog.get("toy")
         spoil(folder)
         await models.reload()
         await models.reload()
-        assert models.get("toy") is served
+        assert models.catalog.get("toy") is served
         assert await scale_of(models) == 1
         ((is_ready, reason),) = state(models).values()
         assert is_ready == "ready"
         assert re.fullmatch(f"toy/1: {sentence}; what was opened before serves on", reason)
-        assert models.is_ready
+        assert models.catalog.is_ready
         assert [each.levelname for each in caplog.records].count("ERROR") == 1
         assert shown(models, "model_stale") == {'version="1"': 1}
         assert shown(models, "model_ready") == {'version="1"': 1}
@@ -305,10 +304,10 @@ async def test_other_inputs_or_outputs_need_a_new_version_number(
     folder: Path, what: str, change: Callable[[Path], object]
 ) -> None:
     async with make(folder) as models:
-        served = models.get("toy")
+        served = models.catalog.get("toy")
         change(folder)
         await models.reload()
-        assert models.get("toy") is served
+        assert models.catalog.get("toy") is served
         assert state(models)[1][1] == (
             "toy/1: expected the same input and outputs as the file that serves, got other "
             f"{what}; give it a new version number; what was opened before serves on"
@@ -316,18 +315,18 @@ async def test_other_inputs_or_outputs_need_a_new_version_number(
         (folder / "toy/1").rename(folder / "toy/2")
         put(folder)
         await models.reload()
-        assert [each.state for each in models.versions["toy"]] == ["ready", "ready"]
+        assert [each.state for each in models.catalog.versions["toy"]] == ["ready", "ready"]
 
 
 async def test_a_new_file_of_a_version_that_failed_may_be_anything(folder: Path) -> None:
     put_broken(folder)
     async with make(folder) as models:
-        assert not models.is_ready
+        assert not models.catalog.is_ready
         put(folder, card=scaled_card(1, labels=["r", "g", "b"]))
         await models.reload()
-        assert models.is_ready
+        assert models.catalog.is_ready
         assert shown(models, "model_ready") == {'version="1"': 1}
-        assert models.get("toy").card.labels == ["r", "g", "b"]
+        assert models.catalog.get("toy").card.labels == ["r", "g", "b"]
 
 
 async def test_a_version_whose_folder_is_gone_is_retired(folder: Path) -> None:
@@ -339,7 +338,7 @@ async def test_a_version_whose_folder_is_gone_is_retired(folder: Path) -> None:
         assert await scale_of(models) == 1
         assert state(models) == {1: ("ready", "")}
         with pytest.raises(NotFound, match="version: expected one of 1; got 2"):
-            models.get("toy", 2)
+            models.catalog.get("toy", 2)
         for series in ("model_ready", "batches_total", "model_stale"):
             assert set(shown(models, series)) == {'version="1"'}
         put(folder, 2, scale=3)
@@ -353,10 +352,10 @@ async def test_a_model_whose_folder_is_gone_is_not_found(folder: Path) -> None:
     async with make(folder) as models:
         take_away(folder, "toy")
         await models.reload()
-        assert models.names == ["mean"]
-        assert models.is_ready
+        assert models.catalog.names == ["mean"]
+        assert models.catalog.is_ready
         with pytest.raises(NotFound, match="model: expected one of mean; got 'toy'"):
-            models.get("toy")
+            models.catalog.get("toy")
 
 
 async def test_a_model_without_versions_is_shown_and_asked_for_no_more(folder: Path) -> None:
@@ -365,7 +364,7 @@ async def test_a_model_without_versions_is_shown_and_asked_for_no_more(folder: P
         take_away(folder, "toy/1")
         await models.reload()
         assert state(models)[None][0] == "failed"
-        assert models.is_ready
+        assert models.catalog.is_ready
         put(folder)
         await models.reload()
         assert state(models) == {1: ("ready", "")}
@@ -380,7 +379,7 @@ async def test_a_folder_with_nothing_in_it_changes_nothing(
         await models.reload()
         await models.reload()
         assert await scale_of(models) == 1
-        assert models.is_ready
+        assert models.catalog.is_ready
         assert caplog.text.count("TORCHLIT_MODELS_DIR: ") == 1
         assert "; what serves goes on" in caplog.text
         put(folder, scale=2)
@@ -395,10 +394,10 @@ async def test_a_model_that_comes_later_and_is_broken_leaves_readiness_alone(fol
         assert state(models, "mean") == {
             1: ("failed", "mean/1: model.onnx: expected an ONNX file, got an empty file")
         }
-        assert set(models.not_ready()) == {"mean"}
-        assert models.is_ready
+        assert set(models.catalog.not_ready()) == {"mean"}
+        assert models.catalog.is_ready
         with pytest.raises(Unavailable):
-            models.get("mean")
+            models.catalog.get("mean")
 
 
 async def test_routes_show_why_a_newer_file_does_not_serve(folder: Path) -> None:
@@ -431,7 +430,7 @@ async def test_a_file_is_opened_only_when_it_is_complete(
     whole = put(folder.parent / "whole", 2, scale=2).read_bytes()
     path = folder / "toy/2/model.onnx"
     parts = [whole[start : start + 200] for start in range(0, len(whole), 200)]
-    assert 3 < len(parts) < loader.LOOKS
+    assert 3 < len(parts) < loader.SCANS
 
     async def write_on() -> None:
         if parts:
@@ -468,13 +467,14 @@ async def test_a_file_that_never_rests_delays_no_other_and_is_told(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = folder / "toy/2/model.onnx"
-    pauses, is_written_on = 0, True
+    pauses = 0
+    is_written = True
 
     async def write_on() -> None:
         nonlocal pauses
-        if not is_written_on:
-            return
         pauses += 1
+        if not is_written:
+            return
         with path.open("ab") as file:
             file.write(b"more")
 
@@ -482,13 +482,13 @@ async def test_a_file_that_never_rests_delays_no_other_and_is_told(
         put(folder, 3, scale=3)
         path.parent.mkdir()
         await models.reload()
-        assert pauses == loader.LOOKS
+        assert pauses == loader.SCANS
         assert await scale_of(models) == 3
         assert state(models)[2] == ("failed", "toy/2: its files are still being written")
         await models.reload()
         assert caplog.text.count("still being written") == 1
 
-        is_written_on = False
+        is_written = False
         put(folder, 2, scale=2)
         await models.reload()
         assert state(models)[2] == ("ready", "")
@@ -510,8 +510,7 @@ async def test_one_reload_at_a_time_and_one_more_for_all_who_asked_meanwhile(
         await models.reload()
         monkeypatch.setattr(loader, "scan", counting_scan)
         first = asyncio.create_task(models.reload())
-        while not looks:
-            await asyncio.sleep(0)
+        await until(lambda: bool(looks))
         await asyncio.gather(first, *(models.reload() for _ in range(4)))
     assert len(looks) == 2
     assert threading.main_thread() not in threads
@@ -535,7 +534,7 @@ async def test_while_a_version_is_opened_the_old_one_answers_and_readiness_stays
         reload = asyncio.create_task(models.reload())
         await until(opening.is_set)
         assert await scale_of(models) == 1
-        assert models.is_ready
+        assert models.catalog.is_ready
         assert list(state(models)) == [1]
         go_on.set()
         await reload
@@ -562,24 +561,58 @@ async def test_a_stop_waits_for_no_version_that_is_being_opened(
 async def test_rows_that_wait_at_the_swap_are_answered_by_the_old_one(folder: Path) -> None:
     rows = np.array([ROW], np.float32)
     async with make(folder, max_queue_delay_ms=60_000, max_batch_size=2) as models:
-        served = models.get("toy")
-        before = asyncio.create_task(served.batcher.submit([rows], 1, 30))
+        served = models.catalog.get("toy")
+        before = asyncio.create_task(served.batcher.submit([rows], 1, soon()))
         await asyncio.sleep(0)
         put(folder, scale=2)
         reload = asyncio.create_task(models.reload())
-        await until(lambda: models.get("toy") is not served)
-        after = asyncio.create_task(models.get("toy").batcher.submit([rows], 1, 30))
+        await until(lambda: models.catalog.get("toy") is not served)
+        after = asyncio.create_task(models.catalog.get("toy").batcher.submit([rows], 1, soon()))
         await asyncio.sleep(0)
         assert shown(models, "queue_rows") == {'version="1"': 2}  # of two queues
         with pytest.raises(Unavailable):
-            await served.batcher.submit([rows], 1, 30)
+            await served.batcher.submit([rows], 1, soon())
         served.batcher._run_next()  # its time has come
         np.testing.assert_allclose((await before)[0], toy_answer(rows), atol=1e-6)
         await reload
         assert shown(models, "queue_rows") == {'version="1"': 1}
-        models.get("toy").batcher._run_next()
+        models.catalog.get("toy").batcher._run_next()
         np.testing.assert_allclose((await after)[0], toy_answer(rows * 2), atol=1e-6)
         assert shown(models, "queue_rows") == {'version="1"': 0}
+
+
+async def test_a_reload_does_not_wait_for_who_holds_what_was_replaced(folder: Path) -> None:
+    rows = np.array([ROW], np.float32)
+    async with make(folder) as models:
+        with models.catalog.get("toy") as held:
+            put(folder, scale=2)
+            await models.reload()
+            assert await scale_of(models) == 2
+            settled = asyncio.create_task(models.settled())
+            await asyncio.sleep(0.01)
+            assert not settled.done()
+            (answer,) = await held.batcher.submit([rows], 1, soon())
+            np.testing.assert_allclose(answer, toy_answer(rows), atol=1e-6)
+        await settled
+
+
+async def test_a_stop_waits_for_who_holds_a_model(folder: Path) -> None:
+    go_on, stopped = asyncio.Event(), asyncio.Event()
+    rows = np.array([ROW], np.float32)
+    models = make(folder)
+
+    async def hold() -> Any:
+        with models.catalog.get("toy") as held:
+            await go_on.wait()
+            assert not stopped.is_set()
+            return await held.batcher.submit([rows], 1, soon())
+
+    async with models:
+        holding = asyncio.create_task(hold())
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.01, go_on.set)
+    stopped.set()
+    np.testing.assert_allclose((await holding)[0], toy_answer(rows), atol=1e-6)
 
 
 @contextmanager
@@ -605,7 +638,7 @@ async def test_what_was_replaced_or_failed_is_gone_without_garbage_collection(
     monkeypatch.setattr(Model, "__init__", remember)
     with no_garbage_collection():
         async with make(folder) as models:
-            gone = weakref.ref(models.get("toy"))
+            gone = weakref.ref(models.catalog.get("toy"))
             await scale_of(models)
             put(folder, card=scaled_card(3))  # fails its self-test
             await models.reload()
@@ -613,9 +646,11 @@ async def test_what_was_replaced_or_failed_is_gone_without_garbage_collection(
             await models.reload()
             put(folder, scale=2)
             await models.reload()
+            await models.settled()
             assert gone() is None
+            kept = models.catalog.get("toy").model
             left = {id(each()) for each in opened} - {id(None)}
-            assert left == {id(models.get("toy").model), id(models.get("toy").model._session)}
+            assert left == {id(kept), id(kept._session)}
 
 
 async def test_latest_serves_the_newest_and_keeps_the_old_one_until_it_is_ready(
@@ -660,7 +695,7 @@ async def test_a_model_that_comes_later_and_has_no_version_listed_is_shown(folde
         save_mean(folder)
         await models.reload()
         assert state(models, "mean") == {2: ("failed", "mean/2: no such folder")}
-        assert models.is_ready
+        assert models.catalog.is_ready
 
 
 async def test_a_link_that_leads_elsewhere_is_followed(folder: Path) -> None:
@@ -699,8 +734,8 @@ async def test_what_is_asked_for_before_the_start_is_done_after_it(folder: Path)
     async with models:
         put(folder, scale=2)
         models.request_reload()
-        served = models.get("toy")
-        await until(lambda: models.get("toy") is not served)
+        served = models.catalog.get("toy")
+        await until(lambda: models.catalog.get("toy") is not served)
         assert await scale_of(models) == 2
     models.request_reload()
 
@@ -717,7 +752,7 @@ async def test_a_bug_ends_neither_the_following_nor_what_serves(
         monkeypatch.setattr(loader, "scan", scan)
         put(folder, 2, scale=2)
         models.request_reload()
-        await until(lambda: len(models.versions["toy"]) == 2)
+        await until(lambda: len(models.catalog.versions["toy"]) == 2)
 
 
 async def test_a_folder_that_cannot_be_watched_is_told_once_and_reloaded_on_demand(
@@ -732,68 +767,11 @@ async def test_a_folder_that_cannot_be_watched_is_told_once_and_reloaded_on_dema
         for version in (2, 3):
             put(folder, version)
             models.request_reload()
-            await until(lambda: len(models.versions["toy"]) == version)  # noqa: B023 - awaited here
+            await until(lambda: len(models.catalog.versions["toy"]) == version)  # noqa: B023 - awaited here
     warnings = [each.message for each in caplog.records if each.levelname == "WARNING"]
     assert warnings == [
         f"{folder} cannot be watched, reload with SIGHUP: OS file watch limit reached"
     ]
-
-
-async def test_nothing_that_changes_once_it_watches_is_missed(tmp_path: Path) -> None:
-    changed = asyncio.Event()
-    failures: list[BaseException] = []
-    for number in range(3):
-        changed.clear()
-        async with watching(tmp_path, changed.set, failures.append):
-            (tmp_path / str(number)).mkdir()
-            await asyncio.wait_for(changed.wait(), 20)
-    async with watching(tmp_path / "absent", changed.set, failures.append):
-        await until(lambda: bool(failures))
-    assert isinstance(failures[0], FileNotFoundError)
-
-
-async def test_what_may_not_be_read_does_not_keep_the_rest_from_being_watched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    awatch = watchfiles.awatch
-
-    async def strict_awatch(*paths: Path, **options: Any) -> Any:
-        if not options.get("ignore_permission_denied"):
-            raise PermissionError("lost+found")  # which root never sees
-        async for change in awatch(*paths, **options):
-            yield change
-
-    monkeypatch.setattr("watchfiles.awatch", strict_awatch)
-    changed = asyncio.Event()
-    failures: list[BaseException] = []
-    async with watching(tmp_path, changed.set, failures.append):
-        (tmp_path / "new").mkdir()
-        await asyncio.wait_for(changed.wait(), 20)
-    assert failures == []
-
-
-async def test_counters_of_other_labels_begin_anew() -> None:
-    metrics = Metrics(Blocks())
-    first = metrics.add("toy", "1", labels=["a"], info={})
-    first.request("ok", 0.1)
-    assert metrics.add("toy", "1", labels=("a",), info={}) is first
-    assert isinstance(metrics.add("toy", "1", labels=["b"], info={}), ModelMetrics)
-    assert metrics.add("toy", "1", labels=["b"], info={}) is not first
-
-
-def test_reloads_add_up_over_the_workers(tmp_path: Path) -> None:
-    workers = [Metrics(Blocks(tmp_path, number)) for number in range(2)]
-    for worker in workers:
-        worker.add("toy", "1", info={})
-        worker.count_reload("toy", "1", "failed")
-        worker.set_stale("toy", "1", True)
-    text = render(workers[0]).decode()
-    assert 'torchlit_reloads_total{model="toy",outcome="failed",version="1"} 2.0' in text
-    assert 'torchlit_model_stale{model="toy",version="1"} 2.0' in text
-    Metrics(Blocks(tmp_path, 1)).add("toy", "1", info={})  # in the place of one that died
-    text = render(workers[0]).decode()
-    assert 'torchlit_reloads_total{model="toy",outcome="failed",version="1"} 2.0' in text
-    assert 'torchlit_model_stale{model="toy",version="1"} 1.0' in text
 
 
 def answered_scale(client: httpx.Client) -> float:
@@ -1060,3 +1038,137 @@ async def test_a_version_that_changes_while_it_is_opened_is_shown_on(
         await models.reload()
         assert await scale_of(models) == 3
     assert ready == [{'version="1"': 1}] * 2
+
+
+# Models that callers load and unload.
+
+
+@pytest.fixture
+async def controlled(models_dir: Path) -> AsyncIterator[Reloader]:
+    """The models of the folder, which nobody watches."""
+    settings = Settings(models_dir=models_dir, watch=False)
+    async with reloader(settings, no_pause) as models:
+        yield models
+
+
+async def test_an_unloaded_model_is_gone_until_it_is_loaded(controlled: Reloader) -> None:
+    await controlled.unload("toy")
+    assert (controlled.catalog.names, controlled.unloaded) == (["mean"], {"toy": [1]})
+    assert controlled.catalog.is_ready  # that is what was asked for
+    with pytest.raises(NotFound, match="model: expected one of mean; got 'toy'"):
+        controlled.catalog.get("toy")
+    await controlled.reload()  # as a change in the folder does
+    assert controlled.catalog.names == ["mean"]
+    await controlled.unload("toy")
+    assert controlled.unloaded == {"toy": [1]}
+    await controlled.load("toy")
+    assert (controlled.catalog.get("toy").version, controlled.unloaded) == (1, {})
+
+
+async def test_unloading_waits_for_what_was_accepted(models_dir: Path) -> None:
+    settings = Settings(models_dir=models_dir, watch=False, max_queue_delay_ms=60_000)
+    rows = np.array([[1, 2, 3, 4]], np.float32)
+    async with reloader(settings, no_pause) as models:
+        toy = models.catalog.get("toy")
+        asked = asyncio.create_task(toy.batcher.submit([rows], 1, soon()))
+        await asyncio.sleep(0)
+        unloading = asyncio.create_task(models.unload("toy"))
+        async with asyncio.timeout(5):
+            while "toy" in models.catalog.names:
+                await asyncio.sleep(0)
+        was_done = unloading.done()
+        toy.batcher._run_next()  # its time has come
+        np.testing.assert_allclose((await asked)[0], toy_answer(rows), atol=1e-6)
+        await unloading
+    assert not was_done
+
+
+async def test_unloading_waits_for_who_holds_the_model_and_holds_up_no_other(
+    controlled: Reloader,
+) -> None:
+    await controlled.unload("mean")
+    with controlled.catalog.get("toy"):
+        unloading = asyncio.create_task(controlled.unload("toy"))
+        await until(lambda: "toy" not in controlled.catalog.names)
+        await controlled.load("mean")
+        assert controlled.catalog.names == ["mean"]
+        assert not unloading.done()
+    await unloading
+
+
+async def test_loading_tries_again_what_could_not_be_opened(
+    models_dir: Path, controlled: Reloader, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = controlled.catalog.get("toy")
+    await controlled.load("toy")
+    assert controlled.catalog.get("toy") is served  # nothing changed
+    save_toy(models_dir, 2, card=toy_card(), scale=2)  # answers not as its card says
+    for tries in (1, 2):
+        with pytest.raises(InvalidInput, match=r"^model toy: could not be loaded: toy/2: exam"):
+            await controlled.load("toy")
+        assert controlled.catalog.get("toy") is served
+        assert caplog.text.count("ERROR") == tries
+    save_toy(models_dir, 2, card=toy_card())
+    await controlled.load("toy")
+    assert controlled.catalog.get("toy").version == 2
+
+
+async def test_what_is_not_there_is_neither_loaded_nor_unloaded(
+    controlled: Reloader,
+) -> None:
+    for control in (controlled.load, controlled.unload):
+        with pytest.raises(NotFound, match="model: expected one of mean, toy; got 'tyo'"):
+            await control("tyo")
+    assert controlled.unloaded == {}
+    assert controlled.catalog.names == ["mean", "toy"]
+
+
+async def test_a_load_whose_caller_leaves_goes_on(models_dir: Path) -> None:
+    looking, go_on = asyncio.Event(), asyncio.Event()
+
+    async def pause() -> None:
+        looking.set()
+        await go_on.wait()
+
+    settings = Settings(models_dir=models_dir, watch=False)
+    async with reloader(settings, pause) as models:
+        await models.unload("toy")
+        load = asyncio.create_task(models.load("toy"))
+        await looking.wait()
+        load.cancel()
+        await asyncio.wait([load])
+        assert load.cancelled()
+        go_on.set()
+        async with asyncio.timeout(10):
+            while "toy" not in models.catalog.names:  # nobody asks again
+                await asyncio.sleep(0)
+        assert models.catalog.get("toy").version == 1
+        assert models.unloaded == {}
+
+
+async def test_a_model_is_unloaded_whatever_state_its_file_is_in(models_dir: Path) -> None:
+    settings = Settings(models_dir=models_dir, watch=False)
+    async with reloader(settings, no_pause) as models:
+        path = models_dir / "toy/1/model.onnx"
+        path.write_bytes(b"rubbish")
+        with pytest.raises(InvalidInput, match="could not be loaded"):
+            await models.load("toy")
+        assert models.catalog.get("toy").version == 1  # the old one
+        loading = asyncio.create_task(models.load("toy"))
+        for _ in range(3):  # it has begun
+            await asyncio.sleep(0)
+        await models.unload("toy")
+        with pytest.raises((InvalidInput, NotFound)):
+            await loading
+        await models.reload()
+        assert models.catalog.names == ["mean"]
+        assert models.unloaded == {"toy": [1]}
+
+
+async def test_the_last_model_can_be_unloaded_too(controlled: Reloader) -> None:
+    for name in ("toy", "mean"):
+        await controlled.unload(name)
+    await controlled.reload()
+    assert controlled.catalog.names == []
+    await controlled.load("mean")
+    assert controlled.catalog.names == ["mean"]

@@ -1,16 +1,233 @@
-"""What held the event loop is run again in a thread: was it the model, or the machine."""
-
+import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from service.batching import SLOW_S, Inputs, Outputs
-from service.catalog.served import OwnThread
-from service.errors import InferenceFailed
+from service.catalog.reload import Reloader
+from service.catalog.served import OwnThread, ServedModel
+from service.engine.model import Model
+from service.errors import InferenceFailed, Unavailable
+from service.metrics import Blocks, ModelMetrics
+from service.settings import Settings
+from tests.support.catalogs import reloader
+from tests.support.clocks import soon
+from tests.support.toys import (
+    save_graph,
+    save_same,
+    save_sum,
+    save_toy,
+    tensor,
+    toy_answer,
+)
+
+pytestmark = pytest.mark.anyio
 
 ROWS: Inputs = [np.ones((2, 4), np.float32)]
+
+
+def repository(folder: Path, **settings: object) -> Reloader:
+    return reloader(Settings(models_dir=folder, **settings))
+
+
+# Who holds a model.
+
+
+@pytest.fixture
+async def toy(tmp_path: Path) -> ServedModel:
+    """A toy that serves, until a test closes it."""
+    model = Model.open(save_toy(tmp_path))
+    return ServedModel("toy", 1, model, ModelMetrics("toy", "1", blocks=Blocks()), Settings())
+
+
+async def turns() -> None:
+    """Let the event loop do what can be done now."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_closing_waits_for_the_last_who_holds_it(toy: ServedModel) -> None:
+    with toy as first:
+        with toy as second:
+            assert first is second is toy
+            closing = asyncio.create_task(toy.close())
+            await turns()
+            assert not closing.done()
+        await turns()
+        assert not closing.done()
+        (answer,) = await toy.batcher.submit(ROWS, 2, soon())  # it answers those who hold it
+        np.testing.assert_allclose(answer, toy_answer(ROWS[0]), atol=1e-6)
+    await closing
+    with pytest.raises(Unavailable):
+        await toy.batcher.submit(ROWS, 2, soon())
+
+
+async def test_who_fails_holds_it_no_longer(toy: ServedModel) -> None:
+    closing: list[asyncio.Task[None]] = []
+
+    async def fail() -> None:
+        with toy:
+            closing.append(asyncio.create_task(toy.close()))
+            await turns()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    await closing[0]
+
+
+async def test_who_is_cancelled_holds_it_no_longer(toy: ServedModel) -> None:
+    async def hold() -> None:
+        with toy:
+            await asyncio.Event().wait()
+
+    holders = [asyncio.create_task(hold()) for _ in range(2)]
+    await turns()
+    closing = asyncio.create_task(toy.close())
+    holders[0].cancel()
+    await turns()
+    assert not closing.done()
+    holders[1].cancel()
+    await closing
+
+
+async def test_what_nobody_holds_is_closed_at_once(toy: ServedModel) -> None:
+    with toy:
+        pass
+    await asyncio.wait_for(toy.close(), 5)
+
+
+async def test_what_waits_in_the_queue_is_answered_when_it_closes(toy: ServedModel) -> None:
+    waiting = asyncio.create_task(toy.batcher.submit(ROWS, 2, soon()))
+    await asyncio.sleep(0)
+    await toy.close()
+    assert waiting.done()
+    np.testing.assert_allclose((await waiting)[0], toy_answer(ROWS[0]), atol=1e-6)
+
+
+# What is counted, and where it runs.
+
+
+async def test_labels_and_values_outside_the_training_range_are_counted(models_dir: Path) -> None:
+    async with repository(models_dir) as models:
+        toy = models.catalog.get("toy")
+        rows = np.array([[1, 2, 3, 4], [11, 2, 3, 4], [-1, 2, 3, 12]], np.float32)
+        (probabilities,) = await toy.batcher.submit([rows], len(rows), soon())
+        labels = np.bincount(probabilities.argmax(axis=1), minlength=3)
+        assert list(toy.metrics.predictions) == labels.tolist()
+        assert list(toy.metrics.outside) == [2, 0, 0, 1]
+
+
+def save_wide(folder: Path) -> None:
+    """Write `folder`/wide: a product so large that 64 rows cost more than a millisecond."""
+    weights = np.zeros((2000, 2000), np.float32)
+    save_graph(
+        folder / "wide/1/model.onnx",
+        [
+            helper.make_node("MatMul", ["input", "weights"], ["hidden"]),
+            helper.make_node("MatMul", ["hidden", "weights"], ["output"]),
+        ],
+        [tensor("input", ["batch", 2000])],
+        [tensor("output", ["batch", 2000])],
+        [numpy_helper.from_array(weights, "weights")],
+        None,
+    )
+
+
+async def test_a_dear_model_runs_in_a_thread_and_a_cheap_one_in_the_loop(models_dir: Path) -> None:
+    save_wide(models_dir)
+    async with repository(models_dir) as models:
+        assert models.catalog.get("wide").thread.is_started
+        assert not models.catalog.get("toy").thread.is_started
+        wide = models.catalog.get("wide")
+        answers = await asyncio.gather(
+            *(wide.batcher.submit([np.zeros((1, 2000), np.float32)], 1, soon()) for _ in range(5))
+        )
+        assert [answer[0].shape for answer in answers] == [(1, 2000)] * 5
+
+
+async def test_the_answers_are_those_of_the_model(models_dir: Path) -> None:
+    rows = np.random.default_rng(1).uniform(0, 10, (200, 4)).astype(np.float32)
+    async with repository(models_dir, max_batch_size=16) as models:
+        toy = models.catalog.get("toy")
+        answers = await asyncio.gather(
+            *(toy.batcher.submit([row[None]], 1, soon()) for row in rows)
+        )
+    together = np.concatenate([answer[0] for answer in answers])
+    np.testing.assert_allclose(together, toy_answer(rows), atol=1e-6)
+    alone = Model.open(models_dir / "toy/1/model.onnx")
+    np.testing.assert_allclose(together, [alone.run([row[None]])[0][0] for row in rows], atol=1e-6)
+
+
+async def test_a_model_of_several_inputs_shares_batches(tmp_path: Path) -> None:
+    save_sum(tmp_path)
+    rows = np.arange(20, dtype=np.float32).reshape(10, 1, 2)
+    async with repository(tmp_path) as models:
+        served = models.catalog.get("sum")
+        answers = await asyncio.gather(
+            *(served.batcher.submit([row, row * 10], 1, soon()) for row in rows)
+        )
+        assert served.metrics.statistics().batches == 1
+    np.testing.assert_array_equal([answer[0] for answer in answers], rows * 11)
+
+
+async def test_a_model_that_takes_no_batch_runs_its_requests_one_by_one(tmp_path: Path) -> None:
+    save_same(tmp_path, [3, 1])
+    async with repository(tmp_path) as models:
+        served = models.catalog.get("same")
+        inputs = [np.full((3, 1), number, np.float32) for number in range(4)]
+        answers = await asyncio.gather(
+            *(served.batcher.submit([each], 1, soon()) for each in inputs)
+        )
+        statistics = served.metrics.statistics()
+    np.testing.assert_array_equal([answer[0] for answer in answers], inputs)
+    assert (statistics.batches, statistics.rows) == (4, 4)
+
+
+async def test_labels_of_answers_that_are_not_finite_are_not_counted(models_dir: Path) -> None:
+    rows = np.array([[1, 2, 3, 4], [np.inf, 2, 3, 4], [0, 9, 0, 0]], np.float32)
+    async with repository(models_dir) as models:
+        toy = models.catalog.get("toy")
+        (probabilities,) = await toy.batcher.submit([rows], 3, soon())
+        assert np.isnan(probabilities[1]).all()
+        assert list(toy.metrics.predictions) == [1, 1, 0]
+        assert list(toy.metrics.outside) == [1, 0, 0, 0]
+
+
+async def test_a_model_that_cannot_be_tried_is_told_in_the_log_and_serves(
+    models_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = models_dir / "known/1/model.onnx"
+    save_graph(  # a trial asks for 0 and 1; there is something from 6 on
+        path,
+        [
+            helper.make_node("Sub", ["input", "beyond"], ["place"]),
+            helper.make_node("Gather", ["entries", "place"], ["output"]),
+        ],
+        [tensor("input", ["batch", 1], TensorProto.INT64)],
+        [tensor("output", ["batch", 1])],
+        [
+            numpy_helper.from_array(np.int64(9), "beyond"),
+            numpy_helper.from_array(np.arange(3, dtype=np.float32), "entries"),
+        ],
+        None,
+    )
+    async with repository(models_dir) as models:
+        known = models.catalog.get("known")
+        assert known.thread.is_started  # nobody knows what it costs
+        answer = await known.batcher.submit([np.array([[10]])], 1, soon())
+        assert answer[0].tolist() == [[1]]
+    assert (
+        "model known version 1: it could not be tried, and has no examples to be tested by: Gather"
+        in caplog.text
+    )
+
+
+# What held the event loop is run again in a thread: was it the model, or the machine.
 
 
 class Slow:

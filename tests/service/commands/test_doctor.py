@@ -18,10 +18,11 @@ import pytest
 from service.__main__ import main
 from service.catalog import opening
 from service.catalog.folder import Found
-from service.commands import doctor, health
-from service.commands.doctor import Finding, examine, look
+from service.commands import doctor, doctor_models, health
+from service.commands.doctor import examine, scan_all
+from service.commands.doctor_models import Finding
 from service.engine import providers
-from service.errors import ModelError, StartupError
+from service.errors import InvalidSetting, ModelError, StartupError
 from service.settings import Settings
 from service.settings import machine as resources
 from service.settings.machine import Resources
@@ -31,6 +32,10 @@ from tests.support.toys import save_dear, save_same, save_sum, save_toy, toy_car
 KEY = "0123456789abcdef-secret"
 
 
+def any_routes(_: Settings) -> None:
+    """Find nothing wrong with the routes that settings name."""
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as other:
         return int(other.getsockname()[1])
@@ -38,7 +43,8 @@ def free_port() -> int:
 
 def found(**settings: object) -> list[Finding]:
     """What is found with these settings, and a port that is free."""
-    return list(look(environment(**{"port": 0} | settings) | {doctor.TELEMETRY: "1"}))
+    environ = environment(**{"port": 0} | settings) | {doctor.TELEMETRY: "1"}
+    return list(scan_all(environ, any_routes))
 
 
 def wrong(findings: list[Finding]) -> list[tuple[str, str]]:
@@ -52,7 +58,7 @@ def told(findings: list[Finding], topic: str) -> str:
 
 def test_all_is_well(models_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     environ = environment(models_dir=models_dir, port=free_port())
-    assert examine(environ | {doctor.TELEMETRY: "1"}, as_json=False) == 0
+    assert examine(environ | {doctor.TELEMETRY: "1"}, any_routes, as_json=False) == 0
     said = capfd.readouterr().out.splitlines()
     assert said[-1] == "all is well"
     assert not [line for line in said if line.startswith("WRONG")]
@@ -83,11 +89,31 @@ def test_each_setting_that_does_not_fit_is_told_and_the_rest_used(models_dir: Pa
         ),
     ]
     assert f"TORCHLIT_MODELS_DIR={models_dir}, TORCHLIT_DRAIN_S=3.0" in told(findings, "settings")
-    assert wrong(list(look({"TORCHLIT_A:B": "1", "TORCHLIT_MODELS_DIR": str(models_dir)}))) == [
+    environ = {"TORCHLIT_A:B": "1", "TORCHLIT_MODELS_DIR": str(models_dir)}
+    assert wrong(list(scan_all(environ, any_routes))) == [
         ("settings", "TORCHLIT_A:B: no such setting; did you mean TORCHLIT_WATCH?")
     ]
     environ = environment(models_dir=models_dir) | {"PORT": str(port := free_port())}
-    assert f"TORCHLIT_PORT={port} (PORT)" in told(list(look(environ)), "settings")
+    assert f"TORCHLIT_PORT={port} (PORT)" in told(list(scan_all(environ, any_routes)), "settings")
+
+
+def test_a_route_that_hides_another_is_told_and_the_rest_used(models_dir: Path) -> None:
+    def check_routes(settings: Settings) -> None:
+        if settings.predict_route == "/models/x":
+            variable = "TORCHLIT_PREDICT_ROUTE"
+            raise InvalidSetting(f"{variable}: expected another", variable)
+
+    for variable in ("TORCHLIT_PREDICT_ROUTE", "AIP_PREDICT_ROUTE"):
+        environ = environment(models_dir=models_dir, port=0, drain_s=3) | {variable: "/models/x"}
+        findings = list(scan_all(environ, check_routes))
+        assert wrong(findings) == [("settings", "TORCHLIT_PREDICT_ROUTE: expected another")]
+        text = told(findings, "settings")
+        assert text.endswith("TORCHLIT_DRAIN_S=3.0")
+        assert "/models/x" not in text
+        environ[variable] = "/free"
+        findings = list(scan_all(environ, check_routes))
+        assert wrong(findings) == []
+        assert "TORCHLIT_PREDICT_ROUTE=/free" in told(findings, "settings")
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -102,7 +128,8 @@ def test_keys_are_never_told(
         {"api_keys_file": file},
         {"api_keys_file": KEY},  # as it happens
     ):
-        examine(environment(models_dir=models_dir, port=free_port(), **settings), as_json=as_json)
+        environ = environment(models_dir=models_dir, port=free_port(), **settings)
+        examine(environ, any_routes, as_json=as_json)
     said = capfd.readouterr()
     assert KEY not in said.out + said.err
     assert "short" not in said.out
@@ -165,8 +192,12 @@ def test_advice_is_that_of_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Mon
         "model toy/2": f"replace or remove {tmp_path}/toy/2/model.onnx",
         "model toy/3": f"let this user read {path}",
     }
-    assert doctor._advice("toy", Found(None, "toy: cannot be read")) == (
-        "let this user read the folder"
+    unreadable = {"toy": Found(None, "toy: cannot be read")}
+    monkeypatch.setattr(doctor_models, "scan", lambda *_: unreadable)
+    (finding,) = (each for each in found(models_dir=tmp_path) if each.state == "wrong")
+    assert (finding.text, finding.advice) == (
+        "toy: cannot be read",
+        "let this user read the folder",
     )
 
 
@@ -236,7 +267,7 @@ def test_a_driver_is_told_of_only_where_it_can_be_looked_for(
 def test_a_model_that_runs_on_the_cpu_though_cuda_could_be_used(
     models_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "_why_no_cuda", lambda _: "")
+    monkeypatch.setattr(doctor_models, "why_no_cuda", lambda _: "")
     (advice, *_) = (
         each.advice
         for each in found(models_dir=models_dir, device="cuda")
@@ -253,7 +284,7 @@ def test_whether_others_may_call_without_a_key_is_noted(models_dir: Path) -> Non
 
 def test_packages_that_are_missing(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "PACKAGES", ("numpy", "not-there"))
-    monkeypatch.setattr(doctor, "RUNTIMES", ("numpy", "onnx"))  # two at once
+    monkeypatch.setattr(doctor_models, "RUNTIMES", ("numpy", "onnx"))  # two at once
     problems = wrong(found(models_dir=models_dir))
     assert problems[0] == ("packages", "not installed: not-there")
     assert problems[1][0] == "ONNX Runtime"
@@ -281,7 +312,7 @@ def test_without_onnx_runtime_all_else_is_told(
 
 def test_telemetry_that_was_switched_on_is_noted(models_dir: Path) -> None:
     environ = environment(models_dir=models_dir, port=0) | {doctor.TELEMETRY: "0"}
-    (finding,) = (each for each in look(environ) if each.topic == "telemetry")
+    (finding,) = (each for each in scan_all(environ, any_routes) if each.topic == "telemetry")
     assert (finding.state, finding.advice) == ("note", "set ORT_DISABLE_TELEMETRY=1")
 
 
@@ -477,5 +508,5 @@ def test_the_command_has_json_and_a_status(
 
 def test_settings_by_default_are_told_as_such() -> None:
     assert Settings() == Settings.from_env({})
-    finding = next(each for each in look({}) if each.topic == "settings")
+    finding = next(each for each in scan_all({}, any_routes) if each.topic == "settings")
     assert finding.text == "those by default"

@@ -130,11 +130,17 @@ def test_something_else_there_is_one_sentence(health: Health, other: Callable[..
     )
 
 
+HEAD = b"HTTP/1.1 200 OK\r\n%bConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "begin", [b"", HEAD % b"", HEAD % b"Content-Length: 5000\r\n"], ids=["head", "body", "length"]
+)
 def test_who_answers_a_byte_now_and_then_is_given_up(
-    health: Health, other: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+    health: Health, other: Callable[..., int], monkeypatch: pytest.MonkeyPatch, begin: bytes
 ) -> None:
     monkeypatch.setattr(module, "TIMEOUT_S", 0.1)
-    port = other([b"H"] * 1000)
+    port = other([begin, *[b"H"] * 1000])
     assert health(port=port) == (1, f"torchlit: 127.0.0.1:{port}: no answer: timed out\n")
 
 

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 
 from service.__main__ import main
 from service.card import METADATA_KEY, Card, Dataset
-from service.commands.inspect import CannotInspect, inspect, inspection, told
-from service.errors import NotFound
+from service.commands.inspect import inspect, inspection, report
+from service.errors import CannotInspect
 from service.settings import Settings
 from tests.support.processes import environment
 from tests.support.toys import (
@@ -37,7 +37,7 @@ COMMITTED = sorted(ROOT.glob("models/*/*/model.onnx"))
 
 
 def text(folder: Path, model: str, **settings: Any) -> str:
-    return "\n".join(told(inspection(model, Settings(models_dir=folder, **settings))))
+    return "\n".join(report(inspection(model, Settings(models_dir=folder, **settings))))
 
 
 def test_it_tells_what_the_card_says(models_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -179,43 +179,11 @@ def test_one_that_fails_its_self_test_is_told_all_the_same(
     assert answer["runs_in"] == ""
 
 
-@pytest.mark.parametrize("location", ["model.onnx.data", "weights.bin", "sub/weights.bin"])
-def test_weights_outside_the_model_are_files_of_it(tmp_path: Path, location: str) -> None:
-    path = save_toy(tmp_path)
-    model = onnx.load(path)
-    (path.parent / location).parent.mkdir(exist_ok=True)
-    onnx.save(model, path, save_as_external_data=True, location=location, size_threshold=0)
-    for beside in ("notes.txt", "model.onnx.old"):
-        (path.parent / beside).write_text("of no model")
-    found = inspection(str(path), Settings())
-    assert [(each.name, each.bytes, each.sha256) for each in found.files] == [
-        (name, len(content), sha256(content).hexdigest())
-        for name in ("model.onnx", location)
-        for content in [(path.parent / name).read_bytes()]
-    ]
-
-
 def test_fields_that_are_not_known_are_passed(tmp_path: Path) -> None:
     path = save_toy(tmp_path)
     fixed = b"\x99\x06" + bytes(8) + b"\x9d\x06" + bytes(4)  # of 64 and 32 bits, number 99
     path.write_bytes(fixed + path.read_bytes())
     assert inspection(str(path), Settings()).head.ir_version == 10
-
-
-def test_a_folder_that_holds_no_version_is_told_with_the_reason(tmp_path: Path) -> None:
-    (tmp_path / "toy").mkdir()
-    for model in ("toy", "toy/1"):
-        with pytest.raises(NotFound, match="toy: expected a version folder such as toy/1/"):
-            inspection(model, Settings(models_dir=tmp_path))
-    if os.getuid():  # root may read all
-        (tmp_path / "toy").chmod(0)
-        with pytest.raises(NotFound, match="toy: cannot be read: Permission denied"):
-            inspection("toy/1", Settings(models_dir=tmp_path))
-
-
-def test_a_name_of_any_letters_is_a_name(tmp_path: Path) -> None:
-    path = save_toy(tmp_path).rename(tmp_path / "[a]*.onnx")
-    assert [each.name for each in inspection(str(path), Settings()).files] == ["[a]*.onnx"]
 
 
 def test_what_a_file_says_cannot_play_tricks_on_the_terminal(tmp_path: Path) -> None:

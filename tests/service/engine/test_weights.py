@@ -10,7 +10,6 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from service.catalog.folder import fingerprint
 from service.settings import Settings
 from tests.support.foreign_models import linear, outside, save, weights
 from tests.support.toys import body, serving
@@ -92,14 +91,3 @@ async def test_weights_that_are_missing_are_named_and_served_once_they_come(
             while (await client.get("/health/ready")).status_code != 200:
                 await asyncio.sleep(0.05)
         assert await ask(client) == pytest.approx(answer_of(1), rel=1e-5)
-
-
-def test_only_what_the_graph_names_is_followed(tmp_path: Path) -> None:
-    folder = tmp_path / "linear" / "1"
-    save(tmp_path, "linear", outside(scaled(1), folder, w="w.bin"))
-    before = fingerprint(folder)
-    assert [each[0] for each in before] == ["model.onnx", "w.bin"]
-    (folder / "model.onnx.bak").write_bytes(b"a copy")
-    assert fingerprint(folder) == before
-    (folder / "w.bin").write_bytes(b"other")
-    assert fingerprint(folder) != before

@@ -7,6 +7,7 @@ import pytest
 
 from service.errors import InvalidSetting
 from service.http.access import Access
+from service.http.routes import routes_for
 from service.settings import Settings
 from tests.support.toys import body, serving
 
@@ -16,6 +17,11 @@ KEY, OTHER = "a-key-of-24-characters-01", "another-key-of-24-chars-2"
 CONTENT = body("toy", [[1, 2, 3, 4]])
 PAGE = "https://page.example"
 BINARY = "inference-header-content-length"  # without it a page cannot tell JSON from binary data
+
+
+def access(settings: Settings) -> Access:
+    """Return what the settings allow on the routes that they name."""
+    return Access(settings, routes_for(settings))
 
 
 async def status(client: httpx.AsyncClient, path: str, **headers: str) -> int:
@@ -37,6 +43,7 @@ async def test_a_key_opens_every_path_and_probes_and_metrics_need_none(models_di
             assert await status(client, path, **{"x-api-key": OTHER}) == 200
         for path in ("/health/live", "/v2/health/live", "/v2/health/ready", "/ping", "/metrics"):
             assert await status(client, path) == 200
+            assert await status(client, path + "/") == 200  # the same path
         assert KEY not in (await client.get("/metrics")).text
 
 
@@ -75,18 +82,18 @@ def test_keys_that_are_none_stop_the_start_and_are_not_told(tmp_path: Path, text
         ("TORCHLIT_API_KEYS_FILE", Settings(api_keys_file=file)),
     ):
         with pytest.raises(InvalidSetting, match=f"^{variable}: expected (at least one key|keys)"):
-            Access(settings)
+            access(settings)
     with pytest.raises(InvalidSetting) as error:
-        Access(Settings(api_keys=f"{KEY},short"))
+        access(Settings(api_keys=f"{KEY},short"))
     assert "short" not in str(error.value)
 
 
 def test_a_file_of_keys_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match="cannot be read: No such file or directory"):
-        Access(Settings(api_keys_file=tmp_path / "absent"))
+        access(Settings(api_keys_file=tmp_path / "absent"))
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     with pytest.raises(InvalidSetting, match="cannot be read: not UTF-8 text"):
-        Access(Settings(api_keys_file=tmp_path / "binary"))
+        access(Settings(api_keys_file=tmp_path / "binary"))
 
 
 async def test_no_page_may_call_by_default(client: httpx.AsyncClient) -> None:
@@ -121,7 +128,7 @@ async def test_pages_of_the_origins_that_are_set_may_call(models_dir: Path, orig
 @pytest.mark.parametrize("origins", ["page.example", "https://page.example/", "https://a b"])
 def test_what_is_no_origin_stops_the_start(origins: str) -> None:
     with pytest.raises(InvalidSetting, match=r"^TORCHLIT_CORS_ORIGINS: expected "):
-        Access(Settings(cors_origins=origins))
+        access(Settings(cors_origins=origins))
 
 
 async def test_an_empty_bearer_does_not_hide_the_other_header(models_dir: Path) -> None:

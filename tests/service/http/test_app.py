@@ -1,107 +1,29 @@
+"""The app: dispatch, what every reply has, and what becomes of what goes wrong."""
+
 import asyncio
-import os
-import threading
+import gzip
+import json
+import logging
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from service.errors import UnsupportedEncoding
+from service.http.app import App, create_app
+from service.http.reply import WHOLE_REPLY, Reply, json_reply
+from service.http.request import Request
+from service.http.route import Handler, Route
+from service.http.services import Host, Services
+from service.metrics.exposition import render
 from service.settings import Settings
-from service.settings.verdicts import Verdicts
-from tests.support.toys import PNG, save_pictured, save_same, save_toy, serving, toy_card
+from tests.support.clients import counted
+from tests.support.toys import Client, body, serving
 
 pytestmark = pytest.mark.anyio
-
-
-async def test_models_show_their_cards_and_where_they_run(client: httpx.AsyncClient) -> None:
-    listed = (await client.get("/models")).json()["models"]
-    assert [each["model"] for each in listed] == ["mean", "toy"]
-    toy = (await client.get("/models/toy")).json()
-    assert toy == listed[1]
-    assert toy["default_version"] == 1
-    (version,) = toy["versions"]
-    assert (version["version"], version["state"]) == (1, "ready")
-    assert (version["provider"], version["device"]) == ("CPUExecutionProvider", "cpu")
-    assert version["batching"] == {
-        "of": "rows",
-        "largest_batch": 64,
-        "reason": "rows of a trial had the same answers alone and in batches of up to 64",
-    }
-    assert version["card"]["features"][0]["unit"] == "cm"
-    assert version["card"]["labels"] == ["red", "green", "blue"]
-
-
-async def test_models_show_why_their_requests_run_one_by_one(tmp_path: Path) -> None:
-    save_same(tmp_path, [1, 2])
-    save_toy(tmp_path)
-    settings = Settings(models_dir=tmp_path, batching=Verdicts("toy=requests"))
-    async with serving(settings) as client:
-        listed = (await client.get("/models")).json()["models"]
-    same, toy = (each["versions"][0] for each in listed)
-    assert same["batching"] == {
-        "of": "requests",
-        "largest_batch": 1,
-        "reason": "the first dimension of input input is fixed at 1; an export with dynamic_shapes "
-        "lets it vary",
-    }
-    assert toy["batching"] == {
-        "of": "requests",
-        "largest_batch": 1,
-        "reason": "TORCHLIT_BATCHING says requests, though rows of a trial had the same answers "
-        "alone and in batches of up to 64",
-    }
-    assert "why_no_rows" not in same | toy
-
-
-async def test_a_failed_model_is_told_everywhere_and_the_others_are_ready(
-    models_dir: Path,
-) -> None:
-    broken = save_toy(models_dir / "more", card=toy_card(), scale=2)
-    (models_dir / "wrong").mkdir()
-    broken.parent.rename(models_dir / "wrong/1")
-    async with serving(Settings(models_dir=models_dir)) as client:
-        ready = await client.get("/health/ready")
-        shown = (await client.get("/models/wrong")).json()
-        metrics = (await client.get("/metrics")).text
-        answer = await client.post("/predict/toy", json={"instances": [[1, 2, 3, 4]]})
-    assert ready.status_code == 503
-    states = ready.json()["models"]
-    assert ready.json()["status"] == "not ready"
-    assert states["toy"] == {"ready": True, "version": 1, "device": "cpu"}
-    assert states["wrong"]["ready"] is False
-    assert states["wrong"]["reason"].startswith("wrong/1: example 'one': expected [")
-    assert shown["default_version"] is None
-    assert shown["versions"] == [
-        {"version": 1, "state": "failed", "reason": states["wrong"]["reason"]}
-    ]
-    assert 'torchlit_model_ready{model="wrong",version="1"} 0.0' in metrics
-    assert 'torchlit_model_ready{model="toy",version="1"} 1.0' in metrics
-    assert answer.status_code == 200
-
-
-async def test_a_broken_newer_version_leaves_the_model_ready_and_is_named(
-    models_dir: Path,
-) -> None:
-    save_toy(models_dir, 2, card=toy_card(), scale=2)
-    async with serving(Settings(models_dir=models_dir)) as client:
-        ready = await client.get("/health/ready")
-    assert ready.status_code == 200
-    assert ready.json()["models"]["toy"]["version"] == 1
-    assert ready.json()["models"]["toy"]["failed"][0].startswith("toy/2: ")
-
-
-async def test_live_and_ready(client: httpx.AsyncClient) -> None:
-    live = await client.get("/health/live")
-    assert (live.status_code, live.json()) == (200, {"status": "live"})
-    ready = await client.get("/health/ready")
-    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
-
-
-async def test_metrics_are_prometheus_text(client: httpx.AsyncClient) -> None:
-    reply = await client.get("/metrics")
-    assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert "# TYPE torchlit_request_seconds histogram" in reply.text
 
 
 async def test_a_slash_behind_docs_leads_to_docs(client: httpx.AsyncClient) -> None:
@@ -111,13 +33,13 @@ async def test_a_slash_behind_docs_leads_to_docs(client: httpx.AsyncClient) -> N
     assert (followed.status_code, followed.url.path) == (200, "/docs")
 
 
-async def test_a_bug_is_logged_and_tells_the_caller_nothing(
+async def test_a_bug_in_the_framework_is_logged_and_tells_the_caller_nothing(
     models_dir: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LITESTAR_DEBUG", "1")  # with which Litestar shows its tracebacks
     async with serving(Settings(models_dir=models_dir)) as client:
-        versions = client.app.models.versions
-        versions["odd"] = None  # what no code does
+        versions = client.services.catalog.versions
+        versions["odd"] = None  # type: ignore[assignment]  # what no code does
         replies = [await client.get("/models"), await client.get("/health/ready")]
         del versions["odd"]
     assert [reply.status_code for reply in replies] == [500, 500]
@@ -125,85 +47,247 @@ async def test_a_bug_is_logged_and_tells_the_caller_nothing(
     assert "GET '/models': this is a bug" in caplog.text
 
 
-async def test_a_model_that_takes_no_card_is_listed(tmp_path: Path) -> None:
-    save_toy(tmp_path, card=None)
-    async with serving(Settings(models_dir=tmp_path)) as client:
-        (listed,) = (await client.get("/models")).json()["models"]
-    assert listed["versions"][0]["card"] is None
-    assert listed["versions"][0]["pictures"] == []
+# ------------------------------------------------------------ what infers
 
 
-async def test_a_picture_is_served_at_the_url_that_is_listed(models_dir: Path) -> None:
-    save_pictured(models_dir)
-    async with serving(Settings(models_dir=models_dir)) as client:
-        mean, toy = (await client.get("/models")).json()["models"]
-        reply = await client.get("/models/toy/1/loss.png")
-    assert mean["versions"][0]["pictures"] == []
-    assert toy["versions"][0]["pictures"] == [{"title": "Loss", "url": "/models/toy/1/loss.png"}]
-    assert (reply.status_code, reply.content) == (200, PNG)
-    assert reply.headers["content-type"] == "image/png"
-    assert reply.headers["content-length"] == str(len(PNG))
+class Caller:
+    """The server's side of one request to /somewhere: what it says, and what it gets."""
+
+    def __init__(
+        self, handler: Handler, *messages: dict[str, Any], has_model: bool = False, **more: Any
+    ) -> None:
+        """Let `handler` answer; if `has_model` it finds a model, whose counts are in `of_model`."""
+        settings = Settings(**more)
+        self.of_model: list[tuple[str, float]] = []
+        metrics = SimpleNamespace(request=lambda *counted: self.of_model.append(counted))
+        served: Any = SimpleNamespace(metrics=metrics)
+
+        async def handle(services: Services, request: Request) -> Reply:
+            request.call.served = served if has_model else None
+            return await handler(services, request)
+
+        route = Route("/somewhere", "POST", handle, "", is_inference=True)
+        self.services = create_app(settings).services
+        self._app = App(self.services, [route])
+        self._messages = list(messages)
+        self.sent: list[Any] = []
+
+    async def call(self, method: str = "POST", send_whole: Any = None, **headers: str) -> None:
+        scope: Any = {
+            "type": "http",
+            "path": "/somewhere",
+            "method": method,
+            "query_string": b"",
+            "headers": [
+                (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
+            ],
+            "extensions": None if send_whole is None else {WHOLE_REPLY: send_whole},
+        }
+        await self._app(scope, self._receive, self._send)
+
+    async def _receive(self) -> Any:
+        return self._messages.pop(0)
+
+    async def _send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    @property
+    def reply(self) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        start, end = self.sent
+        assert (start["type"], end["type"]) == ("http.response.start", "http.response.body")
+        assert not end["more_body"]
+        return start["status"], start["headers"], end["body"]
+
+    def counted(self, outcome: str = "") -> float:
+        """Return how many requests were counted that no model was found for."""
+        text = render(self.services.metrics).decode()
+        return counted(text, "torchlit_unmatched_requests_total", outcome)
 
 
-@pytest.mark.parametrize("known", ["{}", "W/{}", '"other", {}', "*"])
-async def test_a_picture_is_sent_again_only_when_it_changed(models_dir: Path, known: str) -> None:
-    path = save_pictured(models_dir)
-    async with serving(Settings(models_dir=models_dir)) as client:
-        first = await client.get("/models/toy/1/loss.png", headers={"if-none-match": '"other"'})
-        etag = first.headers["etag"]
-        headers = {"if-none-match": known.format(etag)}
-        same = await client.get("/models/toy/1/loss.png", headers=headers)
-        path.write_bytes(PNG + b"trained again")
-        changed = await client.get("/models/toy/1/loss.png", headers={"if-none-match": etag})
-    assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
-    assert (same.status_code, same.content) == (304, b"")
-    assert same.headers["etag"] == etag != changed.headers["etag"]
-    assert changed.content == PNG + b"trained again"
+def fragment(content: bytes, *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.request", "body": content, "more_body": more}
 
 
-@pytest.mark.parametrize("make", [None, Path.mkdir, os.mkfifo])
-async def test_a_picture_that_is_no_file_is_404(models_dir: Path, make: Any) -> None:
-    path = save_pictured(models_dir)
-    path.unlink()
-    if make:
-        make(path)
-    async with serving(Settings(models_dir=models_dir)) as client:
-        try:
-            async with asyncio.timeout(5):
-                reply = await client.get("/models/toy/1/loss.png")
-        finally:
-            if path.is_fifo():
-                os.close(os.open(path, os.O_RDWR))  # lets go whoever waits for it
-    assert reply.status_code == 404
-    assert reply.json() == {
-        "error": "model toy: version 1: picture: loss.png: "
-        "expected a file beside model.onnx, got none: it is missing"
-    }
+LEFT = {"type": "http.disconnect"}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
-async def test_a_picture_that_cannot_be_read_is_404(models_dir: Path) -> None:
-    save_pictured(models_dir).chmod(0)
-    async with serving(Settings(models_dir=models_dir)) as client:
-        reply = await client.get("/models/toy/1/loss.png")
-    assert reply.status_code == 404
-    assert reply.json()["error"].endswith("got one that cannot be read: Permission denied")
+async def test_a_reply_has_the_headers_of_the_request_and_its_own() -> None:
+    async def handler(services: Services, request: Request) -> Reply:
+        assert request.id == b"7"
+        return Reply([b"ab", memoryview(b"cde")], 200, b"text/plain", [(b"one", b"1")])
+
+    caller = Caller(handler, has_model=True)
+    await caller.call(x_request_id="7")
+    assert caller.reply == (
+        200,
+        [
+            (b"x-request-id", b"7"),
+            (b"content-type", b"text/plain"),
+            (b"content-length", b"5"),
+            (b"one", b"1"),
+        ],
+        b"abcde",
+    )
+    ((outcome, seconds),) = caller.of_model
+    assert outcome == "ok"
+    assert 0 < seconds < 1
+    assert caller.counted() == 0
 
 
-async def test_others_are_answered_while_a_picture_is_read(
-    models_dir: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_server_that_can_gets_the_whole_reply_in_one_piece() -> None:
+    async def handler(services: Services, request: Request) -> Reply:
+        return json_reply({}, 200)
+
+    complete: list[Any] = []
+
+    async def send_whole(*reply: Any) -> None:
+        complete.append(reply)
+
+    for access_log in (False, True):
+        caller = Caller(handler, has_model=True, access_log=access_log)
+        await caller.call(send_whole=send_whole)
+        assert len(caller.sent) == (2 if access_log else 0)  # the log has to see the end
+    ((status, headers, body),) = complete
+    assert (status, body) == (200, [b"{}"])
+    assert (b"content-length", b"2") in headers
+
+
+@pytest.mark.parametrize("has_model", [False, True])
+async def test_a_refusal_is_json_and_counted(has_model: bool) -> None:
+    async def refuse(services: Services, request: Request) -> Reply:
+        raise UnsupportedEncoding("no")
+
+    caller = Caller(refuse, has_model=has_model)
+    await caller.call()
+    status, headers, body = caller.reply
+    assert (status, body) == (501, b'{"error":"no"}')
+    assert (b"accept-encoding", b"gzip, deflate") in headers
+    assert (b"content-type", b"application/json") in headers
+    assert [outcome for outcome, _ in caller.of_model] == ["invalid"] * has_model
+    assert caller.counted('outcome="invalid"') == caller.counted() == (not has_model)
+
+
+async def test_another_method_is_refused_and_counted() -> None:
+    async def handler(services: Services, request: Request) -> Reply:
+        raise AssertionError("it was called")
+
+    caller = Caller(handler)
+    await caller.call("PUT")
+    status, headers, body = caller.reply
+    assert (status, body) == (405, b'{"error":"method: expected POST, got PUT"}')
+    assert (b"allow", b"POST") in headers
+    assert caller.counted('outcome="invalid"') == caller.counted() == 1
+
+
+async def test_a_bug_is_logged_and_tells_the_caller_nothing(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    save_pictured(models_dir)
-    loop, reading, answered = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    async def handler(services: Services, request: Request) -> Reply:
+        raise ZeroDivisionError("secret")
 
-    def read_slowly(_: Path) -> bytes:
-        loop.call_soon_threadsafe(reading.set)
-        return PNG if answered.wait(5) else b"nobody was answered"
+    caller = Caller(handler)
+    await caller.call()
+    status, _, body = caller.reply
+    assert (status, body) == (500, b'{"error":"internal error"}')
+    (record,) = caplog.records
+    assert (record.levelno, record.getMessage()) == (logging.ERROR, "/somewhere: this is a bug")
+    assert "secret" in caplog.text
+    assert caller.counted('outcome="failed"') == caller.counted() == 1
 
-    async with serving(Settings(models_dir=models_dir)) as client:
-        monkeypatch.setattr(Path, "read_bytes", read_slowly)
-        picture = asyncio.create_task(client.get("/models/toy/1/loss.png"))
-        await reading.wait()
-        assert (await client.get("/health/live")).status_code == 200
-        answered.set()
-        assert (await picture).content == PNG
+
+async def test_a_caller_who_leaves_before_its_body_is_complete_is_told_nothing() -> None:
+    """The connection counts it."""
+
+    async def handler(services: Services, request: Request) -> Reply:
+        return Reply([await request.body(6)])
+
+    for messages in ([LEFT], [fragment(b"abc", more=True), LEFT]):
+        caller = Caller(handler, *messages)
+        await caller.call()
+        assert caller.sent == []
+        assert caller.counted() == 0
+
+
+@pytest.mark.parametrize("has_body", [False, True])
+async def test_who_leaves_while_it_is_answered_is_counted_and_sent_nothing(has_body: bool) -> None:
+    began = asyncio.Event()
+
+    async def handler(services: Services, request: Request) -> Reply:
+        if has_body:
+            await request.body(10)
+        began.set()
+        await asyncio.Event().wait()
+        raise AssertionError("it waited for nothing")
+
+    caller = Caller(handler, fragment(b"abc"))
+    task = asyncio.create_task(caller.call())
+    await began.wait()
+    task.cancel()
+    await task  # it ends, as there is nobody to tell
+    assert caller.sent == []
+    assert caller.counted('outcome="cancelled"') == caller.counted() == has_body
+
+
+async def test_a_reply_that_may_be_compressed_is() -> None:
+    async def handler(services: Services, request: Request) -> Reply:
+        return Reply([b"a" * 5000], is_compressible=request.headers.get(b"x") != b"as it is")
+
+    caller = Caller(handler, has_model=True)
+    await caller.call(accept_encoding="gzip")
+    _, headers, body = caller.reply
+    assert (b"content-encoding", b"gzip") in headers
+    assert (b"content-length", b"%d" % len(body)) in headers
+    assert gzip.decompress(body) == b"a" * 5000
+    caller = Caller(handler, has_model=True)
+    await caller.call(accept_encoding="gzip", x="as it is")
+    assert caller.reply[2] == b"a" * 5000
+
+
+async def test_the_deadline_is_the_shorter_of_the_two() -> None:
+    seconds: list[float] = []
+
+    async def handler(services: Services, request: Request) -> Reply:
+        seconds.append(request.call.deadline - request.call.start)
+        return json_reply({})
+
+    caller = Caller(handler, has_model=True, request_timeout_s=2)
+    for wanted in ({}, {"x_request_timeout_ms": "500"}, {"x_request_timeout_ms": "9000"}):
+        await caller.call(**wanted)
+    assert seconds == pytest.approx([2, 0.5, 2])
+
+
+# ------------------------------------------------------- what is read
+
+
+async def test_a_route_that_is_read_may_be_compressed_too(client: Client) -> None:
+    for encoding, read in (("gzip", gzip.decompress), ("deflate", zlib.decompress)):
+        headers = {"accept-encoding": encoding}
+        async with client.stream("GET", "/models", headers=headers) as reply:
+            raw = b"".join([part async for part in reply.aiter_raw()])
+        assert reply.headers["content-encoding"] == encoding
+        assert reply.headers["vary"] == "accept-encoding"
+        assert json.loads(read(raw))["models"][0]["model"] == "mean"
+
+
+async def test_while_it_drains_every_reply_sends_its_caller_elsewhere(models_dir: Path) -> None:
+    host = Host()
+    async with serving(Settings(models_dir=models_dir), host) as client:
+        for is_draining in (False, True):
+            host.is_draining = is_draining
+            content = body("toy", [[1, 2, 3, 4]])
+            replies = [
+                await client.post("/predict", content=content),
+                await client.get("/models"),
+                await client.get("/no/such/path"),
+            ]
+            assert [reply.status_code for reply in replies] == [200, 200, 404]
+            for reply in replies:
+                assert (reply.headers.get("connection") == "close") is is_draining
+
+
+async def test_each_reply_has_the_id_of_its_request(client: Client) -> None:
+    for path in ("/models", "/predict", "/no/such/path"):
+        reply = await client.get(path, headers={"x-request-id": "mine"})
+        assert reply.headers["x-request-id"] == "mine"
+        others = [(await client.get(path)).headers["x-request-id"] for _ in range(2)]
+        assert len({"mine", *others}) == 3

@@ -1,21 +1,19 @@
 import asyncio
 import gzip
 import json
-import logging
+import math
 import re
 import socket
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
-from service.errors import InvalidInput, TooLarge, UnsupportedEncoding
-from service.http.request import ClientLeft, Incoming, answer, error_reply
-from service.metrics import Blocks, Metrics
-from service.metrics.exposition import render
+from service.errors import InvalidInput, TooLarge
+from service.http.request import ClientLeft, Request, note_wishes
+from service.inference import Call
 from tests.support.clients import address, counted, read_reply
 from tests.support.clients import ask as ask_predict
 from tests.support.processes import Process, running
@@ -32,32 +30,33 @@ BINARY_BODY = HEAD + ROW
 
 
 class Caller:
-    """The server's side of one request: what it says, and what it is told."""
+    """The server's side of one request: what it says."""
 
     def __init__(self, *messages: dict[str, Any], **headers: str) -> None:
         self.waiting = list(messages)
-        self.sent: list[Any] = []
-        self.incoming = Incoming(
+        self.request = Request(
             scope={"type": "http", "path": "/somewhere", "method": "POST"},  # type: ignore[arg-type]
             headers={
                 name.replace("_", "-").encode(): value.encode("latin-1")
                 for name, value in headers.items()
             },
             receive=self._receive,
-            send=self._send,
-            send_whole=None,
-            is_alone=lambda: False,
-            reply_headers=[(b"x-request-id", b"7")],
+            id=b"7",
+            values={},
+            call=Call(100.0, math.inf, lambda: False),
         )
+
+    def noted(self) -> Call:
+        """Return the call, with what the caller wants."""
+        call = self.request.call
+        note_wishes(call, self.request.headers, 10)
+        return call
 
     async def _receive(self) -> Any:
         return self.waiting.pop(0)
 
-    async def _send(self, message: Any) -> None:
-        self.sent.append(message)
 
-
-def part(content: bytes, *, more: bool) -> dict[str, Any]:
+def fragment(content: bytes, *, more: bool) -> dict[str, Any]:
     return {"type": "http.request", "body": content, "more_body": more}
 
 
@@ -65,56 +64,48 @@ LEFT = {"type": "http.disconnect"}
 
 
 @pytest.mark.anyio
-async def test_a_body_in_parts_is_put_together() -> None:
-    for parts in ([b"abcdef"], [b"abc", b"def"], [b"", b"abc", b"", b"def", b""]):
-        messages = [part(each, more=True) for each in parts]
+async def test_a_body_in_fragments_is_put_together() -> None:
+    for fragments in ([b"abcdef"], [b"abc", b"def"], [b"", b"abc", b"", b"def", b""]):
+        messages = [fragment(each, more=True) for each in fragments]
         messages[-1]["more_body"] = False
         caller = Caller(*messages)
-        assert await caller.incoming.body(6) == b"abcdef"
-        assert caller.incoming.has_body
+        assert await caller.request.body(6) == b"abcdef"
+        assert caller.request.has_body
 
 
 @pytest.mark.anyio
 async def test_a_body_over_the_limit_is_refused_as_soon_as_it_is_known() -> None:
-    told = Caller(part(b"abcdefg", more=False), content_length="7")
+    announced = Caller(fragment(b"abcdefg", more=False), content_length="7")
     with pytest.raises(TooLarge, match=r"^body: expected at most 6 bytes, got 7$"):
-        await told.incoming.body(6)
-    assert len(told.waiting) == 1  # not even read
-    whole = Caller(part(b"abcdefg", more=False))
+        await announced.request.body(6)
+    assert len(announced.waiting) == 1  # not even read
+    complete = Caller(fragment(b"abcdefg", more=False))
     with pytest.raises(TooLarge, match=r"^body: expected at most 6 bytes, got 7 or more$"):
-        await whole.incoming.body(6)
-    parts = Caller(*[part(b"abc", more=True)] * 10)
+        await complete.request.body(6)
+    in_fragments = Caller(*[fragment(b"abc", more=True)] * 10)
     with pytest.raises(TooLarge, match=r"^body: expected at most 6 bytes, got 9 or more$"):
-        await parts.incoming.body(6)
-    assert len(parts.waiting) == 7
-    assert not parts.incoming.has_body
+        await in_fragments.request.body(6)
+    assert len(in_fragments.waiting) == 7
+    assert not in_fragments.request.has_body
 
 
 @pytest.mark.anyio
-async def test_a_caller_who_leaves_before_its_body_is_complete_is_told_nothing() -> None:
-    metrics = Metrics(Blocks())
-    for messages in ([LEFT], [part(b"abc", more=True), LEFT]):
+async def test_a_caller_who_leaves_before_its_body_is_complete_has_left() -> None:
+    for messages in ([LEFT], [fragment(b"abc", more=True), LEFT]):
         caller = Caller(*messages)
         with pytest.raises(ClientLeft):
-            await caller.incoming.body(6)
-        caller = Caller(*messages)
-
-        async def respond(request: Incoming, _: float) -> Any:
-            return [await request.body(6)]
-
-        await answer(caller.incoming, respond, metrics)
-        assert caller.sent == []
-    assert counted(render(metrics).decode(), "torchlit_unmatched_requests_total") == 0
+            await caller.request.body(6)
+        assert not caller.request.has_body
 
 
 @pytest.mark.anyio
-async def test_a_packed_body_comes_unpacked_within_the_limit() -> None:
-    packed = gzip.compress(b"a" * 100)
-    caller = Caller(part(packed, more=False), content_encoding="gzip")
-    assert await caller.incoming.body(100) == b"a" * 100
-    caller = Caller(part(packed, more=False), content_encoding="gzip")
-    with pytest.raises(TooLarge, match=r"^body: expected at most 99 bytes unpacked, got more$"):
-        await caller.incoming.body(99)
+async def test_a_compressed_body_comes_decompressed_within_the_limit() -> None:
+    compressed = gzip.compress(b"a" * 100)
+    caller = Caller(fragment(compressed, more=False), content_encoding="gzip")
+    assert await caller.request.body(100) == b"a" * 100
+    caller = Caller(fragment(compressed, more=False), content_encoding="gzip")
+    with pytest.raises(TooLarge, match=r"^body: expected at most 99 bytes decompressed, got more$"):
+        await caller.request.body(99)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +114,7 @@ async def test_a_packed_body_comes_unpacked_within_the_limit() -> None:
 )
 def test_a_caller_may_shorten_its_time(text: str | None, seconds: float) -> None:
     caller = Caller(**({} if text is None else {"x_request_timeout_ms": text}))
-    assert caller.incoming.timeout_s(10) == seconds
+    assert caller.noted().deadline == 100 + seconds
 
 
 @pytest.mark.parametrize(
@@ -131,95 +122,16 @@ def test_a_caller_may_shorten_its_time(text: str | None, seconds: float) -> None
 )
 def test_a_time_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput) as raised:
-        Caller(x_request_timeout_ms=text).incoming.timeout_s(10)
+        Caller(x_request_timeout_ms=text).noted()
     assert str(raised.value) == (
         f'X-Request-Timeout-Ms: expected whole milliseconds from 1, got "{text}"'
     )
 
 
-@pytest.mark.anyio
-async def test_an_answer_has_the_headers_that_were_gathered() -> None:
-    async def respond(request: Incoming, _: float) -> Any:
-        request.reply_headers.append((b"one", b"1"))
-        request.content_type = (b"content-type", b"text/plain")
-        return [b"ab", memoryview(b"cde")]
-
-    seen: list[tuple[str, float]] = []
-    caller = Caller()
-    metrics: Any = SimpleNamespace(request=lambda *counted: seen.append(counted))
-    caller.incoming.served = SimpleNamespace(metrics=metrics)  # type: ignore[assignment]
-    await answer(caller.incoming, respond, Metrics(Blocks()))
-    ((outcome, seconds),) = seen
-    assert outcome == "ok"
-    assert 0 < seconds < 1
-    start, end = caller.sent
-    assert (start["type"], start["status"]) == ("http.response.start", 200)
-    assert start["headers"] == [
-        (b"x-request-id", b"7"),
-        (b"one", b"1"),
-        (b"content-type", b"text/plain"),
-        (b"content-length", b"5"),
-    ]
-    assert end == {"type": "http.response.body", "body": b"abcde", "more_body": False}
-
-
-@pytest.mark.anyio
-async def test_a_refusal_is_json_whatever_was_meant_before_and_counted() -> None:
-    async def refuse(request: Incoming, _: float) -> Any:
-        request.content_type = (b"content-type", b"application/octet-stream")
-        raise UnsupportedEncoding("no")
-
-    metrics = Metrics(Blocks())
-    caller = Caller()
-    await answer(caller.incoming, refuse, metrics)
-    start, end = caller.sent
-    assert (start["status"], end["body"]) == (501, b'{"error":"no"}')
-    assert (b"accept-encoding", b"gzip, deflate") in start["headers"]
-    assert (b"content-type", b"application/json") in start["headers"]
-    unmatched = 'torchlit_unmatched_requests_total{outcome="invalid"}'
-    assert counted(render(metrics).decode(), unmatched) == 1
-
-
-@pytest.mark.anyio
-async def test_a_bug_is_logged_and_tells_the_caller_nothing(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async def respond(_: Incoming, __: float) -> Any:
-        raise ZeroDivisionError("secret")
-
-    caller = Caller()
-    await answer(caller.incoming, respond, Metrics(Blocks()))
-    start, end = caller.sent
-    assert (start["status"], end["body"]) == (500, b'{"error":"internal error"}')
-    (record,) = caplog.records
-    assert (record.levelno, record.getMessage()) == (logging.ERROR, "/somewhere: this is a bug")
-    assert "secret" in caplog.text
-
-
-@pytest.mark.anyio
-async def test_who_leaves_while_it_is_answered_is_counted_and_sent_nothing() -> None:
-    began = asyncio.Event()
-
-    async def respond(request: Incoming, _: float) -> Any:
-        await request.body(10)
-        began.set()
-        await asyncio.Event().wait()
-
-    metrics = Metrics(Blocks())
-    caller = Caller(part(b"abc", more=False))
-    task = asyncio.create_task(answer(caller.incoming, respond, metrics))
-    await began.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert caller.sent == []
-    cancelled = 'torchlit_unmatched_requests_total{outcome="cancelled"}'
-    assert counted(render(metrics).decode(), cancelled) == 1
-
-
-def test_a_sentence_that_has_no_utf8_is_told_all_the_same() -> None:
-    status, outcome, reply = error_reply(InvalidInput("got \ud800"))
-    assert (status, outcome, json.loads(reply)) == (400, "invalid", {"error": "got \\ud800"})
+@pytest.mark.parametrize(("text", "is_noted"), [("true", True), ("false", False), ("", False)])
+def test_where_the_time_goes_is_noted_for_those_who_want_it(text: str, is_noted: bool) -> None:
+    assert (Caller(x_request_timing=text).noted().timing is not None) is is_noted
+    assert Caller().noted().timing is None
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from service.settings.machine import Resources
 from service.settings.verdicts import Verdicts
 from service.settings.versions import Versions
 
-A_PATH = "expected a path that begins with / and says nothing else here"
+A_PATH = "expected a path that begins with /"
 
 
 def test_defaults_hold_when_nothing_is_set() -> None:
@@ -128,12 +128,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("PORT", "8080/tcp", "expected a whole number from 0 to 65535, got '8080/tcp'"),
         ("AIP_HTTP_PORT", "-1", "expected a whole number from 0 to 65535, got '-1'"),
         ("AIP_PREDICT_ROUTE", "predict", f"{A_PATH}, got 'predict'"),
-        ("AIP_PREDICT_ROUTE", "/models/iris", f"{A_PATH}, got '/models/iris'"),
         ("TORCHLIT_HEALTH_ROUTE", "ping", f"{A_PATH}, got 'ping'"),
-        ("TORCHLIT_HEALTH_ROUTE", "/metrics", f"{A_PATH}, got '/metrics'"),
-        ("AIP_PREDICT_ROUTE", "/health/live", f"{A_PATH}, got '/health/live'"),
-        ("AIP_PREDICT_ROUTE", "/prepare", f"{A_PATH}, got '/prepare'"),
-        ("TORCHLIT_HEALTH_ROUTE", "/static/x", f"{A_PATH}, got '/static/x'"),
         ("TORCHLIT_SERVICE_HOTS", "1", "no such setting; did you mean TORCHLIT_DEVICE?"),
         ("TORCHLIT_REQUEST_TIMEOUT_S", "0", "expected a number above 0 to 3600, got '0'"),
         ("TORCHLIT_REQUEST_TIMEOUT_S", "nan", "expected a number above 0 to 3600, got 'nan'"),

@@ -24,7 +24,7 @@ window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
   window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
 """
-# Others than the installed fonts are not asked for: where Inter is, it stands for the system's.
+# Only installed fonts are used: where Inter is installed, it stands for the system's.
 FONTS = """<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
 <fontconfig>
@@ -102,9 +102,9 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
 
         def on_request(request: Any) -> None:
             if not request.url.startswith((origin, "blob:", "data:")):
-                problems.append(f"asked {request.url}")
+                problems.append(f"requested {request.url}")
 
-        # A page may ask once more after the service that a test ran has ended.
+        # A page may send one more request after the service that a test ran has ended.
         allowed = ["ERR_CONNECTION_REFUSED", *([permitted] if permitted else [])]
 
         def note(text: str) -> None:

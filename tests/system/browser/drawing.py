@@ -7,7 +7,7 @@ SEVEN = [(0.27, 0.24), (0.73, 0.23), (0.44, 0.82)]
 
 def draw(page: Any, points: list[tuple[float, float]]) -> None:
     """Draw a line on the canvas, through points of 0 to 1."""
-    box = page.locator(".paper canvas").bounding_box()
+    box = page.locator(".drawing canvas").bounding_box()
     placed = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
     page.mouse.move(*placed[0])
     page.mouse.down()

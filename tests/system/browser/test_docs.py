@@ -42,7 +42,7 @@ def test_every_operation_is_shown_and_found(service: Process, visit: Visit) -> N
     assert all("infer" in path for path in visible)
 
 
-def test_it_is_there_at_once(service: Process, visit: Visit) -> None:
+def test_it_is_shown_immediately(service: Process, visit: Visit) -> None:
     page = visit(f"{service.url}/docs")
     page.locator("details.operation").first.wait_for()
     shown_ms = page.evaluate("performance.now()")
@@ -95,7 +95,7 @@ def test_an_error_is_shown_as_it_came(service: Process, visit: Visit) -> None:
     form.locator("pre.code", has_text='"error"').wait_for()
 
 
-def test_a_body_can_be_packed(service: Process, visit: Visit) -> None:
+def test_a_body_can_be_compressed(service: Process, visit: Visit) -> None:
     page = visit(f"{service.url}/docs#predict_iris")
     form = page.locator("#predict_iris form")
     form.get_by_label("Content-Encoding").select_option("gzip")
@@ -108,14 +108,16 @@ def test_a_body_can_be_packed(service: Process, visit: Visit) -> None:
 
 def test_schemas_unfold(service: Process, visit: Visit) -> None:
     page = visit(f"{service.url}/docs#predict_housing")
-    told = page.locator("#predict_housing .told")
+    description = page.locator("#predict_housing .description")
     for _ in range(4):  # what is inside is made when its fold opens
-        told.evaluate("(told) => told.querySelectorAll('details').forEach((d) => d.open = true)")
+        description.evaluate(
+            "(each) => each.querySelectorAll('details').forEach((d) => d.open = true)"
+        )
         page.wait_for_timeout(100)
-    told.get_by_text("mean number of rooms of a home").first.wait_for()
+    description.get_by_text("mean number of rooms of a home").first.wait_for()
 
 
-def test_pictures_can_be_sent_without_a_file_of_ones_own(service: Process, visit: Visit) -> None:
+def test_images_can_be_sent_without_a_file_of_ones_own(service: Process, visit: Visit) -> None:
     page = visit(f"{service.url}/docs#predict_mnist")
     form = page.locator("#predict_mnist form")
     for media_type in ("image/png", "image/jpeg", "multipart/form-data"):

@@ -1,4 +1,4 @@
-"""What the pages look like, weigh and say to a screen reader; screenshots go to SHOTS."""
+"""What the pages show, weigh and say to a screen reader; screenshots go to SHOTS."""
 
 import os
 from collections.abc import Callable
@@ -30,7 +30,7 @@ VIEWS = {
 
 
 def settle(page: Any, view: str, service: Process) -> None:
-    """Bring a view into the state that is looked at."""
+    """Bring a view into the state of its screenshot."""
     if view == "image":
         draw(page, SEVEN)
         label_is(page, "7")
@@ -75,7 +75,7 @@ def test_axe_finds_nothing_and_nothing_overflows(
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme)
         page.wait_for_timeout(300)  # transitions end
-        look(page, f"{view}-{theme}-{width}", full_page=view != "operation")
+        inspect(page, f"{view}-{theme}-{width}", full_page=view != "operation")
 
 
 @pytest.mark.parametrize("name", ["bounded", "rgb", "integers", f"long-{'y' * 50}"])
@@ -84,7 +84,7 @@ def test_other_models_fit_too(zoo: Process, visit: Visit, name: str) -> None:
     page.add_script_tag(path=AXE)
     page.locator(".answer .headline, .answer pre").first.wait_for()
     page.wait_for_timeout(300)
-    look(page, f"zoo-{name[:8]}-light-phone")
+    inspect(page, f"zoo-{name[:8]}-light-phone")
 
 
 def test_colours_that_are_forced_leave_the_state_visible(service: Process, visit: Visit) -> None:
@@ -106,11 +106,11 @@ def test_the_form_for_a_key_too(visit: Visit) -> None:
         page = visit(f"{locked.url}/", bypass_csp=True, permitted="401")
         page.get_by_label("API key").wait_for()
         page.add_script_tag(path=AXE)
-        look(page, "locked-light-desktop")
+        inspect(page, "locked-light-desktop")
 
 
-def look(page: Any, name: str, *, full_page: bool = True) -> None:
-    """Take a picture of a page; fail if it overflows or axe finds anything."""
+def inspect(page: Any, name: str, *, full_page: bool = True) -> None:
+    """Take a screenshot of a page; fail if it overflows or axe finds anything."""
     overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     assert overflow <= 0
     SHOTS.mkdir(parents=True, exist_ok=True)

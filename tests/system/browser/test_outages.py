@@ -65,7 +65,7 @@ def test_the_service_may_hang_and_go_and_come_back(models: Path, visit: Visit) -
             label_is(page, "setosa")  # nobody has touched anything
 
 
-def test_a_full_queue_is_asked_again(service: Process, visit: Visit) -> None:
+def test_a_full_queue_is_tried_again(service: Process, visit: Visit) -> None:
     page = visit(f"{service.url}/health/live", permitted="status of")
     page.route(
         "**/predict/iris",
@@ -91,7 +91,7 @@ def test_a_call_that_hangs_makes_way(service: Process, visit: Visit) -> None:
     assert page.locator(".answer[aria-busy]").count() == 0
 
 
-def test_what_was_asked_before_does_not_come_late(service: Process, visit: Visit) -> None:
+def test_an_earlier_request_does_not_come_late(service: Process, visit: Visit) -> None:
     """Neither the first answer, nor one of a model that is no longer shown."""
     page = visit(f"{service.url}/health/live", permitted="status of")
     held = Held(page, "**/predict/iris")
@@ -174,7 +174,7 @@ def test_health_may_be_kept_by_a_proxy(service: Process, visit: Visit) -> None:
 def test_a_model_may_change_under_a_stroke(service: Process, visit: Visit) -> None:
     page = visit(f"{service.url}/#mnist")
     label_is(page, "0")
-    box = page.locator(".paper canvas").bounding_box()
+    box = page.locator(".drawing canvas").bounding_box()
     places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in SEVEN]
     page.mouse.move(*places[0])
     page.mouse.down()

@@ -37,9 +37,9 @@ def ink(page: Any, selector: str) -> float:
 
 def sent_to(page: Any, path: str, act: Callable[[], Any]) -> Any:
     """Return the body of the request to a path that `act` causes."""
-    with page.expect_request(lambda request: request.url.endswith(path)) as asked:
+    with page.expect_request(lambda request: request.url.endswith(path)) as sent:
         act()
-    return json.loads(asked.value.post_data)
+    return json.loads(sent.value.post_data)
 
 
 def test_a_drawn_7_is_a_7(service: Process, visit: Visit) -> None:
@@ -47,19 +47,19 @@ def test_a_drawn_7_is_a_7(service: Process, visit: Visit) -> None:
     label_is(page, "0")  # the first example, so that there is an answer to see
     page.get_by_role("button", name="Clear").click()
     page.get_by_text("Draw something, or choose an example.").wait_for()
-    assert ink(page, ".seen-picture canvas") == 0
+    assert ink(page, ".seen-image canvas") == 0
     page.get_by_role("button", name="median 0").click()
     label_is(page, "0")
     draw(page, SEVEN)  # not over the example
     label_is(page, "7")
-    assert ink(page, ".seen-picture canvas") > 10
+    assert ink(page, ".seen-image canvas") > 10
     assert page.locator(".bars li").count() == 10
     assert page.locator(".bars li.top .name").inner_text() == "7"
     page.locator(".times", has_text="computing").wait_for()
     times = page.locator(".times").inner_text()
     assert "in all" in times
     assert "in the queue" in times
-    assert "to prepare the picture" in times
+    assert "to prepare the image" in times
     page.locator("#spoken", has_text="Answer: 7").wait_for()
 
 
@@ -72,7 +72,7 @@ def test_all_the_time_is_in_all(service: Process, visit: Visit) -> None:
         route.continue_()
 
     page.route("**/prepare/**", delay)
-    page.mouse.click(*middle(page.locator(".paper canvas")))
+    page.mouse.click(*middle(page.locator(".drawing canvas")))
     page.locator(".times", has_text="to prepare").wait_for()
     in_all, *_, preparing = page.locator(".times b").all_inner_texts()
     assert milliseconds(in_all) > milliseconds(preparing) > 300
@@ -90,7 +90,7 @@ def middle(element: Any) -> tuple[float, float]:
 
 def test_the_answer_comes_while_one_draws(service: Process, visit: Visit) -> None:
     page = visit(f"{service.url}/#mnist")
-    box = page.locator(".paper canvas").bounding_box()
+    box = page.locator(".drawing canvas").bounding_box()
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.15 * box["height"])
     page.mouse.down()
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.85 * box["height"], steps=20)
@@ -100,7 +100,7 @@ def test_the_answer_comes_while_one_draws(service: Process, visit: Visit) -> Non
 
 def test_a_finger_draws_too(service: Process, visit: Visit) -> None:
     page = visit(f"{service.url}/#mnist", width="phone", has_touch=True, is_mobile=True)
-    canvas = page.locator(".paper canvas")
+    canvas = page.locator(".drawing canvas")
     assert canvas.evaluate("(canvas) => getComputedStyle(canvas).touchAction") == "none"
     touch = fingers(page, canvas)
     touch("touchStart", SEVEN[0])
@@ -136,7 +136,7 @@ def fingers(page: Any, canvas: Any) -> Callable[..., None]:
 
 def test_a_second_finger_does_not_draw(service: Process, visit: Visit) -> None:
     page = visit(f"{service.url}/#mnist", width="phone", has_touch=True, is_mobile=True)
-    canvas = page.locator(".paper canvas")
+    canvas = page.locator(".drawing canvas")
     touch = fingers(page, canvas)
     touch("touchStart", (0.3, 0.3))
     touch("touchMove", (0.3, 0.5))
@@ -157,9 +157,9 @@ def test_undo_clear_examples_and_files(service: Process, visit: Visit, tmp_path:
     draw(page, SEVEN)
     label_is(page, "7")
     with page.expect_download() as download:
-        page.get_by_role("button", name="Save picture").click()
-    picture = tmp_path / "picture.png"
-    download.value.save_as(picture)
+        page.get_by_role("button", name="Save image").click()
+    image = tmp_path / "image.png"
+    download.value.save_as(image)
     draw(page, [(0.1, 0.9), (0.9, 0.9)])
     page.get_by_role("button", name="Undo").click()
     label_is(page, "7")
@@ -170,15 +170,15 @@ def test_undo_clear_examples_and_files(service: Process, visit: Visit, tmp_path:
     page.keyboard.press("Enter")
     label_is(page, "4")
     assert example.get_attribute("aria-pressed") == "true"
-    assert "median 4" in page.locator(".paper canvas").get_attribute("aria-label")
-    page.locator("input[type=file]").set_input_files(picture)
+    assert "median 4" in page.locator(".drawing canvas").get_attribute("aria-label")
+    page.locator("input[type=file]").set_input_files(image)
     label_is(page, "7")
     page.get_by_role("button", name="Clear").click()
     page.get_by_text("Draw something, or choose an example.").wait_for()
     broken = tmp_path / "broken.png"
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     page.locator("input[type=file]").set_input_files(broken)
-    page.get_by_text("This file is no picture that the browser can read.").wait_for()
+    page.get_by_text("This file is no image that the browser can read.").wait_for()
 
 
 def test_a_dropped_file_is_answered(service: Process, visit: Visit) -> None:
@@ -291,8 +291,8 @@ def test_an_image_is_copied_as_a_file_and_as_pixels(
     draw(page, SEVEN)
     label_is(page, "7")
     with page.expect_download() as download:
-        page.get_by_role("button", name="Save picture").click()
-    download.value.save_as(tmp_path / "picture.png")
+        page.get_by_role("button", name="Save image").click()
+    download.value.save_as(tmp_path / "image.png")
     code = page.locator(".call code")
     for tab, command in (("curl", ["bash", "-c"]), ("Python", [sys.executable, "-c"])):
         page.get_by_role("tab", name=tab).click()
@@ -373,7 +373,7 @@ def test_a_model_without_a_card_and_one_for_v2_only(models: Path, visit: Visit) 
         field.fill("[1, 2")
         page.get_by_text("Not JSON").wait_for()
         page.goto(f"{service.url}/#same")
-        page.get_by_text("Ask it over /v2").wait_for()
+        page.get_by_text("Call it over /v2").wait_for()
 
 
 def test_a_model_that_failed_says_why(models: Path, visit: Visit) -> None:
@@ -388,7 +388,7 @@ def test_a_model_that_failed_says_why(models: Path, visit: Visit) -> None:
         page.locator(".caveats li", has_text="broken").wait_for()
 
 
-def test_a_key_is_asked_for_and_kept_in_the_tab(models: Path, visit: Visit) -> None:
+def test_a_key_is_required_and_kept_in_the_tab(models: Path, visit: Visit) -> None:
     with running(models_dir=models, api_keys=KEY, protect_metrics=True) as service:
         page = visit(f"{service.url}/#iris", permitted="401")
         field = page.get_by_label("API key")
@@ -482,52 +482,6 @@ def test_the_state_of_the_service_lives(service: Process, visit: Visit) -> None:
             pass
     page.wait_for_timeout(100)
     assert page.evaluate("document.activeElement.textContent") == "xor"
-
-
-def test_metrics_are_read_as_prometheus_does(service: Process, visit: Visit) -> None:
-    page = visit(f"{service.url}/")
-    url = page.locator("link[href$='metrics.js']").get_attribute("href")
-    found = page.evaluate(
-        r"""async (url) => {
-          const module = await import(new URL(url, document.baseURI));
-          const {parse, counters, growth, sum, quantile} = module;
-          const scrape = (a, b, c) => parse(`# HELP x y
-# TYPE s histogram
-n_total{model="a",v="1"} ${a}
-n_total{model="b\\"\\\\x\\n",v="1"} 2.0
-s_bucket{le="0.1",model="a"} ${b}
-s_bucket{le="0.2",model="a"} ${c}
-s_bucket{le="+Inf",model="a"} ${c}
-s_bucket{le="0.1",model="b"} 0
-s_bucket{le="0.2",model="b"} 0
-s_bucket{le="+Inf",model="b"} 0
-up 1
-odd line without number`);
-          const first = scrape(5, 0, 0), second = scrape(9, 50, 100), third = scrape(3, 60, 110);
-          const grown = (a, b) => growth(counters(a, 0), counters(b, 1));
-          return {
-            label: first[1].labels.model,
-            count: first.length,
-            grew: sum(grown(first, second), "n_total"),
-            restarted: sum(grown(second, third), "n_total"),
-            one: sum(second, "n_total", {model: "a"}),
-            median: quantile(grown(first, second), "s", 0.5),
-            p75: quantile(grown(first, second), "s", 0.75),
-            none: Number.isNaN(quantile(grown(first, first), "s", 0.5)),
-          };
-        }""",
-        url,
-    )
-    assert found == {
-        "label": 'b"\\x\n',
-        "count": 9,
-        "grew": 4,
-        "restarted": 3,
-        "one": 9,
-        "median": pytest.approx(0.1),
-        "p75": pytest.approx(0.15),
-        "none": True,
-    }
 
 
 def test_the_theme_can_be_chosen_and_is_kept(service: Process, visit: Visit) -> None:

@@ -73,13 +73,13 @@ def test_examples_are_shown_saved_and_sent_pixel_by_pixel(
     label_is(page, "red")  # the first view has an answer
     page.get_by_role("button", name="sky").click()
     label_is(page, "blue")
-    colour = page.locator(".paper canvas").evaluate(
+    colour = page.locator(".drawing canvas").evaluate(
         "(canvas) => [...canvas.getContext('2d').getImageData(30, 30, 1, 1).data]"
     )
     assert colour == [0, 128, 255, 255]
     with page.expect_download() as download:
-        page.get_by_role("button", name="Save picture").click()
-    download.value.save_as(tmp_path / "picture.png")
+        page.get_by_role("button", name="Save image").click()
+    download.value.save_as(tmp_path / "image.png")
     expected = httpx.get(f"{zoo.url}/models/rgb").json()["versions"][0]["card"]["examples"][1]
     for tab in ("curl", "Python"):
         reply = answer_to(page, tab, tmp_path).replace("'", '"')

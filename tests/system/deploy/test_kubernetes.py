@@ -17,8 +17,9 @@ import httpx
 import pytest
 import yaml
 
-from service.http.app import Service, create_app
-from service.metrics import QUEUE_ROWS
+from service.http.app import App, create_app
+from service.http.services import Host
+from service.metrics.instruments import QUEUE_ROWS
 from service.process.worker import GRACE_S
 from service.settings import PREFIX, Settings
 from tests.support.toys import save_toy
@@ -286,7 +287,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def asked(app: Service) -> httpx.AsyncClient:
+def asked(app: App) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://pod")
 
 
@@ -313,7 +314,8 @@ def test_the_port_is_the_image_s(pod: Document) -> None:
 async def test_probes_ask_what_they_mean(pod: Document, tmp_path: Path) -> None:
     """Draining, or with a model that failed, a pod is live and not ready: it must not restart."""
     save_toy(tmp_path)
-    app = create_app(Settings(models_dir=tmp_path))
+    host = Host()
+    app = create_app(Settings(models_dir=tmp_path), host=host)
     (container,) = containers(pod)
     (port,) = container["ports"]
     probes = {name: probe["httpGet"] for name, probe in container.items() if "Probe" in name}
@@ -322,7 +324,7 @@ async def test_probes_ask_what_they_mean(pod: Document, tmp_path: Path) -> None:
 
     async with app.lifespan(), asked(app) as client:
         serving = {name: await client.get(probe["path"]) for name, probe in probes.items()}
-        app.models.draining = True
+        host.is_draining = True
         draining = {name: await client.get(probe["path"]) for name, probe in probes.items()}
     assert {reply.status_code for reply in serving.values()} == {200}
     assert {name for name, reply in draining.items() if reply.status_code == 503} == {

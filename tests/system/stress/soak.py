@@ -1,6 +1,6 @@
 """A mixed load for minutes: what grows, and what gets slower.
 
-    PYTHONPATH=tests .venv/bin/python tests/stress/soak.py --minutes 10
+    .venv/bin/python -m tests.system.stress.soak --minutes 10
 
 measures how much the service can do, then sends half of that at an even pace: four models, a
 tenth of the requests wrong in one of several ways, and now and then a client that leaves.

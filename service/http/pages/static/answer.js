@@ -12,12 +12,16 @@ const MOST_BARS = 12;
 export function answerView(card) {
   const body = h("div.answer-body");
   const element = h("section.card.answer", { "aria-label": "Answer" }, h("h2", {}, "Answer"), body);
-  const show = card?.labels ? classified(body, card) : card?.targets ? valued(body, card) : plain(body);
-  const say = (kind) => (sentence) => {
+  const show = card?.labels
+    ? classified(body, card)
+    : card?.targets
+      ? valued(body, card)
+      : plain(body);
+  const sentenceIn = (kind) => (sentence) => {
     body.replaceChildren(h(`p.${kind}`, {}, sentence));
     show.reset?.();
   };
-  return { element, show, clear: say("empty"), fail: say("error") };
+  return { element, show, clear: sentenceIn("empty"), fail: sentenceIn("error") };
 }
 
 function classified(body, card) {
@@ -28,11 +32,21 @@ function classified(body, card) {
   function make(count) {
     rows = Array.from({ length: count }, () => {
       const parts = { name: h("span.name"), fill: h("span.fill"), share: h("span.share") };
-      const row = h("li", {}, parts.name, h("span.track", { "aria-hidden": "true" }, parts.fill), parts.share);
+      const row = h(
+        "li",
+        {},
+        parts.name,
+        h("span.track", { "aria-hidden": "true" }, parts.fill),
+        parts.share,
+      );
       return { row, ...parts };
     });
     list.replaceChildren(...rows.map(({ row }) => row));
-    body.replaceChildren(title, list, isLong ? h("p.note", {}, `The ${count} most probable of ${card.labels.length}.`) : "");
+    body.replaceChildren(
+      title,
+      list,
+      isLong ? h("p.note", {}, `The ${count} most probable of ${card.labels.length}.`) : "",
+    );
   }
   function show({ label, probability, probabilities }) {
     // Keys such as "10" and "9" come in numeric order from JSON; the card's order is what counts.
@@ -64,11 +78,11 @@ function valued(body, card) {
   }
   function show(prediction) {
     if (!views) make();
-    const said = card.targets.map((target, i) => {
+    const inWords = card.targets.map((target, i) => {
       const given = card.targets.length === 1 ? prediction : prediction[target.name];
       return views[i].show(typeof given === "number" ? { value: given } : given);
     });
-    return said.join("; ");
+    return inWords.join("; ");
   }
   show.reset = () => (views = null);
   return show;
@@ -76,14 +90,28 @@ function valued(body, card) {
 
 function valueView(card, target, i) {
   const several = card.targets.length;
-  const seen = card.examples.flatMap(({ output, interval = [] }) => [output[i], ...interval.slice(2 * i, 2 * i + 2)]);
+  const seen = card.examples.flatMap(({ output, interval = [] }) => [
+    output[i],
+    ...interval.slice(2 * i, 2 * i + 2),
+  ]);
   let [low, high] = [Math.min(...seen), Math.max(...seen)];
   const value = h("strong");
   const title = h("p.headline", {}, value, h("span", {}, factor(target.unit)));
   const heading = several > 1 ? h("h3", {}, words(target.name)) : "";
   const what = h("p.note", {}, target.description);
-  const parts = { span: h("span.span"), dot: h("span.dot"), low: h("span"), high: h("span"), words: h("p.between") };
-  const scale = h("div.scale", { "aria-hidden": "true" }, h("div.track", {}, parts.span, parts.dot), h("div.ends", {}, parts.low, parts.high));
+  const parts = {
+    span: h("span.span"),
+    dot: h("span.dot"),
+    low: h("span"),
+    high: h("span"),
+    words: h("p.between"),
+  };
+  const scale = h(
+    "div.scale",
+    { "aria-hidden": "true" },
+    h("div.track", {}, parts.span, parts.dot),
+    h("div.ends", {}, parts.low, parts.high),
+  );
   const place = (x) => `${(100 * (x - low)) / (high - low || 1)}%`;
   function show({ value: middle, lower, upper }) {
     const isBounded = lower !== undefined;
@@ -97,19 +125,36 @@ function valueView(card, target, i) {
     if (!isBounded) return inWords;
     parts.span.style.left = place(lower);
     parts.span.style.width = `calc(${place(upper)} - ${place(lower)})`;
+    const coverage = Math.round(100 * card.interval.coverage);
     parts.words.replaceChildren(
-      "between ", h("b", {}, grouped(lower)), " and ", h("b", {}, grouped(upper)),
-      ` ${factor(target.unit)}: so wide that it holds ${Math.round(100 * card.interval.coverage)} % of the true values`,
+      "between ",
+      h("b", {}, grouped(lower)),
+      " and ",
+      h("b", {}, grouped(upper)),
+      ` ${factor(target.unit)}: so wide that it holds ${coverage} % of the true values`,
     );
     return `${inWords}, between ${grouped(lower)} and ${grouped(upper)}`;
   }
-  return { element: h(several > 1 ? "div.value.of-several" : "div.value", {}, heading, title, what, scale, card.interval ? parts.words : ""), show };
+  return {
+    element: h(
+      several > 1 ? "div.value.of-several" : "div.value",
+      {},
+      heading,
+      title,
+      what,
+      scale,
+      card.interval ? parts.words : "",
+    ),
+    show,
+  };
 }
 
 function plain(body) {
   return (prediction, reply) => {
     const text = pretty(first(reply, "predictions"), { width: 60 });
-    body.replaceChildren(h("pre.code", { tabindex: "0", role: "region", "aria-label": "Prediction" }, text));
+    body.replaceChildren(
+      h("pre.code", { tabindex: "0", role: "region", "aria-label": "Prediction" }, text),
+    );
     return text.slice(0, 200);
   };
 }

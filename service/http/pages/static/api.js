@@ -1,8 +1,8 @@
-// Asking the service that this page came from.
+// Requests to the service that this page came from.
 
 const KEY = "torchlit.key";
 const LIMIT_MS = 60_000;
-export const QUICK_MS = 5000; // for what is asked again and again
+export const QUICK_MS = 5000; // for requests that are repeated
 export const base = new URL(".", document.baseURI).href; // of / and of /docs alike
 
 let held = "";
@@ -25,12 +25,12 @@ export const key = {
   },
 };
 
-// Told true when the service refuses us for want of a key; pages tell it false, as only they know
-// which of their questions need one: /metrics may be open to all.
+// Called with true when the service refuses a request without a valid key. The pages call it with
+// false: only they know which of their requests need one, as /metrics may be open to all.
 export let locked = () => {};
 export const whenLocked = (call) => (locked = call);
 
-// The service answered, and not with what was asked for.
+// The service answered with an error.
 export class Refused extends Error {
   constructor({ status, statusText, headers }, text) {
     super(sentence(text) ?? `${status} ${statusText}`);
@@ -52,11 +52,20 @@ export class NoAnswer extends Error {}
 
 // Returns the Response, whatever its status, and how long it took. Throws NoAnswer if none came,
 // and what `signal` says if that was aborted.
-export async function request(path, { method = "GET", headers = {}, body, signal, limitMs = LIMIT_MS } = {}) {
+export async function send(
+  path,
+  { method = "GET", headers = {}, body, signal, limitMs = LIMIT_MS } = {},
+) {
   const all = new Headers(headers);
   if (key.get() && !all.has("authorization")) all.set("authorization", `Bearer ${key.get()}`);
   const limit = AbortSignal.timeout(limitMs);
-  const options = { method, headers: all, body, cache: "no-store", signal: signal ? AbortSignal.any([signal, limit]) : limit };
+  const options = {
+    method,
+    headers: all,
+    body,
+    cache: "no-store",
+    signal: signal ? AbortSignal.any([signal, limit]) : limit,
+  };
   const start = performance.now();
   let response, content;
   try {
@@ -64,15 +73,19 @@ export async function request(path, { method = "GET", headers = {}, body, signal
     content = await response.arrayBuffer();
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new NoAnswer(limit.aborted ? `The service gave no answer in ${limitMs / 1000} s.` : "The service does not answer.");
+    throw new NoAnswer(
+      limit.aborted
+        ? `The service gave no answer in ${limitMs / 1000} s.`
+        : "The service does not answer.",
+    );
   }
   if (response.status === 401) locked(true);
   return { response, content, ms: performance.now() - start };
 }
 
 // Returns the reply's JSON, or its text, its headers and its time. Throws Refused or NoAnswer.
-export async function ask(path, options) {
-  const { response, content, ms } = await request(path, options);
+export async function request(path, options) {
+  const { response, content, ms } = await send(path, options);
   const text = new TextDecoder().decode(content);
   if (!response.ok) throw new Refused(response, text);
   return { data: options?.isText ? null : JSON.parse(text), text, headers: response.headers, ms };
@@ -80,7 +93,7 @@ export async function ask(path, options) {
 
 // `instances` is JSON: what was typed is sent as it was typed.
 export function predict(model, version, instances, signal) {
-  return ask(`predict/${encodeURIComponent(model)}`, {
+  return request(`predict/${encodeURIComponent(model)}`, {
     method: "POST",
     headers: { "content-type": "application/json", "x-request-timing": "true" },
     body: `{"version":${version},"instances":${instances}}`,
@@ -93,12 +106,17 @@ export function predict(model, version, instances, signal) {
 export async function infer(model, version, input, rows) {
   const { name, datatype } = input;
   const tensor = { name, datatype, shape: [rows.length, rows[0].length], data: rows.flat() };
-  const { response, content } = await request(`v2/models/${encodeURIComponent(model)}/versions/${version}/infer`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ inputs: [tensor], parameters: { binary_data_output: true } }),
-  });
-  const length = Number(response.headers.get("inference-header-content-length") ?? content.byteLength);
+  const { response, content } = await send(
+    `v2/models/${encodeURIComponent(model)}/versions/${version}/infer`,
+    {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ inputs: [tensor], parameters: { binary_data_output: true } }),
+    },
+  );
+  const length = Number(
+    response.headers.get("inference-header-content-length") ?? content.byteLength,
+  );
   const head = new TextDecoder().decode(content.slice(0, length));
   if (!response.ok) throw new Refused(response, head);
   const { shape, datatype: type } = JSON.parse(head).outputs[0];
@@ -108,11 +126,11 @@ export async function infer(model, version, input, rows) {
   return new Numbers(content.slice(length, length + count * Numbers.BYTES_PER_ELEMENT));
 }
 
-export function prepare(model, version, picture, signal) {
-  return ask(`prepare/${encodeURIComponent(model)}?version=${version}`, {
+export function prepare(model, version, image, signal) {
+  return request(`prepare/${encodeURIComponent(model)}?version=${version}`, {
     method: "POST",
-    headers: { "content-type": picture.type },
-    body: picture,
+    headers: { "content-type": image.type },
+    body: image,
     signal,
   });
 }
@@ -127,9 +145,9 @@ export function timing(headers) {
   return times;
 }
 
-// A picture as an object URL: <img> could not send the key.
-export async function picture(path) {
-  const { response, content } = await request(path);
+// A plot of the training as an object URL: <img> could not send the key.
+export async function plot(path) {
+  const { response, content } = await send(path);
   if (!response.ok) throw new Refused(response, "");
   return URL.createObjectURL(new Blob([content], { type: response.headers.get("content-type") }));
 }

@@ -27,7 +27,7 @@ function filled(element, attributes, children) {
 
 let spoken = 0;
 
-// Tell screen readers, once nothing new has come for a moment.
+// Announce a text to screen readers, once nothing new has come for a moment.
 export function speak(text) {
   clearTimeout(spoken);
   spoken = setTimeout(() => {
@@ -109,7 +109,17 @@ export function tabs(label, each, chosen = 0, onChange = () => {}) {
   const panelId = id("panel");
   const panel = h("div.tabpanel", { role: "tabpanel", id: panelId, tabindex: "0" });
   const buttons = each.map(({ name }, i) =>
-    h("button", { type: "button", role: "tab", id: id("tab"), "aria-controls": panelId, onclick: () => choose(i) }, name),
+    h(
+      "button",
+      {
+        type: "button",
+        role: "tab",
+        id: id("tab"),
+        "aria-controls": panelId,
+        onclick: () => choose(i),
+      },
+      name,
+    ),
   );
   const list = h("div.tabs", { role: "tablist", "aria-label": label }, buttons);
   list.addEventListener("keydown", (event) => {

@@ -3,7 +3,10 @@
 const NUMBER = new Intl.NumberFormat("en", { maximumSignificantDigits: 4, useGrouping: false });
 const GROUPED = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 
-export const number = (value) => (Math.abs(value) >= 1e6 || (value && Math.abs(value) < 1e-4) ? value.toExponential(2) : NUMBER.format(value));
+export const number = (value) =>
+  Math.abs(value) >= 1e6 || (value && Math.abs(value) < 1e-4)
+    ? value.toExponential(2)
+    : NUMBER.format(value);
 export const grouped = (value) => (Math.abs(value) < 1e4 ? number(value) : GROUPED.format(value));
 export const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
@@ -26,7 +29,7 @@ export const words = (name) => name.replaceAll("_", " ");
 export const withUnit = (text, unit) => `${text} ${factor(unit)}`;
 export const factor = (unit) => (/^\d/.test(unit) ? `× ${unit}` : unit);
 
-// A value with as many decimals as the range asks for: about a thousand places from end to end.
+// A value with as many decimals as the range needs: about a thousand places from end to end.
 export function rounded(value, range) {
   if (!(range > 0)) return value;
   const digits = Math.min(12, Math.max(0, Math.ceil(-Math.log10(range / 500))));

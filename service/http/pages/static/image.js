@@ -26,27 +26,62 @@ export function image({ card, memory, changed, released, model, version }) {
   const hint = h("p.hint", { "aria-hidden": "true" }, "Draw here");
   const fileId = id("file");
   const file = h("input.unseen", { type: "file", id: fileId, accept: "image/*" });
-  const undo = h("button", { type: "button", onclick: () => edit(() => memory.strokes.pop()) }, "Undo");
-  const clear = h("button", { type: "button", onclick: () => edit(empty) }, "Clear");
-  const saving = h("button", { type: "button", onclick: download }, "Save picture");
-  const surface = h("div.paper", {}, canvas, hint);
-  const examples = card.examples.map(({ name, input }) =>
-    h("button.thumb", { type: "button", "aria-label": words(name), title: words(name), onclick: () => choose(name) }, pixels(nested(input, card.image))),
+  const undo = h(
+    "button",
+    { type: "button", onclick: () => edit(() => memory.strokes.pop()) },
+    "Undo",
   );
-  const seen = h("div.seen-picture");
+  const clear = h("button", { type: "button", onclick: () => edit(empty) }, "Clear");
+  const saving = h("button", { type: "button", onclick: download }, "Save image");
+  const surface = h("div.drawing", {}, canvas, hint);
+  const examples = card.examples.map(({ name, input }) =>
+    h(
+      "button.thumb",
+      {
+        type: "button",
+        "aria-label": words(name),
+        title: words(name),
+        onclick: () => choose(name),
+      },
+      pixels(nested(input, card.image)),
+    ),
+  );
+  const seen = h("div.seen-image");
   const element = h(
     "section.card.input",
     { "aria-label": "Input" },
     h("h2", {}, "Input"),
-    h("div.easel", {}, surface, h("div.seen", {}, h("p", {}, "What the model sees"), seen, h("p.note", {}, `${width} × ${height} pixels`))),
-    h("div.tools", {}, undo, clear, h("span.upload", {}, file, h("label.button", { for: fileId }, "Choose a picture")), saving),
-    h("p.note", {}, "Draw above with mouse, finger or pen, drop or choose a picture, or take an example:"),
+    h(
+      "div.easel",
+      {},
+      surface,
+      h(
+        "div.seen",
+        {},
+        h("p", {}, "What the model sees"),
+        seen,
+        h("p.note", {}, `${width} × ${height} pixels`),
+      ),
+    ),
+    h(
+      "div.tools",
+      {},
+      undo,
+      clear,
+      h("span.upload", {}, file, h("label.button", { for: fileId }, "Choose an image")),
+      saving,
+    ),
+    h(
+      "p.note",
+      {},
+      "Draw above with mouse, finger or pen, drop or choose an image, or take an example:",
+    ),
     h("div.thumbs", { role: "group", "aria-label": "Examples" }, examples),
   );
 
   function empty() {
     memory.strokes = [];
-    memory.picture = null;
+    memory.bitmap = null;
     memory.example = null;
   }
   function edit(how) {
@@ -62,14 +97,14 @@ export function image({ card, memory, changed, released, model, version }) {
   }
   async function open(blob) {
     try {
-      const picture = await createImageBitmap(blob);
+      const bitmap = await createImageBitmap(blob);
       edit(() => {
         empty();
-        memory.picture = picture;
-        memory.pictureName = blob.name ?? "";
+        memory.bitmap = bitmap;
+        memory.fileName = blob.name ?? "";
       });
     } catch {
-      memory.why = "This file is no picture that the browser can read.";
+      memory.why = "This file is no image that the browser can read.";
       changed();
     }
   }
@@ -77,7 +112,7 @@ export function image({ card, memory, changed, released, model, version }) {
   function paint() {
     context.fillStyle = "#fff";
     context.fillRect(0, 0, canvas.width, canvas.height);
-    if (memory.picture) drawFitted(memory.picture);
+    if (memory.bitmap) drawFitted(memory.bitmap);
     if (example()) {
       context.imageSmoothingEnabled = false;
       context.drawImage(pixels(examplePixels()), 0, 0, canvas.width, canvas.height);
@@ -86,13 +121,26 @@ export function image({ card, memory, changed, released, model, version }) {
     context.strokeStyle = context.fillStyle = "#111";
     context.lineWidth = PEN;
     for (const stroke of memory.strokes) draw(stroke);
-    const isEmpty = !memory.strokes.length && !memory.picture && !example();
+    const isEmpty = !memory.strokes.length && !memory.bitmap && !example();
     hint.hidden = !isEmpty;
     undo.disabled = !memory.strokes.length;
     clear.disabled = saving.disabled = isEmpty;
-    examples.forEach((button, i) => button.setAttribute("aria-pressed", card.examples[i].name === memory.example));
-    const what = isEmpty ? "empty" : example() ? `example ${words(memory.example)}` : memory.picture ? `picture ${memory.pictureName}` : memory.strokes.length === 1 ? "1 stroke" : `${memory.strokes.length} strokes`;
-    canvas.setAttribute("aria-label", `Drawing: ${what}. Without a pointer, use an example or a picture.`);
+    examples.forEach((button, i) =>
+      button.setAttribute("aria-pressed", card.examples[i].name === memory.example),
+    );
+    const what = isEmpty
+      ? "empty"
+      : example()
+        ? `example ${words(memory.example)}`
+        : memory.bitmap
+          ? `image ${memory.fileName}`
+          : memory.strokes.length === 1
+            ? "1 stroke"
+            : `${memory.strokes.length} strokes`;
+    canvas.setAttribute(
+      "aria-label",
+      `Drawing: ${what}. Without a pointer, use an example or an image.`,
+    );
   }
   function draw(points) {
     context.beginPath();
@@ -106,12 +154,12 @@ export function image({ card, memory, changed, released, model, version }) {
     if (points.length > 1) context.lineTo(...points.at(-1));
     context.stroke();
   }
-  function drawFitted(picture) {
-    const fit = Math.min(canvas.width / picture.width, canvas.height / picture.height);
-    const [w, t] = [picture.width * fit, picture.height * fit];
+  function drawFitted(bitmap) {
+    const fit = Math.min(canvas.width / bitmap.width, canvas.height / bitmap.height);
+    const [w, t] = [bitmap.width * fit, bitmap.height * fit];
     context.imageSmoothingEnabled = true;
     context.imageSmoothingQuality = "high";
-    context.drawImage(picture, (canvas.width - w) / 2, (canvas.height - t) / 2, w, t);
+    context.drawImage(bitmap, (canvas.width - w) / 2, (canvas.height - t) / 2, w, t);
   }
 
   let stroke = null;
@@ -119,7 +167,10 @@ export function image({ card, memory, changed, released, model, version }) {
   const isHeld = () => canvas.hasPointerCapture(finger); // lost when the canvas leaves the page
   const at = (event) => {
     const box = canvas.getBoundingClientRect();
-    return [((event.clientX - box.left) / box.width) * canvas.width, ((event.clientY - box.top) / box.height) * canvas.height];
+    return [
+      ((event.clientX - box.left) / box.width) * canvas.width,
+      ((event.clientY - box.top) / box.height) * canvas.height,
+    ];
   };
   canvas.addEventListener("pointerdown", (event) => {
     if (event.button || isHeld()) return;
@@ -156,20 +207,23 @@ export function image({ card, memory, changed, released, model, version }) {
   });
 
   // What is sent: the canvas, or a file as it is, without the canvas's white around it. An example
-  // is not sent as a picture, only saved: its very pixels.
+  // is not sent as an image, only saved: its very pixels.
   function source() {
     if (example()) return pixels(examplePixels());
-    if (!memory.picture || memory.strokes.length) return canvas;
-    const { width: w, height: t } = memory.picture;
+    if (!memory.bitmap || memory.strokes.length) return canvas;
+    const { width: w, height: t } = memory.bitmap;
     const fit = Math.min(1, LARGEST_SENT / Math.max(w, t));
-    const sized = h("canvas", { width: Math.max(1, Math.round(w * fit)), height: Math.max(1, Math.round(t * fit)) });
+    const sized = h("canvas", {
+      width: Math.max(1, Math.round(w * fit)),
+      height: Math.max(1, Math.round(t * fit)),
+    });
     const into = sized.getContext("2d");
     into.imageSmoothingQuality = "high";
-    into.drawImage(memory.picture, 0, 0, sized.width, sized.height);
+    into.drawImage(memory.bitmap, 0, 0, sized.width, sized.height);
     return sized;
   }
   async function download() {
-    save(await toBlob(source()), "picture.png");
+    save(await toBlob(source()), "image.png");
   }
 
   paint();
@@ -181,7 +235,7 @@ export function image({ card, memory, changed, released, model, version }) {
       memory.why = null;
       if (why) return { why };
       if (example()) return { ...asJson([examplePixels()]), isExact: true };
-      if (!memory.strokes.length && !memory.picture) {
+      if (!memory.strokes.length && !memory.bitmap) {
         return { why: "Draw something, or choose an example." };
       }
       const { data, ms } = await prepare(model, version, await toBlob(source()), signal);
@@ -195,5 +249,9 @@ export function image({ card, memory, changed, released, model, version }) {
 
 // Instances as JSON: nested, and their numbers as one flat list; and the pixels of the first.
 export function asJson(instances) {
-  return { instances: JSON.stringify(instances), flat: JSON.stringify(instances.flat(Infinity)), pixels: instances[0] };
+  return {
+    instances: JSON.stringify(instances),
+    flat: JSON.stringify(instances.flat(Infinity)),
+    pixels: instances[0],
+  };
 }

@@ -53,10 +53,12 @@ function filled(parts, width) {
   return lines;
 }
 
-// The text of `{"predictions": [...]}`'s first prediction, and such: of the first item of a list.
+// The text of the first item of a list: of the first prediction in `{"predictions": [...]}`.
 export function first(text, key) {
   const tokens = text.match(TOKEN) ?? [];
-  const start = tokens.indexOf(JSON.stringify(key)) + 3; // behind the colon and the [
+  const name = JSON.stringify(key);
+  const isKey = (token, at) => token === name && tokens[at + 1] === ":"; // not a model called so
+  const start = tokens.findIndex(isKey) + 3; // behind the colon and the [
   let depth = 0;
   for (let at = start; at < tokens.length; at += 1) {
     if (/^[[{]$/.test(tokens[at])) depth += 1;

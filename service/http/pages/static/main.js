@@ -1,6 +1,6 @@
 // The playground: what runs here, from GET /models, and one view at a time.
 
-import { ask, locked, NoAnswer, QUICK_MS } from "./api.js";
+import { locked, NoAnswer, QUICK_MS, request } from "./api.js";
 import { fragment, h, keyed } from "./dom.js";
 import { words } from "./format.js";
 import { modelView, watchAnswer } from "./model.js";
@@ -16,7 +16,13 @@ const main = document.getElementById("main");
 const nav = document.getElementById("models");
 const list = h("ul.models");
 const service = stateView();
-const serviceLink = h("a.service", { href: `#${SERVICE}` }, h("span.name", {}, "Service"), h("span.what", {}, "state, requests, latency"), service.strip);
+const serviceLink = h(
+  "a.service",
+  { href: `#${SERVICE}` },
+  h("span.name", {}, "Service"),
+  h("span.what", {}, "state, requests, latency"),
+  service.strip,
+);
 nav.append(h("h2", {}, "Models"), list, serviceLink);
 const showList = keyed(list, listEntry);
 const views = new Map();
@@ -67,8 +73,10 @@ function show(isNavigation = false) {
 // Scrolls the list, and not the page as scrollIntoView would.
 function bringIntoView(box, link) {
   const [outer, inner] = [box.getBoundingClientRect(), link.getBoundingClientRect()];
-  if (inner.left < outer.left || inner.right > outer.right) box.scrollLeft += (inner.left + inner.right - outer.left - outer.right) / 2;
-  if (inner.top < outer.top || inner.bottom > outer.bottom) box.scrollTop += (inner.top + inner.bottom - outer.top - outer.bottom) / 2;
+  if (inner.left < outer.left || inner.right > outer.right)
+    box.scrollLeft += (inner.left + inner.right - outer.left - outer.right) / 2;
+  if (inner.top < outer.top || inner.bottom > outer.bottom)
+    box.scrollTop += (inner.top + inner.bottom - outer.top - outer.bottom) / 2;
 }
 
 function viewOf(name) {
@@ -77,7 +85,18 @@ function viewOf(name) {
 }
 
 function unknown(name) {
-  const element = h("article", {}, h("h1", {}, `No model ${name} here`), h("p.lead", {}, models.length ? "The list has those that this service runs." : "This service runs no models yet. One that is put into its folder shows here."));
+  const element = h(
+    "article",
+    {},
+    h("h1", {}, `No model ${name} here`),
+    h(
+      "p.lead",
+      {},
+      models.length
+        ? "The list has those that this service runs."
+        : "This service runs no models yet. One that is put into its folder shows here.",
+    ),
+  );
   return { element, update() {}, again() {} };
 }
 
@@ -95,15 +114,15 @@ function listEntry() {
 }
 
 // Phones leave out the roomy() parts.
-function say(state, ...parts) {
+function showStatus(state, ...parts) {
   status.className = `status ${state}`;
   status.replaceChildren(...parts);
 }
 const roomy = (text) => h("span.roomy", {}, text);
 
-async function look() {
+async function poll() {
   try {
-    const { data, text } = await ask("models", { limitMs: QUICK_MS });
+    const { data, text } = await request("models", { limitMs: QUICK_MS });
     locked((isLocked = false));
     if (text !== listed) {
       listed = text;
@@ -115,40 +134,68 @@ async function look() {
       view.again();
     }
     const { isReady, state } = await service.ready();
-    const devices = [...new Set(models.flatMap(({ versions }) => versions.map(({ device }) => device).filter(Boolean)))];
+    const devices = [
+      ...new Set(
+        models.flatMap(({ versions }) => versions.map(({ device }) => device).filter(Boolean)),
+      ),
+    ];
     const on = devices.length ? ` on ${devices.join(" and ")}` : "";
-    say(isReady ? "good" : isReady === false ? "bad" : "", `${models.length} `, roomy(models.length === 1 ? "model " : "models "), state, roomy(on));
+    showStatus(
+      isReady ? "good" : isReady === false ? "bad" : "",
+      `${models.length} `,
+      roomy(models.length === 1 ? "model " : "models "),
+      state,
+      roomy(on),
+    );
   } catch (error) {
     if (error.status === 401) lock();
-    else if (error.status) say("bad", error.message);
-    else if (error instanceof NoAnswer) say("bad", "no answer", roomy("; trying again"));
+    else if (error.status) showStatus("bad", error.message);
+    else if (error instanceof NoAnswer) showStatus("bad", "no answer", roomy("; trying again"));
     else throw error;
     if (!view && error.status !== 401) {
-      main.replaceChildren(h("article", {}, h("h1", {}, "No answer"), h("p.lead", {}, "The service does not answer yet. This page asks again every few seconds.")));
+      main.replaceChildren(
+        h(
+          "article",
+          {},
+          h("h1", {}, "No answer"),
+          h(
+            "p.lead",
+            {},
+            "The service does not answer yet. This page tries again every few seconds.",
+          ),
+        ),
+      );
     }
   }
 }
 
 function lock() {
-  say("bad", "locked");
+  showStatus("bad", "locked");
   isLocked = true;
   listed = "";
   models = [];
   view = null;
   views.clear();
   list.replaceChildren();
-  main.replaceChildren(h("article", {}, h("h1", {}, "Locked"), h("p.lead", {}, "The models show once a key is given above.")));
+  main.replaceChildren(
+    h(
+      "article",
+      {},
+      h("h1", {}, "Locked"),
+      h("p.lead", {}, "The models show once a key is given above."),
+    ),
+  );
 }
 
 async function measure() {
   try {
     if (!isLocked) await service.scrape();
   } catch {
-    // the next one tells; `look` says what is wrong
+    // the next one may succeed; `poll` shows what is wrong
   }
 }
 
-// Each waits for its answer before it counts down again, and rests while nobody looks.
+// Each waits for its answer before it counts down again, and pauses while the page is hidden.
 function every(ms, run) {
   let timer = 0;
   async function turn() {
@@ -167,7 +214,7 @@ function every(ms, run) {
 function refresh() {
   views.clear();
   listed = "";
-  look();
+  poll();
   measure();
 }
 
@@ -176,7 +223,11 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   main.focus();
 });
 // A file that is dropped beside a panel would take the place of the page.
-for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.dataTransfer?.types.includes("Files") && event.preventDefault());
+for (const name of ["dragover", "drop"])
+  addEventListener(
+    name,
+    (event) => event.dataTransfer?.types.includes("Files") && event.preventDefault(),
+  );
 addEventListener("hashchange", () => view && show(true));
-every(MODELS_MS, look);
+every(MODELS_MS, poll);
 every(METRICS_MS, measure);

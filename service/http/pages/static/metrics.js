@@ -28,7 +28,9 @@ export function counters(samples, time) {
   const values = new Map();
   for (const { name, labels, value } of samples) {
     if (!/(_total|_bucket|_count|_sum)$/.test(name)) continue;
-    const of = Object.entries(labels).map(([label, text]) => `${label}=${text}`).sort();
+    const of = Object.entries(labels)
+      .map(([label, text]) => `${label}=${text}`)
+      .sort();
     values.set([name, ...of].join("\n"), { name, labels, value });
   }
   return { time, values };
@@ -48,7 +50,8 @@ export function sum(samples, name, of = {}) {
   const wanted = Object.entries(of);
   let total = 0;
   for (const each of samples) {
-    if (each.name === name && wanted.every(([label, text]) => each.labels[label] === text)) total += each.value;
+    if (each.name === name && wanted.every(([label, text]) => each.labels[label] === text))
+      total += each.value;
   }
   return total;
 }
@@ -59,7 +62,8 @@ export function quantile(samples, name, share, of = {}) {
   const bounds = new Map();
   const wanted = Object.entries(of);
   for (const { name: each, labels, value } of samples) {
-    if (each !== `${name}_bucket` || !wanted.every(([label, text]) => labels[label] === text)) continue;
+    if (each !== `${name}_bucket` || !wanted.every(([label, text]) => labels[label] === text))
+      continue;
     const bound = numeric(labels.le);
     bounds.set(bound, (bounds.get(bound) ?? 0) + value);
   }

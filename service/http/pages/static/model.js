@@ -1,6 +1,6 @@
 // One model: its input, its answer, the request as code, and what its card says.
 
-import { ask, infer, NoAnswer, picture, predict, Refused, timing } from "./api.js";
+import { infer, NoAnswer, plot, predict, Refused, request, timing } from "./api.js";
 import { answerView } from "./answer.js";
 import { copyButton, h, id, latest, soon, speak, tabs } from "./dom.js";
 import { duration, factor, grouped, percent, words } from "./format.js";
@@ -25,21 +25,21 @@ const inSight = (() => {
   });
   function watch(element) {
     observer.disconnect();
-    tell("");
+    show("");
     document.body.append(pill);
     if (element) observer.observe(element);
   }
-  function tell(text) {
+  function show(text) {
     pill.textContent = text;
     pill.hidden = isSeen || !text;
   }
-  return { watch, tell };
+  return { watch, show };
 })();
 
 export const watchAnswer = inSight.watch;
 
 // {element, update(described), again()}: `described` is the model's part of GET /models; again()
-// asks once more for what got no answer.
+// repeats the requests that got no answer.
 export function modelView(name) {
   const memory = {}; // what was typed and drawn, whatever is built anew around it
   let chosen = null; // a version, where the user chose one
@@ -60,29 +60,42 @@ export function modelView(name) {
     const isThere = described.versions.some(({ version }) => version === chosen);
     if (!isThere) chosen = null;
     const version = chosen ?? described.default_version;
-    const shown = described.versions.find((each) => each.version === version) ?? described.versions.at(-1);
+    const shown =
+      described.versions.find((each) => each.version === version) ?? described.versions.at(-1);
     const isDefault = shown?.version === described.default_version;
     showVersions(described, shown);
     const state = JSON.stringify([shown, isDefault]);
     if (state === built) return;
     built = state;
     again = () => {};
-    about.textContent = shown?.card?.description ?? (shown?.reason ? "" : "A model without a card.");
+    about.textContent =
+      shown?.card?.description ?? (shown?.reason ? "" : "A model without a card.");
     build(shown, isDefault, state);
   }
 
   function showVersions(described, shown) {
     const all = described.versions;
-    const state = JSON.stringify([all.map(({ version, state }) => [version, state]), shown?.version, described.default_version]);
+    const state = JSON.stringify([
+      all.map(({ version, state }) => [version, state]),
+      shown?.version,
+      described.default_version,
+    ]);
     if (versions.dataset.state === state) return;
     versions.dataset.state = state;
     if (all.length < 2) {
-      versions.replaceChildren(h("span.tag", {}, shown?.version ? `version ${shown.version}` : "no version"));
+      versions.replaceChildren(
+        h("span.tag", {}, shown?.version ? `version ${shown.version}` : "no version"),
+      );
       return;
     }
     const selectId = id("version");
     const option = ({ version, state }) => {
-      const what = version === described.default_version ? ", the default" : state === "ready" ? "" : `, ${state}`;
+      const what =
+        version === described.default_version
+          ? ", the default"
+          : state === "ready"
+            ? ""
+            : `, ${state}`;
       return h("option", { value: version }, `${version}${what}`);
     };
     const select = h("select", { id: selectId }, all.map(option));
@@ -97,24 +110,40 @@ export function modelView(name) {
   async function build(shown, isDefault, state) {
     if (shown?.state !== "ready") {
       const reason = shown?.reason ?? "No version of this model was found.";
-      body.replaceChildren(h("section.card.failed", {}, h("h2", {}, "Not ready"), h("p", {}, reason)));
+      body.replaceChildren(
+        h("section.card.failed", {}, h("h2", {}, "Not ready"), h("p", {}, reason)),
+      );
       return;
     }
     const { version, card } = shown;
     if (shown.why_no_rows) {
       const why = `${shown.why_no_rows[0].toUpperCase()}${shown.why_no_rows.slice(1)}.`;
       body.replaceChildren(
-        h("section.card", {}, h("h2", {}, "Ask it over /v2"), h("p", {}, why), h("p.note", {}, `POST /v2/models/${name}/infer takes what this page cannot: see the `, h("a", { href: "docs" }, "API"), ".")),
+        h(
+          "section.card",
+          {},
+          h("h2", {}, "Call it over /v2"),
+          h("p", {}, why),
+          h(
+            "p.note",
+            {},
+            `POST /v2/models/${name}/infer takes what this page cannot: see the `,
+            h("a", { href: "docs" }, "API"),
+            ".",
+          ),
+        ),
         ...(card ? [aboutCard(shown)] : []),
       );
       return;
     }
-    let input = null; // what /v2 says of it, once asked
-    let asked = null;
+    let input = null; // what /v2 says of it, once requested
+    let pending = null;
     function describedInput() {
-      asked ??= ask(`v2/models/${encodeURIComponent(name)}/versions/${version}`).then(({ data }) => (input = data.inputs[0]));
-      asked.catch(() => (asked = null)); // to be asked once more
-      return asked;
+      pending ??= request(`v2/models/${encodeURIComponent(name)}/versions/${version}`).then(
+        ({ data }) => (input = data.inputs[0]),
+      );
+      pending.catch(() => (pending = null)); // to be requested again
+      return pending;
     }
     if (!card) {
       try {
@@ -144,12 +173,12 @@ export function modelView(name) {
         if (now.why) {
           answer.clear(now.why);
           times.replaceChildren();
-          return tell("");
+          return announce("");
         }
         given = now;
         const { data, text, headers, ms } = await predict(name, version, given.instances, signal);
         const inWords = answer.show(data.predictions[0], text);
-        tell(card ? inWords : "", `Answer: ${inWords}`);
+        announce(card ? inWords : "", `Answer: ${inWords}`);
         showTimes(times, ms, timing(headers), given.prepareMs);
         mayRetry = true;
       } catch (error) {
@@ -162,16 +191,16 @@ export function modelView(name) {
     }, PATIENCE_MS);
 
     // Only of the model that is shown.
-    function tell(inShort, spoken = inShort) {
+    function announce(inShort, spoken = inShort) {
       if (!answer.element.isConnected) return;
-      inSight.tell(inShort.split(", between")[0]);
+      inSight.show(inShort.split(", between")[0]);
       if (spoken) speak(spoken);
     }
     function fail(error) {
       const isOurs = !(error instanceof NoAnswer || error instanceof Refused);
       answer.fail(isOurs ? `This page failed: ${error.message}` : error.message);
       times.replaceChildren();
-      tell("", error.message);
+      announce("", error.message);
       isLost = error instanceof NoAnswer;
       if (error.retryAfterS && mayRetry) {
         mayRetry = false;
@@ -187,11 +216,25 @@ export function modelView(name) {
     const released = () => update(latestDescribed);
     const of = { card, memory, model: name, version, input, changed, released, classify };
     panel = card?.image ? image(of) : card ? tabular(of) : raw(of);
-    const request = () => ({ model: name, version: isDefault ? null : version, given, isImage: Boolean(card?.image), input });
-    const code = codeCard(request, tab, (chosenTab) => (tab = chosenTab));
-    const kind = panel.beside ? "with-plane" : card?.image ? "with-image" : card?.features.length > 5 ? "with-many" : "with-few";
+    const current = () => ({
+      model: name,
+      version: isDefault ? null : version,
+      given,
+      isImage: Boolean(card?.image),
+      input,
+    });
+    const code = codeCard(current, tab, (chosenTab) => (tab = chosenTab));
+    const kind = panel.beside
+      ? "with-plane"
+      : card?.image
+        ? "with-image"
+        : card?.features.length > 5
+          ? "with-many"
+          : "with-few";
     // A plane takes the place of the answer on the right.
-    const [left, right] = panel.beside ? [[panel.element, answer.element], panel.beside] : [panel.element, answer.element];
+    const [left, right] = panel.beside
+      ? [[panel.element, answer.element], panel.beside]
+      : [panel.element, answer.element];
     body.replaceChildren(
       h(`div.try.${kind}`, {}, h("div.left", {}, left), h("div.side", {}, right)),
       code.element,
@@ -212,29 +255,38 @@ export function modelView(name) {
 
 function firstExample({ image: described, features, examples: [example] }) {
   if (!example) return { instances: "[]", flat: "[]" };
-  return described ? asJson([nested(example.input, described)]) : named({ features }, example.input);
+  return described
+    ? asJson([nested(example.input, described)])
+    : named({ features }, example.input);
 }
 
-// How long the last call took: in the browser, and what part of that the service waited and computed.
+// How long the last call took in the browser, and how long of that the service waited and computed.
 function showTimes(into, ms, { queue, compute }, prepareMs) {
   const part = (what, value) => h("span", {}, h("b", {}, duration(value)), ` ${what}`);
   const parts = [part("in all", ms + (prepareMs ?? 0))];
   if (queue !== undefined) parts.push(part("in the queue", queue));
   if (compute !== undefined) parts.push(part("computing", compute));
-  if (prepareMs !== undefined) parts.push(part("to prepare the picture", prepareMs));
+  if (prepareMs !== undefined) parts.push(part("to prepare the image", prepareMs));
   into.replaceChildren(...parts);
 }
 
-function codeCard(request, tab, onTab) {
+function codeCard(current, tab, onTab) {
   let refresh = () => {};
   const show = (write, language) => () => {
     const code = h("code");
     refresh = () => {
-      const text = write(request());
-      code.textContent = text.length > MOST_OF_CODE ? `${text.slice(0, MOST_OF_CODE)}\n… and ${grouped(text.length - MOST_OF_CODE)} characters more, which Copy takes along` : text;
+      const text = write(current());
+      const rest = text.length - MOST_OF_CODE;
+      const more = `… and ${grouped(rest)} more characters, which Copy includes`;
+      code.textContent = rest > 0 ? `${text.slice(0, MOST_OF_CODE)}\n${more}` : text;
     };
     refresh();
-    return h("div.snippet", {}, copyButton(() => write(request()), `the request as ${language}`), h("pre.code", { tabindex: "0", role: "region", "aria-label": language }, code));
+    return h(
+      "div.snippet",
+      {},
+      copyButton(() => write(current()), `the request as ${language}`),
+      h("pre.code", { tabindex: "0", role: "region", "aria-label": language }, code),
+    );
   };
   const each = [
     { name: "curl", show: show(curl, "curl") },
@@ -245,7 +297,9 @@ function codeCard(request, tab, onTab) {
     "section.card.call",
     { "aria-label": "Call it" },
     h("h2", {}, "Call it"),
-    request().isImage ? h("p.note", {}, "“Save picture” above writes picture.png; V2 takes the pixels themselves.") : "",
+    current().isImage
+      ? h("p.note", {}, "“Save image” above writes image.png; V2 takes the pixels themselves.")
+      : "",
     tabs("Ways to call", each, tab, onTab),
   );
   return { element, refresh: () => refresh() };
@@ -264,37 +318,79 @@ const IN_UNITS = new Set(["rmse", "mae", "interval_width"]); // of the target
 
 function fact(card, name, value) {
   const [target, ...others] = card.targets ?? [];
-  const unit = IN_UNITS.has(name) && target && !others.length ? h("span.unit", {}, ` ${factor(target.unit)}`) : "";
+  const unit =
+    IN_UNITS.has(name) && target && !others.length
+      ? h("span.unit", {}, ` ${factor(target.unit)}`)
+      : "";
   const isShare = /accuracy|coverage/.test(name) && value <= 1;
-  return h("div.fact", {}, h("dt", {}, words(name)), h("dd", {}, isShare ? percent(value) : grouped(value), unit, METRICS[name] ? h("span.note", {}, METRICS[name]) : ""));
+  return h(
+    "div.fact",
+    {},
+    h("dt", {}, words(name)),
+    h(
+      "dd",
+      {},
+      isShare ? percent(value) : grouped(value),
+      unit,
+      METRICS[name] ? h("span.note", {}, METRICS[name]) : "",
+    ),
+  );
 }
 
 function aboutCard({ card, provider, device, pictures }) {
   const plots = h("div.plots");
   const { name, source, licence, caveats = [] } = card.dataset;
   const isOfFile = (caveat) => caveat.includes("SHA-256"); // for who makes the data again
-  const listed = (some) => h("ul.caveats", {}, some.map((each) => h("li", {}, each)));
+  const listed = (some) =>
+    h(
+      "ul.caveats",
+      {},
+      some.map((each) => h("li", {}, each)),
+    );
   const caution = caveats.filter((each) => !isOfFile(each));
-  const details = h("details", {}, h("summary", {}, "How it was trained"), plots, table(card), listed(caveats.filter(isOfFile)));
+  const details = h(
+    "details",
+    {},
+    h("summary", {}, "How it was trained"),
+    plots,
+    table(card),
+    listed(caveats.filter(isOfFile)),
+  );
   details.addEventListener("toggle", () => loadPlots(plots, pictures), { once: true });
   return h(
     "section.card.about",
     { "aria-label": "About the model" },
     h("h2", {}, "How good it is"),
-    h("dl.facts", {}, Object.entries(card.metrics).map(([metric, value]) => fact(card, metric, value))),
-    h("div.told-of", {},
+    h(
+      "dl.facts",
+      {},
+      Object.entries(card.metrics).map(([metric, value]) => fact(card, metric, value)),
+    ),
+    h(
+      "div.provenance",
+      {},
       caution.length ? h("div", {}, h("h3", {}, "Before you use it"), listed(caution)) : "",
-      h("div", {}, h("h3", {}, "Where it comes from"),
+      h(
+        "div",
+        {},
+        h("h3", {}, "Where it comes from"),
         h("p.note", {}, `Data: ${name}. ${source}. Licence: ${licence}.`),
-        card.image ? h("p.note", {}, `How pictures are prepared: ${card.image.preparation}`) : "",
-        h("p.note", {}, `Runs on ${device} (${provider}).`))),
+        card.image ? h("p.note", {}, `How images are prepared: ${card.image.preparation}`) : "",
+        h("p.note", {}, `Runs on ${device} (${provider}).`),
+      ),
+    ),
     details,
   );
 }
 
 function table({ training, versions }) {
   const rows = Object.entries({ ...training, ...versions }).map(([name, value]) =>
-    h("div", {}, h("dt", {}, words(name)), h("dd", {}, Array.isArray(value) ? value.join(" – ") : String(value))),
+    h(
+      "div",
+      {},
+      h("dt", {}, words(name)),
+      h("dd", {}, Array.isArray(value) ? value.join(" – ") : String(value)),
+    ),
   );
   return h("dl.table", {}, rows);
 }
@@ -303,7 +399,7 @@ function loadPlots(into, pictures = []) {
   for (const { title, url } of pictures) {
     const img = h("img", { alt: title, onload: () => URL.revokeObjectURL(img.src) });
     into.append(h("figure", {}, img, h("figcaption", {}, title)));
-    picture(url).then(
+    plot(url).then(
       (source) => (img.src = source),
       () => (img.alt = `${title}: could not be loaded`),
     );

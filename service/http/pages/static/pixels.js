@@ -1,4 +1,4 @@
-// Pictures as a model takes them: rows of pixels, each a number or a list of its colours, 0 to 255.
+// Images as a model takes them: rows of pixels, each a number or a list of its colours, 0 to 255.
 
 import { h } from "./dom.js";
 
@@ -16,17 +16,18 @@ export function nested(flat, { height, width, channels }) {
 export function pixels(rows, height = rows.length, width = rows[0].length) {
   const canvas = h("canvas.pixels", { width, height, "aria-hidden": "true" });
   const context = canvas.getContext("2d");
-  const picture = context.createImageData(width, height);
+  const image = context.createImageData(width, height);
   for (let i = 0; i < height * width; i += 1) {
     const given = rows?.[Math.floor(i / width)][i % width] ?? 0;
     const [red, green, blue] = Array.isArray(given) ? given : [given, given, given];
-    picture.data.set([red, green ?? red, blue ?? red, 255], 4 * i);
+    image.data.set([red, green ?? red, blue ?? red, 255], 4 * i);
   }
-  context.putImageData(picture, 0, 0);
+  context.putImageData(image, 0, 0);
   return canvas;
 }
 
-export const toBlob = (canvas, type = "image/png") => new Promise((resolve) => canvas.toBlob(resolve, type, 1));
+export const toBlob = (canvas, type = "image/png") =>
+  new Promise((resolve) => canvas.toBlob(resolve, type, 1));
 
 // Save a blob as a file.
 export function save(blob, name) {

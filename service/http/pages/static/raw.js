@@ -5,7 +5,8 @@ import { h, id } from "./dom.js";
 // `input` is what /v2 says of the model's input: {name, datatype, shape}. Returns {element,
 // instances()}, which gives JSON: the instances, and their numbers as one flat list.
 export function raw({ memory, changed, input }) {
-  const shape = input.shape.length > 1 ? input.shape.slice(1) : [1]; // rows are lists, of one number too
+  // Rows are lists, of one number too.
+  const shape = input.shape.length > 1 ? input.shape.slice(1) : [1];
   memory.text ??= JSON.stringify(zeros(shape.map((size) => Math.max(1, size))));
   const fieldId = id("numbers");
   const field = h("textarea", { id: fieldId, rows: 6, spellcheck: "false", value: memory.text });
@@ -13,7 +14,8 @@ export function raw({ memory, changed, input }) {
     memory.text = field.value;
     changed();
   });
-  const what = `${input.name}: ${input.datatype}, a row is ${shape.map((size) => (size < 0 ? "any number" : size)).join(" × ")}`;
+  const sizes = shape.map((size) => (size < 0 ? "any number" : size)).join(" × ");
+  const what = `${input.name}: ${input.datatype}, a row is ${sizes}`;
   const element = h(
     "section.card.input",
     { "aria-label": "Input" },

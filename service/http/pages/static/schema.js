@@ -7,7 +7,10 @@ export function resolved(document, schema) {
   let at = schema ?? {};
   for (let i = 0; at.$ref && i < 20; i += 1) {
     const { $ref, ...beside } = at;
-    const found = $ref.slice(2).split("/").reduce((part, name) => part?.[name.replaceAll("~1", "/").replaceAll("~0", "~")], document);
+    const found = $ref
+      .slice(2)
+      .split("/")
+      .reduce((part, name) => part?.[name.replaceAll("~1", "/").replaceAll("~0", "~")], document);
     at = { ...found, ...beside };
   }
   return at;
@@ -21,12 +24,21 @@ export function inWords(document, schema) {
   if (is.const !== undefined) return JSON.stringify(is.const);
   if (is.enum) return is.enum.map((each) => JSON.stringify(each)).join(" | ");
   const some = is.anyOf ?? is.oneOf;
-  if (some) return some.length > 3 ? `one of ${some.length}` : some.map((each) => nameOf(each) ?? inWords(document, each)).join(" | ");
+  if (some)
+    return some.length > 3
+      ? `one of ${some.length}`
+      : some.map((each) => nameOf(each) ?? inWords(document, each)).join(" | ");
   if (is.type === "array") {
     const { minItems: least, maxItems: most } = is;
-    const size = least === undefined && most === undefined ? "" : least === most ? ` of ${least}` : ` of ${least ?? 0} to ${most ?? "any"}`;
+    const size =
+      least === undefined && most === undefined
+        ? ""
+        : least === most
+          ? ` of ${least}`
+          : ` of ${least ?? 0} to ${most ?? "any"}`;
     const items = is.items ?? {};
-    return `list${size}: ${nameOf(items) ?? (items.type === "array" ? "lists" : inWords(document, items))}`;
+    const what = nameOf(items) ?? (items.type === "array" ? "lists" : inWords(document, items));
+    return `list${size}: ${what}`;
   }
   const type = Array.isArray(is.type) ? is.type.join(" | ") : is.type;
   return `${nameOf(schema) ?? type ?? "any"}${limits(is)}`;
@@ -64,11 +76,17 @@ export function tree(document, schema, name = "", { isRequired = false, isOpen =
 }
 
 function parts(is) {
-  const found = Object.entries(is.properties ?? {}).map(([name, each]) => [name, each, { isRequired: is.required?.includes(name) }]);
-  if (is.additionalProperties && typeof is.additionalProperties === "object") found.push(["any other", is.additionalProperties]);
+  const found = Object.entries(is.properties ?? {}).map(([name, each]) => [
+    name,
+    each,
+    { isRequired: is.required?.includes(name) },
+  ]);
+  if (is.additionalProperties && typeof is.additionalProperties === "object")
+    found.push(["any other", is.additionalProperties]);
   if (is.items && typeof is.items === "object" && hasMore(is.items)) found.push(["each", is.items]);
   for (const each of is.anyOf ?? is.oneOf ?? is.allOf ?? []) found.push(["", each]);
   return found;
 }
 
-const hasMore = (items) => Boolean(items.$ref || items.properties || items.items || items.anyOf || items.oneOf);
+const hasMore = (items) =>
+  Boolean(items.$ref || items.properties || items.items || items.anyOf || items.oneOf);

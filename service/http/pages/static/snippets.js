@@ -9,21 +9,28 @@ const JSON_TYPE = "-H 'Content-Type: application/json'";
 const NOT_IN_JSON = new Set(["FP16", "BF16"]);
 
 // `request`: {model, version (null: the default), given, isImage, input}, where `given` has the
-// instances as JSON, flat too, and isExact if a picture is to be taken as it is.
+// instances as JSON, flat too, and isExact if an image is to be sent as it is.
 export function curl({ model, version, given, isImage }) {
   const url = `${base}predict/${encodeURIComponent(model)}`;
   if (!isImage) return command(url, [JSON_TYPE, data(body(version, given))]);
   const query = new URLSearchParams(parameters(version, given));
-  return command(`${url}${query.size ? `?${query}` : ""}`, ["-H 'Content-Type: image/png'", "--data-binary @picture.png"]);
+  return command(`${url}${query.size ? `?${query}` : ""}`, [
+    "-H 'Content-Type: image/png'",
+    "--data-binary @image.png",
+  ]);
 }
 
 export function python({ model, version, given, isImage }) {
-  const imports = [...(key.get() ? ["import os"] : []), ...(isImage ? ["from pathlib import Path"] : [])];
+  const imports = [
+    ...(key.get() ? ["import os"] : []),
+    ...(isImage ? ["from pathlib import Path"] : []),
+  ];
   const headers = {};
   if (isImage) headers["Content-Type"] = '"image/png"';
   if (key.get()) headers.Authorization = '"Bearer " + os.environ["TORCHLIT_KEY"]';
   const query = isImage ? Object.entries(parameters(version, given)) : [];
-  const dictionary = (entries) => `{${entries.map(([name, value]) => `"${name}": ${value}`).join(", ")}}`;
+  const dictionary = (entries) =>
+    `{${entries.map(([name, value]) => `"${name}": ${value}`).join(", ")}}`;
   return [
     ...imports,
     ...(imports.length ? [""] : []),
@@ -31,8 +38,12 @@ export function python({ model, version, given, isImage }) {
     "",
     "reply = httpx.post(",
     `    ${JSON.stringify(`${base}predict/${encodeURIComponent(model)}`)},`,
-    ...(query.length ? [`    params=${dictionary(query.map(([name, value]) => [name, JSON.stringify(value)]))},`] : []),
-    isImage ? '    content=Path("picture.png").read_bytes(),' : `    json=${literal(body(version, given))},`,
+    ...(query.length
+      ? [`    params=${dictionary(query.map(([name, value]) => [name, JSON.stringify(value)]))},`]
+      : []),
+    isImage
+      ? '    content=Path("image.png").read_bytes(),'
+      : `    json=${literal(body(version, given))},`,
     ...(Object.keys(headers).length ? [`    headers=${dictionary(Object.entries(headers))},`] : []),
     ")",
     "reply.raise_for_status()",
@@ -43,10 +54,14 @@ export function python({ model, version, given, isImage }) {
 // The Open Inference Protocol, JSON.
 export function v2({ model, version, given, input }) {
   const { name, datatype, shape } = input ?? { name: "input", datatype: "FP32", shape: [-1] };
-  if (NOT_IN_JSON.has(datatype)) return `# V2 takes ${datatype} as binary data only: JSON has no form for it.`;
-  const path = version ? `${encodeURIComponent(model)}/versions/${version}` : encodeURIComponent(model);
+  if (NOT_IN_JSON.has(datatype))
+    return `# V2 takes ${datatype} as binary data only: JSON has no form for it.`;
+  const path = version
+    ? `${encodeURIComponent(model)}/versions/${version}`
+    : encodeURIComponent(model);
   const sizes = [1, ...fixed(shape.slice(1), JSON.parse(given.flat).length)];
-  const tensor = `{"name":${JSON.stringify(name)},"shape":${JSON.stringify(sizes)},"datatype":"${datatype}","data":${given.flat}}`;
+  const head = `"name":${JSON.stringify(name)},"shape":${JSON.stringify(sizes)}`;
+  const tensor = `{${head},"datatype":"${datatype}","data":${given.flat}}`;
   return command(`${base}v2/models/${path}/infer`, [JSON_TYPE, data(`{"inputs":[${tensor}]}`)]);
 }
 
@@ -72,9 +87,17 @@ function data(json) {
   return text.length > MOST_OF_ARGUMENT ? `-d @- <<'JSON'\n${text}\nJSON` : `-d ${quoted(text)}`;
 }
 
-const body = (version, { instances }) => `{${version ? `"version":${version},` : ""}"instances":${instances}}`;
+const body = (version, { instances }) =>
+  `{${version ? `"version":${version},` : ""}"instances":${instances}}`;
 
-// What the query says of a picture.
-const parameters = (version, { isExact }) => ({ ...(version ? { version } : {}), ...(isExact ? { prepare: "false" } : {}) });
+// What the query says of an image.
+const parameters = (version, { isExact }) => ({
+  ...(version ? { version } : {}),
+  ...(isExact ? { prepare: "false" } : {}),
+});
 
-const literal = (json) => pretty(json, { words: { true: "True", false: "False", null: "None" } }).replaceAll("\n", "\n    ");
+const literal = (json) =>
+  pretty(json, { words: { true: "True", false: "False", null: "None" } }).replaceAll(
+    "\n",
+    "\n    ",
+  );

@@ -8,13 +8,19 @@ import { number, rounded, words } from "./format.js";
 // features, which again() paints if it could not be. `memory.values` keeps what was typed.
 export function tabular({ card, memory, changed, classify }) {
   memory.values ??= Object.create(null); // a feature may be called constructor
-  const rows = card.features.map((feature, i) => featureRow(feature, isWhole(card, i), memory, onInput));
+  const rows = card.features.map((feature, i) =>
+    featureRow(feature, isInteger(card, i), memory, onInput),
+  );
   const presets = [
     { name: "defaults", input: card.features.map((feature) => feature.default) },
     ...card.examples,
   ];
   const buttons = presets.map(({ name, input }) =>
-    h("button.chip", { type: "button", "aria-pressed": "false", onclick: () => fill(input) }, words(name)),
+    h(
+      "button.chip",
+      { type: "button", "aria-pressed": "false", onclick: () => fill(input) },
+      words(name),
+    ),
   );
   const plane = hasPlane(card) ? boundary({ card, classify, moved: fill }) : null;
 
@@ -29,7 +35,10 @@ export function tabular({ card, memory, changed, classify }) {
   function mark() {
     const values = rows.map((row) => row.value());
     presets.forEach(({ input }, i) => {
-      buttons[i].setAttribute("aria-pressed", input.every((value, j) => value === values[j]));
+      buttons[i].setAttribute(
+        "aria-pressed",
+        input.every((value, j) => value === values[j]),
+      );
     });
     plane?.point(values);
   }
@@ -39,7 +48,11 @@ export function tabular({ card, memory, changed, classify }) {
     { "aria-label": "Input" },
     h("h2", {}, "Input"),
     h("div.chips", { role: "group", "aria-label": "Examples" }, buttons),
-    h(card.features.length > 5 ? "div.features.many" : "div.features", {}, rows.map((row) => row.element)),
+    h(
+      card.features.length > 5 ? "div.features.many" : "div.features",
+      {},
+      rows.map((row) => row.element),
+    ),
   );
   return {
     element,
@@ -48,7 +61,10 @@ export function tabular({ card, memory, changed, classify }) {
     async instances() {
       const wrong = rows.find((row) => row.value() === null);
       if (wrong) return { why: `${words(wrong.name)}: give a number.` };
-      return named(card, rows.map((row) => row.value()));
+      return named(
+        card,
+        rows.map((row) => row.value()),
+      );
     },
   };
 }
@@ -59,13 +75,19 @@ export function named(card, values) {
   return { instances: JSON.stringify([row]), flat: JSON.stringify(values) };
 }
 
-// Whether a feature has only whole numbers, as far as its card shows.
-function isWhole(card, i) {
+// Whether a feature takes only integers, as far as its card shows.
+function isInteger(card, i) {
   const { minimum, maximum, default: usual } = card.features[i];
-  return [minimum, maximum, usual, ...card.examples.map(({ input }) => input[i])].every(Number.isInteger) && maximum > minimum && maximum - minimum < 1000;
+  return (
+    [minimum, maximum, usual, ...card.examples.map(({ input }) => input[i])].every(
+      Number.isInteger,
+    ) &&
+    maximum > minimum &&
+    maximum - minimum < 1000
+  );
 }
 
-function featureRow(feature, isCounted, memory, onInput) {
+function featureRow(feature, isInteger, memory, onInput) {
   const { name, unit, description, minimum, maximum } = feature;
   const range = maximum - minimum;
   const noteId = id("note");
@@ -74,25 +96,53 @@ function featureRow(feature, isCounted, memory, onInput) {
   const label = words(name);
   const fieldId = id("field");
   const slider = h("input", {
-    type: "range", min: minimum, max: maximum, step: isCounted ? 1 : "any", "aria-label": `${label}, slider`, "aria-describedby": describedBy,
+    type: "range",
+    min: minimum,
+    max: maximum,
+    step: isInteger ? 1 : "any",
+    "aria-label": `${label}, slider`,
+    "aria-describedby": describedBy,
   });
   const field = h("input", {
-    type: "number", id: fieldId, step: "any", inputmode: "decimal", "aria-describedby": describedBy, autocomplete: "off", required: true,
+    type: "number",
+    id: fieldId,
+    step: "any",
+    inputmode: "decimal",
+    "aria-describedby": describedBy,
+    autocomplete: "off",
+    required: true,
   });
   const outside = h("span.outside", { hidden: true }, "outside training");
   const element = h(
     "div.feature",
     {},
-    h("div.feature-head", {}, h("label", { for: fieldId }, label), h("span.unit", { id: unitId }, unit), outside, field),
+    h(
+      "div.feature-head",
+      {},
+      h("label", { for: fieldId }, label),
+      h("span.unit", { id: unitId }, unit),
+      outside,
+      field,
+    ),
     slider,
-    h("p.note", { id: noteId }, h("span.range", {}, `${number(minimum)} – ${number(maximum)}`), " ", h("span", {}, description)),
+    h(
+      "p.note",
+      { id: noteId },
+      h("span.range", {}, `${number(minimum)} – ${number(maximum)}`),
+      " ",
+      h("span", {}, description),
+    ),
   );
-  const value = () => (field.value === "" || !Number.isFinite(field.valueAsNumber) ? null : field.valueAsNumber);
+  const value = () =>
+    field.value === "" || !Number.isFinite(field.valueAsNumber) ? null : field.valueAsNumber;
   function show() {
     const now = value();
     memory.values[name] = field.value;
     if (now !== null) slider.value = now;
-    slider.style.setProperty("--at", `${range > 0 ? (100 * (slider.valueAsNumber - minimum)) / range : 0}%`);
+    slider.style.setProperty(
+      "--at",
+      `${range > 0 ? (100 * (slider.valueAsNumber - minimum)) / range : 0}%`,
+    );
     slider.setAttribute("aria-valuetext", `${field.value} ${unit}`);
     field.setAttribute("aria-invalid", now === null);
     const isOutside = now !== null && (now < minimum || now > maximum);

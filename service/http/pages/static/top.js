@@ -22,7 +22,9 @@ paint(theme());
 
 const PATHS = {
   auto: "M12 3a9 9 0 1 0 0 18V3z M12 3a9 9 0 0 1 0 18",
-  light: "M12 7a5 5 0 1 0 0 10 5 5 0 0 0 0-10z M12 1v2 M12 21v2 M1 12h2 M21 12h2 M4.2 4.2l1.4 1.4 M18.4 18.4l1.4 1.4 M4.2 19.8l1.4-1.4 M18.4 5.6l1.4-1.4",
+  light:
+    "M12 7a5 5 0 1 0 0 10 5 5 0 0 0 0-10z M12 1v2 M12 21v2 M1 12h2 M21 12h2 " +
+    "M4.2 4.2l1.4 1.4 M18.4 18.4l1.4 1.4 M4.2 19.8l1.4-1.4 M18.4 5.6l1.4-1.4",
   dark: "M20 14.5A8.5 8.5 0 0 1 9.5 4 8.5 8.5 0 1 0 20 14.5z",
 };
 
@@ -54,7 +56,11 @@ function flame() {
   return svg(
     "svg",
     { viewBox: "6 3 20 26", "aria-hidden": "true", class: "flame" },
-    svg("path", { d: "M16.4 4.5c.9 4.1-1.2 5.7-3.1 8-1.7 2-3.1 4-3.1 6.9 0 4.3 3 7.6 6.1 7.6s6-3 6-7.1c0-2.8-1.3-4.7-2.5-6.4-.3 1.7-.9 2.7-1.9 3.4.6-4.6-.1-9.4-1.5-12.4z" }),
+    svg("path", {
+      d:
+        "M16.4 4.5c.9 4.1-1.2 5.7-3.1 8-1.7 2-3.1 4-3.1 6.9 0 4.3 3 7.6 6.1 7.6s6-3 6-7.1" +
+        "c0-2.8-1.3-4.7-2.5-6.4-.3 1.7-.9 2.7-1.9 3.4.6-4.6-.1-9.4-1.5-12.4z",
+    }),
   );
 }
 
@@ -62,8 +68,18 @@ function flame() {
 export function top(page, retry) {
   const status = h("span.status", { id: "status" });
   const link = (name, href, is) => h("a", { href, "aria-current": is ? "page" : null }, name);
-  const field = h("input", { type: "password", id: "key", autocomplete: "off", spellcheck: "false", required: true });
-  const why = h("p.note", { id: "key-why", role: "status" }, "This service wants an API key. It stays in this tab and is sent to this service only.");
+  const field = h("input", {
+    type: "password",
+    id: "key",
+    autocomplete: "off",
+    spellcheck: "false",
+    required: true,
+  });
+  const why = h(
+    "p.note",
+    { id: "key-why", role: "status" },
+    "This service wants an API key. It stays in this tab and is sent to this service only.",
+  );
   const form = h(
     "form.key",
     { hidden: true, "aria-describedby": "key-why" },
@@ -76,7 +92,9 @@ export function top(page, retry) {
     const text = field.value.trim();
     field.value = "";
     if (!/^[\x21-\x7e]+$/.test(text)) {
-      why.textContent = "This is no key: one has letters, digits and signs of ASCII, and no blanks."; // nor can a header have them
+      // Nor can a header have others.
+      why.textContent =
+        "This is no key: one has letters, digits and signs of ASCII, and no blanks.";
       return;
     }
     key.set(text);
@@ -95,16 +113,25 @@ export function top(page, retry) {
     if (isLocked && key.get()) why.textContent = "The service does not know this key. Try another.";
     if (isNew) field.focus();
   });
-  document.getElementById("top").append(
-    h(
-      "div.bar",
-      {},
-      h("a.brand", { href: "./", "aria-label": "torchlit" }, flame(), h("span", {}, "torchlit")),
-      h("span.tagline", {}, "Small neural networks over HTTP"),
-      status,
-      h("div.links", {}, link("Playground", "./", page === "/"), link("API", "docs", page === "/docs"), forget, themeButton()),
-    ),
-    form,
-  );
+  document
+    .getElementById("top")
+    .append(
+      h(
+        "div.bar",
+        {},
+        h("a.brand", { href: "./", "aria-label": "torchlit" }, flame(), h("span", {}, "torchlit")),
+        h("span.tagline", {}, "Small neural networks over HTTP"),
+        status,
+        h(
+          "div.links",
+          {},
+          link("Playground", "./", page === "/"),
+          link("API", "docs", page === "/docs"),
+          forget,
+          themeButton(),
+        ),
+      ),
+      form,
+    );
   return status;
 }

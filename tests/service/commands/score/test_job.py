@@ -1,38 +1,31 @@
 """`python -m service score`: the answers of POST /predict for a file, whatever happens to it."""
 
-import csv
-import fcntl
-import io
 import json
 import os
 import random
 import re
 import resource
-import select
 import shutil
 import signal
 import subprocess
 import sys
 from base64 import b64encode
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 
-from service.__main__ import main
 from service.commands.score import job as module
-from service.commands.score import rows as lines
-from service.commands.score.output import Part
-from service.commands.terminal import NotWritten
 from service.engine.model import Model
 from service.settings import Settings
 from service.settings import machine as resources
 from service.settings.machine import Resources
 from tests.support import drawings
 from tests.support.processes import environment
+from tests.support.scoring import NAMES, ROWS, Become, Run, csv_text, json_lines, table
 from tests.support.toys import (
     body,
     save_bounded,
@@ -47,69 +40,9 @@ from tests.support.toys import (
 
 pytestmark = pytest.mark.anyio
 
-NAMES = ["a", "b", "c", "d"]
-ROWS = [[1.5, 2, 3, 4], [0, -1, 2.25, 1e-3], [3, 1, 0, 0], [1, 1, 1, 1], [9, 8, 7, 6], [2, 0, 1, 0]]
-Run = Callable[..., tuple[int, str]]
-Become = Callable[[int, int], None]
-
-
-@pytest.fixture
-def run(
-    tmp_path: Path,
-    models_dir: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> Run:
-    """Score in this process, in `tmp_path`; give the exit status and what stands on stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str, **settings: object) -> tuple[int, str]:
-        for name, value in environment(
-            **{"models_dir": models_dir, "versions": "all", "max_batch_size": 64}
-            | {"max_body_bytes": 2**24, "max_image_pixels": 2**24}
-            | settings
-        ).items():
-            monkeypatch.setenv(name, value)
-        status = main(["score", *arguments])
-        said = capfd.readouterr()
-        assert said.out == ""
-        return status, re.sub(r", \d+ a second", "", said.err)  # of a machine that is busy
-
-    return run
-
-
-@pytest.fixture
-def stream() -> Iterator[Become]:
-    """Let a file be one of the standard streams; in the end they are as they were."""
-    ours = [(number, os.dup(number)) for number in range(3)]
-
-    def become(number: int, file: int) -> None:
-        os.dup2(file, number)
-        os.close(file)
-
-    yield become
-    for number, copy in ours:
-        os.dup2(copy, number)
-        os.close(copy)
-
 
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "service", "score", *map(str, arguments)]
-
-
-def csv_text(rows: list[list[Any]], header: list[str] | None = None) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerows(([header] if header else []) + rows)
-    return text.getvalue()
-
-
-def table(path: str) -> list[list[str]]:
-    with open(path, newline="") as file:
-        return list(csv.reader(file))
-
-
-def json_lines(path: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
 async def predicted(models_dir: Path, model: str, rows: list[Any], **settings: Any) -> Any:
@@ -166,7 +99,7 @@ def test_a_model_is_also_a_path_and_input_and_output_may_differ_in_format(
     status, said = run("toy", "in", "out")
     assert (status, said) == (
         1,
-        "torchlit: --format: expected csv or jsonl, as no file has such a suffix\n",
+        "torchlit: --format: expected csv, jsonl or msgpack, as no file has such a suffix\n",
     )
 
 
@@ -186,40 +119,10 @@ def test_the_highest_version_is_taken_and_not_another_when_it_is_broken(
     assert not Path("new.csv").exists()
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a,b,c,d\n1.5,2,3,4\n0,-1,2.25,0.001\n",
-        "1.5,2,3,4\n0,-1,2.25,0.001",
-        "\n1.5,2,3,4\r\n   \r\n0,-1,2.25,0.001\r\n",
-        "\ufeffa,b,c,d\r\n1.5,2,3,4\r\n0,-1,2.25,0.001\r\n",
-        "\ufeff1.5,2,3,4\n0,-1,2.25,0.001\n",
-        'd,note, b ,c,a\n4,"x, ""y""\nz",2,3,1.5\n1e-3,,-1,2.25,"0"\n',
-        '"b","a","d","c"\n"2"," 1.5 ",4,"3"\n-1,0,.001,2.25\n',
-    ],
-    ids=["header", "no header", "blank lines", "signature", "signature alone", "others", "quoted"],
-)
-def test_ways_of_writing_the_same_csv(run: Run, text: str) -> None:
-    Path("plain.csv").write_text("1.5,2,3,4\n0,-1,2.25,0.001\n")
-    Path("in.csv").write_bytes(text.encode())
-    assert run("toy", "plain.csv", "plain.out.csv")[0] == 0
-    assert run("toy", "in.csv", "out.csv") == (0, "torchlit: 2 rows scored with toy/1\n")
-    expected, got = table("plain.out.csv"), table("out.csv")
-    assert [row[1:] for row in got] == [row[1:] for row in expected]
-
-
-@pytest.mark.parametrize(
-    ("header", "sentence"),
-    [
-        ("a,b,c,e", "line 1: expected a column d, got none"),
-        ("a,b,cc,d", 'line 1: expected a column c, got none; is it "cc"?'),
-        ("a,b,c,d,b", "line 1: expected one column b, got 2"),
-        ("x,y,z,w", "line 1: expected a column a, got none"),
-    ],
-)
-def test_a_header_that_does_not_fit_is_refused(run: Run, header: str, sentence: str) -> None:
-    Path("in.csv").write_text(f"{header}\n1,2,3,4,5\n")
-    assert run("toy", "in.csv", "out.csv") == (1, f"torchlit: {sentence}\n")
+def test_a_header_that_does_not_fit_is_refused_and_nothing_is_left(run: Run) -> None:
+    Path("in.csv").write_text("a,b,cc,d\n1,2,3,4,5\n")
+    sentence = 'torchlit: line 1: expected a column c, got none; is it "cc"?\n'
+    assert run("toy", "in.csv", "out.csv") == (1, sentence)
     assert sorted(os.listdir()) == ["in.csv", "models"]
 
 
@@ -347,30 +250,6 @@ async def test_bad_rows_are_told_as_predict_tells_them_and_the_others_answered(
     assert [row[0] for row in table("out.csv")] == ["line", "2", "7"]
 
 
-def test_a_first_row_that_does_not_fit_is_no_header(run: Run) -> None:
-    Path("in.csv").write_text("1,wide,3,4\n1,2,3,4\n")
-    status, said = run("toy", "in.csv", "out.csv")
-    assert (status, said.splitlines()[0]) == (
-        3,
-        'torchlit: line 1.b: expected a number, got "wide"',
-    )
-    assert [row[0] for row in table("out.csv")] == ["line", "2"]
-
-
-def test_what_cannot_be_read_costs_its_own_line_only(run: Run) -> None:
-    good = b"1,2,3,4\n"
-    text = b"".join([good, b'"1,2,3,4\n', good, b'1,2"3,4,"x"y\n', good, b"1,2,3,\xff\n", good])
-    Path("in.csv").write_bytes(text + b"1," * 60 + b"\n" + good + b'1,2,3,"4')
-    status, said = run("toy", "in.csv", "out.csv", max_body_bytes=100)
-    assert status == 3
-    assert [row[0] for row in table("out.csv")] == ["line", "1", "3", "5", "7", "9"]
-    assert [line.split(":")[1] for line in said.splitlines()[:5]] == [
-        f" line {line}" for line in (2, 4, 6, 8, 10)
-    ]
-    assert "line 6: expected CSV in UTF-8, got byte 6 that is not" in said
-    assert "line 8: expected at most 100 bytes, got more" in said
-
-
 def test_a_row_on_which_the_model_fails_is_a_bad_one(run: Run, models_dir: Path) -> None:
     save_fussy(models_dir)
     Path("in.csv").write_text("8\n7\n9\n")
@@ -402,117 +281,6 @@ def test_strict_stops_at_the_first_and_goes_on_when_it_was_corrected(run: Run) -
     assert status == 0
     assert "goes on after line 4\n" in said
     assert [row[0] for row in table("out.csv")] == ["line", *map(str, range(1, 8))]
-
-
-def test_a_long_line_costs_no_row_before_it(run: Run) -> None:
-    good = "1,2,3,4\n"
-    Path("in.csv").write_text(f'{good}"{good}{good}{"1," * 60}\n{good}')
-    status, said = run("toy", "in.csv", "out.csv", max_body_bytes=100)
-    assert status == 3
-    assert [row[0] for row in table("out.csv")] == ["line", "1", "3", "5"]
-    assert "line 2: expected a row of at most 1000 lines and 100 bytes, got one that goes" in said
-    assert "line 4: expected at most 100 bytes, got more" in said
-
-
-@pytest.mark.parametrize(
-    ("line", "limit", "most_taken"),
-    [('x","\n', "MOST_LINES", 40), (f'{"x" * 96}","\n', "MOST_BYTES", 40)],
-)
-def test_a_row_that_never_ends_costs_little(
-    run: Run, monkeypatch: pytest.MonkeyPatch, line: str, limit: str, most_taken: int
-) -> None:
-    """Each line closes a quotation mark and opens another, whichever of them is the first."""
-    assert (lines.MOST_LINES, lines.MOST_BYTES) == (1000, 2**20)
-    monkeypatch.setattr(lines, limit, 40 if limit == "MOST_LINES" else 4000)
-    taken = []
-    take = lines.Lines.take
-    monkeypatch.setattr(lines.Lines, "take", lambda self: taken.append(None) or take(self))
-    Path("in.csv").write_text("a,b,c,d,note\n" + line * 300)
-    status, said = run("toy", "in.csv", "out.csv")
-    assert status == 3
-    assert len(said.splitlines()) == 301
-    assert 300 * most_taken / 2 < len(taken) < 301 * (most_taken + 2)
-
-
-@pytest.mark.parametrize("bad", [b'"1,2,3,4"x\n', b"1,2,3,\xff\n", b'"1,2,3,4\n'])
-def test_a_bad_first_line_is_a_bad_row_unless_it_may_be_a_header(run: Run, bad: bytes) -> None:
-    Path("in.csv").write_bytes(bad + b"1,2,3,4\n")
-    status, said = run("toy", "in.csv", "out.csv")
-    assert (status, said.startswith("torchlit: line 1: expected ")) == (3, True)
-    assert [row[0] for row in table("out.csv")] == ["line", "2"]
-    for number, name in zip(b"1234", b"abcd", strict=True):
-        bad = bad.replace(bytes([number]), bytes([name]))
-    Path("in.csv").write_bytes(bad + b"1,2,3,4\n")  # its columns may be in any order
-    status, said = run("toy", "in.csv", "no.csv")
-    assert (status, said.startswith("torchlit: line 1: expected ")) == (1, True)
-
-
-def test_a_first_row_that_numbers_the_columns_or_is_empty_is_no_row_of_its_own(
-    run: Run, models_dir: Path
-) -> None:
-    save_same(models_dir, ["batch", 3])
-    Path("in.csv").write_text("0,1,2\n7,8,9\n")
-    status, said = run("same", "in.csv", "no.csv")
-    assert (status, said) == (
-        1,
-        "torchlit: line 1: expected a row, got 0,1,2 as pandas numbers columns: leave that line "
-        "out (header=False), or write 0.0 if it is a row\n",
-    )
-    Path("in.csv").write_text("0.0,1,2\n")
-    assert run("same", "in.csv", "out.csv")[0] == 0
-    Path("in.csv").write_text(",,\n7,8,9\n")
-    status, said = run("same", "in.csv", "empty.csv")
-    assert (status, said.splitlines()[0]) == (
-        3,
-        'torchlit: line 1[0]: expected a number, got ""',
-    )
-    assert [row[0] for row in table("empty.csv")] == ["line", "2"]
-
-
-@pytest.mark.parametrize(
-    ("value", "got"),
-    [
-        (r'"\ud800"', "half of a surrogate pair"),
-        (r'{"\udc00": 1}', "half of a surrogate pair"),
-        ("NaN", "NaN, or a number beyond float64"),
-        ("[1e400]", "NaN, or a number beyond float64"),
-    ],
-)
-def test_a_kept_field_that_cannot_be_copied_is_a_bad_row(run: Run, value: str, got: str) -> None:
-    good = '{"a": 1, "b": 2, "c": 3, "d": 4, "id": "\u00e9", "n": 12345678901234567890}\n'
-    Path("in.jsonl").write_text(good + good.replace('"id"', f'"x": {value}, "id"') + good)
-    status, said = run("toy", "in.jsonl", "out.jsonl", "--keep")
-    sentence = f"torchlit: line 2: expected other fields that can be copied, got {got}"
-    assert (status, said.splitlines()[0]) == (3, sentence)
-    kept = {"id": "\u00e9", "n": 12345678901234567890}
-    assert [(each["line"], each["kept"]) for each in json_lines("out.jsonl")] == [
-        (1, kept),
-        (3, kept),
-    ]
-
-
-def test_no_two_columns_or_fields_have_one_name(run: Run, models_dir: Path) -> None:
-    Path("in.csv").write_text("line,a,b,c,d\n1,1,2,3,4\n")
-    sentence = (
-        "torchlit: OUTPUT: column 'line': expected one of that name, got 2: rename one, or write "
-        "JSON Lines (.jsonl)\n"
-    )
-    assert run("toy", "in.csv", "no.csv", "--keep") == (1, sentence)
-    assert run("toy", "in.csv", "yes.jsonl", "--keep")[0] == 0
-    assert json_lines("yes.jsonl")[0]["kept"] == {"line": "1"}
-
-    save_toy(models_dir, card=toy_card(labels=["label", "line", "probability"]))
-    assert "column 'line'" in run("toy", "in.csv", "no.csv")[1]
-    for output, what in (("line", "field 'line'"), ("kept", "field 'kept'")):
-        path = save_same(models_dir, ["batch", 1])
-        model = onnx.load(path)
-        model.graph.output[0].name = model.graph.node[-1].output[0] = output
-        onnx.save(model, path)
-        Path("one.jsonl").write_text("[1]\n")
-        assert what in run("same", "one.jsonl", f"no-{output}.jsonl", "--keep")[1]
-    assert run("same", "one.jsonl", "kept.jsonl")[0] == 0  # nothing else is called that then
-    assert json_lines("kept.jsonl") == [{"line": 1, "kept": [1.0]}]
-    assert not list(Path().glob("no*"))
 
 
 def test_the_threads_of_a_model_are_not_measured(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -549,7 +317,7 @@ def test_the_threads_of_a_model_are_not_measured(run: Run, monkeypatch: pytest.M
         (["toy", "o.csv.part", "o.csv"], ".*/o.csv.part: expected another file than the one .*"),
         (
             ["toy", "in.csv.gz", "o.csv"],
-            "in.csv.gz: expected CSV or JSON Lines, got .gz: unpack .*",
+            "in.csv.gz: expected CSV or JSON Lines, got .gz: decompress .*",
         ),
         (["toy", "in.csv", "o.csv.xz"], "o.csv.xz: expected CSV or .*, got .xz: write to - .*"),
         (["toy", "in.csv", "/dev/stdout"], "/dev/stdout: expected a file; stdout is -"),
@@ -588,39 +356,6 @@ def test_a_file_that_is_there_is_replaced_only_when_all_is_done(run: Run) -> Non
     assert Path("out.csv").is_symlink()
     assert len(table("real.csv")) == 7
     assert sorted(os.listdir()) == ["in.csv", "models", "out.csv", "real.csv"]
-
-
-def test_two_processes_do_not_write_one_file(run: Run) -> None:
-    Path("in.csv").write_text(csv_text(ROWS))
-    with Part(Path("out.csv"), force=False):
-        status, said = run("toy", "in.csv", "out.csv")
-        assert status == 1
-        assert said.endswith("out.csv.part: another process is writing it\n")
-    assert run("toy", "in.csv", "out.csv")[0] == 0
-
-
-def test_one_who_finished_it_before_it_was_held_is_another_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    part = Part(tmp_path / "out.csv", force=False)
-
-    def finish_it(*_: object) -> None:
-        part.path.unlink()
-        part.path.touch()
-
-    monkeypatch.setattr(fcntl, "flock", finish_it)
-    with pytest.raises(NotWritten, match="another process is writing it"), part:
-        pass
-
-
-def test_lines_that_are_given_back_come_again_in_their_order() -> None:
-    rows = lines.Lines(io.BytesIO(b"a\nb\nc\nd\n"), 100)
-    assert [rows.take() for _ in range(3)] == [b"a\n", b"b\n", b"c\n"]
-    rows.give_back()
-    assert [rows.take() for _ in range(3)] == [b"a\n", b"b\n", b"c\n"]
-    rows.pass_first()
-    assert (rows.number, rows.offset) == (1, 2)
-    assert [rows.take() for _ in range(4)] == [b"b\n", b"c\n", b"d\n", b""]
 
 
 # What stops it on its way.
@@ -861,39 +596,6 @@ def test_what_speaks_of_the_old_bytes_goes_before_them(
     assert seen == [False]
 
 
-def test_what_came_meanwhile_is_not_replaced(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("in.csv").write_text(csv_text(ROWS))
-    predict = module.predictions
-
-    def write(*arguments: Any) -> Any:
-        Path("out.csv").write_text("precious")
-        return predict(*arguments)
-
-    monkeypatch.setattr(module, "predictions", write)
-    status, said = run("toy", "in.csv", "out.csv")
-    assert (status, said.endswith("out.csv: is there already; --force replaces it\n")) == (1, True)
-    assert Path("out.csv").read_text() == "precious"
-    assert run("toy", "in.csv", "out.csv", "--force")[0] == 0
-
-
-def test_a_terminal_shows_how_far_it_is(
-    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: Become
-) -> None:
-    (tmp_path / "in.csv").write_text("1,2,3,4\n" * 4)
-    monkeypatch.setattr(module, "SHOW_EVERY_S", 0)
-    main_end, terminal = os.openpty()
-    stream(2, terminal)
-    job = module.Job(model="toy", input=f"{tmp_path}/in.csv", output=f"{tmp_path}/out.csv")
-    assert module.score(job, Settings(models_dir=models_dir, max_batch_size=2)) == 0
-    shown = b""
-    while b"scored" not in shown and select.select([main_end], [], [], 5)[0]:
-        shown += os.read(main_end, 10_000)
-    os.close(main_end)
-    assert b"\r\x1b[K 50%, 2 rows" in shown
-    assert b"\r\x1b[K100%, 4 rows" in shown
-    assert b"\r\x1b[Ktorchlit: 4 rows scored with" in shown
-
-
 @pytest.mark.slow
 def test_killed_again_and_again_at_any_moment_the_result_is_the_same(
     tmp_path: Path, models_dir: Path
@@ -1075,3 +777,72 @@ def test_memory_does_not_grow_with_the_file(models_dir: Path, tmp_path: Path) ->
     small, large = peaks
     print(f"peak of 2,000 rows {small:.1f} MB, of 200,000 rows {large:.1f} MB")
     assert large - small < 5
+
+
+# MessagePack.
+
+
+def packed(*values: Any) -> bytes:
+    return b"".join(map(msgspec.msgpack.encode, values))
+
+
+async def test_messagepack_has_the_answers_of_json_lines(run: Run) -> None:
+    values: list[Any] = [*ROWS, dict(zip(NAMES, ROWS[0], strict=True)), [1], 7, ROWS[1]]
+    Path("in.msgpack").write_bytes(packed(*values))
+    Path("in.jsonl").write_text("".join(json.dumps(each) + "\n" for each in values))
+    for output in ("out.jsonl", "out.csv"):
+        assert run("toy", "in.jsonl", f"expected-{output}")[0] == 3
+        status, said = run("toy", "in.msgpack", output)
+        assert Path(output).read_bytes() == Path(f"expected-{output}").read_bytes()
+        assert (status, said.splitlines()[-1]) == (
+            3,
+            "torchlit: 8 rows scored with toy/1; bad rows left out: 2",
+        )
+        assert said.startswith("torchlit: row 8: expected a list of 4 numbers or an object of ")
+    shutil.copy("in.msgpack", "in")
+    assert run("toy", "in", "same.jsonl", "--format", "msgpack")[0] == 3
+    assert run("toy", "in.msgpack", "of-itself.msgpack")[0] == 3  # an answer is JSON Lines
+    for other in ("same.jsonl", "of-itself.msgpack"):
+        assert Path(other).read_bytes() == Path("out.jsonl").read_bytes()
+    Path("empty.msgpack").write_bytes(b"")
+    assert run("toy", "empty.msgpack", "no.jsonl")[0] == 1
+
+
+def test_images_and_other_fields_of_messagepack(run: Run) -> None:
+    image = drawings.png(np.arange(6).reshape(2, 3))
+    b64 = {"b64": b64encode(image).decode(), "id": 7}
+    Path("in.msgpack").write_bytes(packed(image, b64, {"b64": "?", "raw": b"x"}))
+    status, said = run("mean", "in.msgpack", "out.jsonl", "--keep")
+    assert (status, said.splitlines()[0]) == (
+        3,
+        "torchlit: row 3: expected other fields that can be copied, got bytes, or another type "
+        "that JSON has not",
+    )
+    assert json_lines("out.jsonl") == [
+        {"line": 1, "kept": {}, "value": 2.5},
+        {"line": 2, "kept": {"id": 7}, "value": 2.5},
+    ]
+
+
+def test_messagepack_is_gone_on_with(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("in.msgpack").write_bytes(packed(*ROWS))
+    assert run("toy", "in.msgpack", "whole.jsonl", max_batch_size=2)[0] == 0
+    interrupt_at(3, monkeypatch)
+    assert run("toy", "in.msgpack", "out.jsonl", max_batch_size=2)[0] == 130
+    status, said = run("toy", "in.msgpack", "out.jsonl", max_batch_size=2)
+    assert (status, said.split(" ")[1:4]) == (0, ["goes", "on", "after"])
+    assert Path("out.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
+
+
+def test_messagepack_that_is_cut_off_is_gone_on_with_when_it_is_whole(run: Run) -> None:
+    whole = packed(*ROWS)
+    Path("in.msgpack").write_bytes(whole[:-3])
+    assert run("toy", "in.msgpack", "out.jsonl", max_batch_size=2) == (
+        1,
+        "torchlit: row 6: expected MessagePack, got a file that is cut off\n",
+    )
+    assert not Path("out.jsonl").exists()
+    Path("in.msgpack").write_bytes(whole)
+    status, said = run("toy", "in.msgpack", "out.jsonl", max_batch_size=2)
+    assert (status, "goes on after" in said) == (0, True)
+    assert [each["line"] for each in json_lines("out.jsonl")] == [1, 2, 3, 4, 5, 6]

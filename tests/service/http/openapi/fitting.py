@@ -11,6 +11,7 @@ import json
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import schemathesis
 from PIL import Image
@@ -18,9 +19,10 @@ from schemathesis import Case, HookContext
 from schemathesis.transport import SerializationContext
 
 from service.formats.tensors import DATATYPES
-from service.http.pictures import FORM, IMAGES
-from service.http.platforms.invocations import CSV, INVOCATIONS, JSON_LINES
 
+INVOCATIONS = "/invocations"
+CSV, JSON_LINES, MSGPACK = "text/csv", "application/jsonlines", "application/msgpack"
+IMAGES, FORM = ("image/png", "image/jpeg"), "multipart/form-data"
 PREDICT_ROUTE = "/v1/endpoints/1/deployedModels/2:predict"  # as test_conformance.py sets it
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MOST_ROWS = 9
@@ -48,7 +50,9 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
         (body,) = [each for each in case.operation.body if each.media_type == case.media_type]
         described = body.definition["schema"]["description"]
         flat = schemas[described.split()[-1] + "_instance"]["anyOf"][0]
-        case.body = lines(case.body, flat["maxItems"], case.media_type)
+        case.body = lines(case.body, flat, case.media_type)
+    if case.media_type == MSGPACK:
+        case.body = packed(case, schemas)
     if not case.path.endswith("/infer"):
         return
     described = schemas[case.path.split("/")[3] + "_infer_request"]["properties"]["inputs"]
@@ -69,6 +73,12 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
 def write_lines(context: SerializationContext, value: Any) -> bytes:
     """Write lines as they are, and what is no text as JSON."""
     return (value if isinstance(value, str) else json.dumps(value)).encode("utf-8", "replace")
+
+
+@schemathesis.serializer(MSGPACK)
+def write_msgpack(context: SerializationContext, value: Any) -> bytes:
+    """Write what `packed` put there, bytes as Latin-1, and what is no text as JSON."""
+    return (value if isinstance(value, str) else json.dumps(value)).encode("latin-1", "replace")
 
 
 @schemathesis.serializer(*IMAGES)
@@ -103,10 +113,21 @@ def paint(case: Case, instance: dict[str, Any]) -> None:
         ]
 
 
-def lines(text: str, size: int, media_type: str) -> str:
-    """Return lines of numbers, `size` in each, that depend on a text."""
+def packed(case: Case, schemas: dict[str, Any]) -> str:
+    """Return rows in MessagePack, bytes as Latin-1, for the model of a path or else for any."""
+    any_name = next(name for name in schemas if name.endswith("_instance"))
+    below = case.path.split("/")[2:]
+    name = below[0] if below and below[0] else any_name.removesuffix("_instance")
+    size = schemas[f"{name}_instance"]["anyOf"][0]["maxItems"]
+    rows = [[n] * size for n in range(1 + len(str(case.body)) % MOST_ROWS)]
+    return msgspec.msgpack.encode({"model": name, "instances": rows}).decode("latin-1")
+
+
+def lines(text: str, flat: dict[str, Any], media_type: str) -> str:
+    """Return lines of numbers that depend on a text, each a row as a schema of one says."""
+    size, part = flat["maxItems"], 1 if flat["items"]["type"] == "integer" else 1 / 8
     rows = [
-        [(len(text) + 7 * n + m) / 8 for m in range(size)] for n in range(len(text) % MOST_ROWS)
+        [(len(text) + 7 * n + m) * part for m in range(size)] for n in range(len(text) % MOST_ROWS)
     ]
     write = json.dumps if media_type == JSON_LINES else lambda row: ",".join(map(repr, row))
     return "".join(write(row) + "\n" for row in rows or [[0] * size])

@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 from openapi_spec_validator import validate
 
+from service.formats.registry import FORMATS
 from service.settings import Settings
 from tests.support.toys import save_bounded, save_pictured, save_toy, serving
 
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.anyio
 
 NAMES = ("mean", "toy")
 JSON, CSV, LINES = "application/json", "text/csv", "application/jsonlines"
+MSGPACK = "application/msgpack"
 PICTURES = ["image/png", "image/jpeg", "multipart/form-data"]
 PREDICT = "/v1/endpoints/123/deployedModels/456:predict"
 HEALTH = "/v1/endpoints/123/deployedModels/456"
@@ -97,7 +99,7 @@ async def test_what_platforms_ask_is_in_the_document(models_dir: Path, default: 
         sent = described["requestBody"]["content"]
         given = described["responses"]["200"]["content"]
         assert list(given) == [JSON, CSV, LINES]
-        assert list(sent) == [*given, *(PICTURES if default == "mean" else [])]
+        assert list(sent) == [*given, MSGPACK, *(PICTURES if default == "mean" else [])]
         for accept in given:
             for content_type in given:
                 content = sent[content_type]
@@ -127,15 +129,30 @@ async def test_what_platforms_ask_is_in_the_document(models_dir: Path, default: 
             assert "503" in described
 
 
-async def test_errors_of_invocations_are_in_the_document(client: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("path", ["/invocations", "/predict", "/predict/mean", "/prepare/mean"])
+async def test_errors_of_routes_for_rows_are_in_the_document(
+    client: httpx.AsyncClient, path: str
+) -> None:
     document = (await client.get("/schema/openapi.json")).json()
-    responses = document["paths"]["/invocations"]["post"]["responses"]
+    responses = document["paths"][path]["post"]["responses"]
     for content_type, status in ((JSON, 400), ("image/webp", 415)):
         headers = {"content-type": content_type}
-        reply = await client.post("/invocations", content=b"{}", headers=headers)
+        reply = await client.post(path, content=b"{}", headers=headers)
         assert reply.status_code == status
         check(reply.json(), responses[str(status)]["content"][JSON]["schema"], document)
-    assert "415" not in document["paths"]["/predict"]["post"]["responses"]
+
+
+async def test_every_format_is_in_the_document_of_every_route_that_takes_it(
+    models_dir: Path,
+) -> None:
+    async with serving(Settings(models_dir=models_dir, default_model="mean")) as client:
+        paths = (await client.get("/schema/openapi.json")).json()["paths"]
+    every = {media_type for each in FORMATS for media_type in each.named}
+    for path in ("/predict", "/predict/mean", "/invocations"):
+        assert set(paths[path]["post"]["requestBody"]["content"]) == every, path
+    prepared = set(paths["/prepare/mean"]["post"]["requestBody"]["content"])
+    assert prepared == {JSON, *PICTURES}
+    assert set(paths["/predict/toy"]["post"]["requestBody"]["content"]) == every - {*PICTURES}
 
 
 async def test_a_model_is_to_be_named_only_where_there_is_no_default(models_dir: Path) -> None:

@@ -9,6 +9,7 @@ from onnx import TensorProto
 
 from service.http.access import Access
 from service.http.pages import pages as page
+from service.http.routes import routes_for
 from service.settings import Settings
 from tests.support.toys import save_same, save_toy, serving, toy_card
 
@@ -96,7 +97,9 @@ async def test_a_page_that_is_known_is_not_sent_again(client: httpx.AsyncClient)
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "style.css"])
-async def test_files_are_packed_for_those_who_take_it(client: httpx.AsyncClient, path: str) -> None:
+async def test_files_are_compressed_for_those_who_take_it(
+    client: httpx.AsyncClient, path: str
+) -> None:
     if path == "style.css":
         path = next(url for url in await named_files(client, "/") if url.endswith(path))
     plain = await client.get(path, headers=PLAIN)
@@ -111,15 +114,15 @@ async def test_files_are_packed_for_those_who_take_it(client: httpx.AsyncClient,
 
 
 @pytest.mark.parametrize("path", ["/models", "/metrics", "/schema/openapi.json"])
-async def test_what_pages_read_is_packed_too(client: httpx.AsyncClient, path: str) -> None:
+async def test_what_pages_read_is_compressed_too(client: httpx.AsyncClient, path: str) -> None:
     plain = await client.get(path, headers=PLAIN)
-    packed = await client.get(path, headers={"accept-encoding": "gzip"})
+    compressed = await client.get(path, headers={"accept-encoding": "gzip"})
     assert "content-encoding" not in plain.headers
-    assert packed.headers["content-encoding"] == "gzip"
-    assert packed.headers["content-type"] == plain.headers["content-type"]
-    assert int(packed.headers["content-length"]) < len(plain.content)
+    assert compressed.headers["content-encoding"] == "gzip"
+    assert compressed.headers["content-type"] == plain.headers["content-type"]
+    assert int(compressed.headers["content-length"]) < len(plain.content)
     if path != "/metrics":
-        assert packed.json() == plain.json()
+        assert compressed.json() == plain.json()
 
 
 def test_everything_is_renamed_when_one_file_changes(tmp_path: Path) -> None:
@@ -133,7 +136,7 @@ def test_everything_is_renamed_when_one_file_changes(tmp_path: Path) -> None:
     assert after[0].encode() in after[1]["index.html"].content
     assert before[1]["index.html"].etag != after[1]["index.html"].etag
     assert before[2]["style.css"] == after[2]["style.css"]
-    assert gzip.decompress(after[2]["dom.js"].packed) == after[2]["dom.js"].content
+    assert gzip.decompress(after[2]["dom.js"].compressed) == after[2]["dom.js"].content
 
 
 @pytest.mark.parametrize(
@@ -179,7 +182,7 @@ async def test_a_page_needs_no_key_and_what_it_shows_does(tmp_path: Path) -> Non
 
 
 def test_pages_are_no_probes_and_wait_with_the_others() -> None:
-    access = Access(Settings())
+    access = Access(Settings(), routes_for(Settings()))
     assert not any(access.is_essential("GET", path) for path in ("/", "/docs", "/static/a/b.js"))
 
 
@@ -196,4 +199,4 @@ async def test_a_model_says_why_it_takes_no_rows(tmp_path: Path) -> None:
 def test_all_files_are_few() -> None:
     """A first load is to be under 100 kB; what it shows of the models comes on top."""
     _, pages, files = page.read(page.FOLDER)
-    assert sum(len(each.packed) for each in [*pages.values(), *files.values()]) < 60_000
+    assert sum(len(each.compressed) for each in [*pages.values(), *files.values()]) < 60_000

@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.card import Example, Target
+from service.http.services import Host
 from service.settings import Settings
 from service.settings.verdicts import Verdicts
 from tests.support.toys import (
@@ -130,9 +131,9 @@ async def test_a_model_without_card_answers_plain_numbers(tmp_path: Path) -> Non
 
 
 async def test_while_it_drains_it_serves_and_sends_its_clients_elsewhere(models_dir: Path) -> None:
-    async with serving(Settings(models_dir=models_dir)) as client:
-        models = client.app.models
-        models.draining = True
+    host = Host()
+    async with serving(Settings(models_dir=models_dir), host) as client:
+        host.is_draining = True
         reply = await post(client, body("toy", [[1, 2, 3, 4]]))
         ready = await client.get("/health/ready")
         live = await client.get("/health/live")
@@ -147,8 +148,8 @@ async def test_the_fast_way_is_the_one_that_is_taken(
     def forbidden(*_: object) -> None:
         raise AssertionError("the slow way was taken")
 
-    monkeypatch.setattr("service.formats.json_rows.slow_rows", forbidden)
-    monkeypatch.setattr("service.formats.json_rows.parse_slowly", forbidden)
+    for slow in ("slow_rows", "parse"):
+        monkeypatch.setattr(f"service.formats.json_fast.{slow}", forbidden)
     rows = [[1, 2, 3, 4], {"a": 1, "b": 2, "c": 3, "d": 4}]
     for _ in range(3):
         answered = await asyncio.gather(*(post(client, body("toy", [row])) for row in rows))
@@ -277,7 +278,7 @@ async def test_a_model_that_takes_no_rows_of_numbers_names_the_path_that_it_has(
     assert reply.status_code == 400
     assert reply.json() == {
         "error": f"model sum: expected one that takes rows of numbers, but {why}: "
-        "ask /v2/models/sum/infer"
+        "use /v2/models/sum/infer"
     }
     assert inferred.status_code == 200
 

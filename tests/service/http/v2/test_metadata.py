@@ -11,11 +11,22 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
+from service.catalog import reload
+from service.http.services import Host
+from service.metrics.exposition import render
 from service.settings import Settings
 from tests.support.clients import counted
 from tests.support.processes import running
+from tests.support.toys import (
+    Client,
+    save_dear,
+    save_same,
+    save_toy,
+    serving,
+    toy_answer,
+    toy_card,
+)
 from tests.support.toys import body as predict_body
-from tests.support.toys import save_dear, save_same, save_toy, serving, toy_answer, toy_card
 
 pytestmark = pytest.mark.anyio
 
@@ -220,8 +231,9 @@ async def test_the_index_lists_each_version_and_why_it_does_not_serve(
 
 async def test_while_it_drains_it_is_live_and_answers_but_is_not_ready(tmp_path: Path) -> None:
     save_toy(tmp_path)
-    async with serving(Settings(models_dir=tmp_path)) as client:
-        client.app.models.draining = True
+    host = Host()
+    async with serving(Settings(models_dir=tmp_path), host) as client:
+        host.is_draining = True
         live = await client.get("/v2/health/live")
         ready = await client.get("/v2/health/ready")
         answered = await client.post("/v2/models/toy/infer", content=GOOD)
@@ -334,17 +346,13 @@ async def test_statistics_of_a_model_are_those_of_each_version(tmp_path: Path) -
 
 
 @pytest.fixture
-async def controlled(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """A service whose callers may load and unload toy and same; it looks twice without a pause."""
+async def controlled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
+    """A service whose callers may load and unload toy and same; it scans twice without a pause."""
     save_toy(tmp_path)
     save_same(tmp_path, ["batch", 2])
+    monkeypatch.setattr(reload, "PAUSE_S", 0)
     async with serving(Settings(models_dir=tmp_path, model_control=True)) as client:
-        client.app.models._loader._pause = no_pause
         yield client
-
-
-async def no_pause() -> None:
-    """Two looks at the folder right after each other."""
 
 
 async def control(
@@ -365,7 +373,7 @@ async def check_answer(client: httpx.AsyncClient, scale: float = 1) -> None:
     assert reply.json()["outputs"][0]["data"] == pytest.approx(expected, abs=1e-6)
 
 
-async def test_control_is_told_where_it_is_allowed(controlled: httpx.AsyncClient) -> None:
+async def test_control_is_told_where_it_is_allowed(controlled: Client) -> None:
     extensions = (await controlled.get("/v2")).json()["extensions"]
     assert extensions == [
         *EXTENSIONS,
@@ -375,7 +383,7 @@ async def test_control_is_told_where_it_is_allowed(controlled: httpx.AsyncClient
 
 
 async def test_a_model_that_is_unloaded_is_gone_until_it_is_loaded(
-    controlled: httpx.AsyncClient, tmp_path: Path
+    controlled: Client, tmp_path: Path
 ) -> None:
     client = controlled
     await check_answer(client)
@@ -400,7 +408,7 @@ async def test_a_model_that_is_unloaded_is_gone_until_it_is_loaded(
 
     save_toy(tmp_path, scale=2)  # what changes does not bring it back
     save_toy(tmp_path, 2, scale=3)
-    await client.app.models.reload()
+    await client.services.reloader.reload()
     assert await index(client) == [entry("same", 1), entry("toy", 1, "unloaded")]
     assert (await client.post("/v2/models/toy/infer", content=GOOD)).status_code == 404
     assert await control(client, "unload") == (200, {})  # again
@@ -411,7 +419,7 @@ async def test_a_model_that_is_unloaded_is_gone_until_it_is_loaded(
     assert (await client.get("/v2/models/toy/ready")).json() == {"name": "toy", "ready": True}
 
 
-async def test_a_load_takes_what_is_new(controlled: httpx.AsyncClient, tmp_path: Path) -> None:
+async def test_a_load_takes_what_is_new(controlled: Client, tmp_path: Path) -> None:
     assert await control(controlled, "load", content=b"") == (200, {})
     await check_answer(controlled)
     save_toy(tmp_path, scale=2)
@@ -425,7 +433,7 @@ async def test_a_load_takes_what_is_new(controlled: httpx.AsyncClient, tmp_path:
 
 
 async def test_a_broken_file_is_not_loaded_and_the_old_one_serves_on(
-    controlled: httpx.AsyncClient, tmp_path: Path
+    controlled: Client, tmp_path: Path
 ) -> None:
     path = tmp_path / "toy" / "1" / "model.onnx"
     path.write_bytes(b"no model")
@@ -449,7 +457,7 @@ async def test_a_broken_file_is_not_loaded_and_the_old_one_serves_on(
 
 
 async def test_what_is_broken_and_was_unloaded_cannot_be_loaded_until_it_is_mended(
-    controlled: httpx.AsyncClient, tmp_path: Path
+    controlled: Client, tmp_path: Path
 ) -> None:
     assert await control(controlled, "unload") == (200, {})
     path = tmp_path / "toy" / "1" / "model.onnx"
@@ -472,7 +480,7 @@ async def test_what_is_broken_and_was_unloaded_cannot_be_loaded_until_it_is_mend
 
 
 async def test_a_model_whose_folder_went_while_it_was_unloaded_is_unknown(
-    controlled: httpx.AsyncClient, tmp_path: Path
+    controlled: Client, tmp_path: Path
 ) -> None:
     assert await control(controlled, "unload") == (200, {})
     (tmp_path / "toy").rename(tmp_path.parent / f"{tmp_path.name}-elsewhere")
@@ -480,7 +488,7 @@ async def test_a_model_whose_folder_went_while_it_was_unloaded_is_unknown(
     assert await index(controlled) == [entry("same", 1)]
 
 
-async def test_all_models_may_be_unloaded_and_come_back(controlled: httpx.AsyncClient) -> None:
+async def test_all_models_may_be_unloaded_and_come_back(controlled: Client) -> None:
     for name in ("toy", "same"):
         assert await control(controlled, "unload", name) == (200, {})
     assert (await controlled.get("/v2/models")).json() == {"models": []}
@@ -493,7 +501,7 @@ async def test_all_models_may_be_unloaded_and_come_back(controlled: httpx.AsyncC
     await check_answer(controlled)
 
 
-async def test_statistics_go_on_when_a_model_comes_back(controlled: httpx.AsyncClient) -> None:
+async def test_statistics_go_on_when_a_model_comes_back(controlled: Client) -> None:
     await check_answer(controlled)
     await control(controlled, "unload")
     await control(controlled, "load")
@@ -501,7 +509,7 @@ async def test_statistics_go_on_when_a_model_comes_back(controlled: httpx.AsyncC
     assert (await statistics(controlled))["inference_count"] == 2
 
 
-async def test_many_who_control_at_once_leave_it_whole(controlled: httpx.AsyncClient) -> None:
+async def test_many_who_control_at_once_leave_it_whole(controlled: Client) -> None:
     calls = [control(controlled, what) for what in ("unload", "load", "load", "unload") * 5]
     done = await asyncio.gather(*calls)
     assert {status for status, _ in done} <= {200, 404}  # unloaded again before it could answer
@@ -518,16 +526,18 @@ async def test_what_waits_when_a_model_is_unloaded_is_answered(tmp_path: Path, s
         models_dir=tmp_path, model_control=True, max_batch_size=4, max_queue_delay_ms=50
     )
     async with serving(settings) as client:
-        dear = client.app.models.get("dear")
-        assert dear.model.is_fast is (side == 2)
+        assert client.services.catalog.get("dear").model.is_fast is (side == 2)
         asking = [
             asyncio.create_task(client.post("/v2/models/dear/infer", content=asked([n, 0, 0, 0])))
             for n in range(7)
         ]
-        while not dear.batcher._queue:
+        queued = 0.0
+        while not queued:
             await asyncio.sleep(0)
+            text = render(client.services.metrics).decode()
+            queued = counted(text, "torchlit_queue_rows", 'model="dear"')
         unloading = asyncio.create_task(control(client, "unload", "dear"))
-        while "dear" in client.app.models.names:
+        while "dear" in client.services.catalog.names:
             await asyncio.sleep(0)
         late = await client.post("/v2/models/dear/infer", content=asked([1, 0, 0, 0]))
         assert late.status_code == 404

@@ -778,7 +778,7 @@ async def test_a_body_that_is_too_large_is_refused_though_it_is_still_being_sent
     sentence = "body: expected at most 1000000 bytes, got 2000"  # 20 MB and the JSON
     await refused(413, sentence, client.infer("series", [given("input", rows)]))
     packed = client.infer("series", [given("input", rows)], request_compression_algorithm="gzip")
-    await refused(413, "body: expected at most 1000000 bytes unpacked, got more", packed)
+    await refused(413, "body: expected at most 1000000 bytes decompressed, got more", packed)
     assert (await client.infer("toy", [given("input", ROW)])).as_numpy(TOY).shape == (1, 3)
 
 

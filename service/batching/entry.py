@@ -1,0 +1,64 @@
+"""What waits in the queue, and where its time goes."""
+
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Executor
+from typing import Final, Protocol
+
+from msgspec import Struct
+
+from service.batching.arrays import Inputs, Outputs
+
+ALONE: Final = object()  # the kind of entries that share no batch, and are run as they were sent
+
+
+class Observer(Protocol):
+    """Who is told what happens in a queue."""
+
+    def queued(self, rows: int) -> None:
+        """Note that so many rows more wait now, or fewer."""
+
+    def dropped(self, reason: str, rows: int) -> None:
+        """Note rows that will never be computed: "queue_full", "deadline" or "cancelled"."""
+
+    def ran(self, rows: int, seconds: float, waits: Sequence[float]) -> None:
+        """Note a batch of so many rows, and how long each of its entries waited, in seconds."""
+
+
+class Timing:
+    """Where the time of a request went, in seconds; `submit` notes it for those who want to know.
+
+    `queue_s` is until the batch of its first rows began, `compute_s` the time of all batches that
+    held rows of it.
+    """
+
+    __slots__ = ("compute_s", "queue_s")
+
+    def __init__(self) -> None:
+        self.queue_s = self.compute_s = 0.0
+
+    def note(self, queue_s: float, compute_s: float) -> None:
+        """Add a batch."""
+        if not self.compute_s:
+            self.queue_s = queue_s
+        self.compute_s += compute_s
+
+
+class Spare(Struct, frozen=True):
+    """Where batches go that are too slow for the loop."""
+
+    executor: Callable[[], Executor]  # called when it is needed
+    is_slow: Callable[[Inputs, int], bool]  # called there: whether these rows really are slow
+
+
+class Entry(Struct, eq=False):
+    """Rows that wait, and the future of their outputs."""
+
+    inputs: Inputs
+    size: int
+    kind: Hashable
+    future: asyncio.Future[Outputs]
+    deadline: float  # by the clock of the batcher
+    since: float
+    timing: Timing | None
+    timer: asyncio.TimerHandle | None = None

@@ -1,0 +1,153 @@
+"""What doctor says of ONNX Runtime, and of the models: it opens each as the service does."""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from service.catalog.folder import LEFT_OUT, MODEL_FILE, Found, scan
+from service.errors import ModelError, StartupError
+from service.settings import Settings
+
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+
+
+class Finding(Struct, frozen=True, omit_defaults=True):
+    """One thing that was checked: what it is, and what to do if it is wrong."""
+
+    topic: str
+    state: Literal["well", "note", "wrong"]
+    text: str
+    advice: str = ""
+
+
+def version(package: str) -> str:
+    """Return the version of a package, nothing if it is not installed."""
+    try:
+        return version_of(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def runtime_findings(settings: Settings) -> Iterator[Finding]:
+    """Yield what is found of ONNX Runtime and its execution providers."""
+    topic = "ONNX Runtime"
+    installed = {name: version(name) for name in RUNTIMES if version(name)}
+    said = ", ".join(f"{name} {version}" for name, version in installed.items())
+    if len(installed) > 1:
+        advice = f"remove both, then install one: pip uninstall -y {' '.join(RUNTIMES)}"
+        yield Finding(topic, "wrong", f"{said}: both are installed in the same place", advice)
+    try:
+        from service.engine.providers import CUDA, RUNTIME_VERSION, available
+    except ImportError as error:
+        advice = "install the extra cpu or gpu: pip install '.[cpu]' -c constraints.txt"
+        yield Finding(topic, "wrong", f"cannot be imported: {error}", advice)
+        return
+    providers = available()
+    yield Finding(topic, "well", f"{said or RUNTIME_VERSION}, {', '.join(providers)}")
+    why = why_no_cuda(providers)
+    if settings.device == "cuda" and why:
+        advice = "install the extra gpu instead of cpu and NVIDIA's driver, or set TORCHLIT_DEVICE"
+        yield Finding("CUDA", "wrong", f"TORCHLIT_DEVICE is cuda, but {why}", f"{advice}=auto")
+    else:
+        noted = settings.device == "auto" and CUDA in providers and why
+        yield Finding("CUDA", "note" if noted else "well", why or "can be used")
+
+
+def why_no_cuda(providers: list[str]) -> str:
+    """Say why no model runs on CUDA, nothing if they may."""
+    from service.engine.providers import CUDA, driver_problem
+
+    if CUDA in providers:
+        return driver_problem()
+    is_here = sys.platform == "linux" and not driver_problem()  # where else, it cannot be said
+    beside = "" if not is_here else ", though NVIDIA's driver is here: install the extra gpu"
+    return f"this ONNX Runtime has none{beside}"
+
+
+def model_findings(settings: Settings, threads: int) -> Iterator[Finding]:
+    """Yield what is found of the models folder, and of each model in it."""
+    topic = "models"
+    try:
+        found = scan(settings.models_dir, settings.versions)
+    except StartupError as error:
+        advice = f"set TORCHLIT_MODELS_DIR; a model is <name>/<version>/{MODEL_FILE} in it"
+        yield Finding(topic, "wrong", str(error), advice)
+        return
+    yield Finding(topic, "well", f"{len(found)} in {settings.models_dir.resolve()}")
+    for unknown in settings.unknown_models(found):
+        yield Finding(topic, "note", unknown)
+    if settings.default_model is not None and settings.default_model not in found:
+        said = f"TORCHLIT_DEFAULT_MODEL: expected one of {', '.join(found)}, got "
+        advice = "correct it: the service does not start like that"
+        yield Finding(topic, "wrong", said + repr(settings.default_model), advice)
+    for name, each in found.items():
+        if each.reason:
+            yield Finding(f"model {name}", "wrong", each.reason, _advice(name, each))
+        for folder in each.others:
+            text = f"{folder!r} is no version: not a whole number from 1"
+            yield Finding(f"model {name}", "note", text)
+        for number, files in (each.versions or {}).items():
+            if files == LEFT_OUT:
+                yield Finding(f"model {name}/{number}", "note", "left out by TORCHLIT_VERSIONS")
+            else:
+                yield _model(name, number, settings, threads)
+
+
+def _advice(name: str, found: Found) -> str:
+    """Say what to do where a folder holds no version."""
+    if found.versions is None:
+        return "let this user read the folder"
+    if found.reason.startswith(repr(name)):
+        return "rename it; if it is no model, let TORCHLIT_MODELS_DIR be a folder of models only"
+    return f"put a model there as {name}/1/{MODEL_FILE}, or remove the folder"
+
+
+def _advice_for_file(path: Path, text: str) -> str:
+    if not text.startswith("cannot be read"):
+        return f"replace or remove {path}"
+    if os.strerror(errno.EACCES) in text:
+        return f"let this user read {path}"
+    return f"put a model there as {path}, or remove the folder"
+
+
+def _model(name: str, number: int, settings: Settings, threads: int) -> Finding:
+    topic = f"model {name}/{number}"
+    try:
+        from service.catalog.opening import open_tested, where
+        from service.commands.place import Place, sentence
+        from service.engine.providers import CUDA, available
+    except ImportError as error:
+        return Finding(topic, "wrong", f"cannot be opened: {error}", "see the packages above")
+    place = Place("", settings.models_dir / name / str(number) / MODEL_FILE)
+    wants_cuda = settings.device == "cuda"
+    if wants_cuda:  # that it cannot be had is told above, once
+        settings = msgspec.structs.replace(settings, device="auto")
+    try:
+        model = open_tested(place.path, name, settings, threads)
+    except ModelError as error:
+        text = sentence(place, error).removeprefix(": ")
+        return Finding(topic, "wrong", text, _advice_for_file(place.path, text))
+    tested = "self-test passed" if model.card else "opens, has no card to be tested by"
+    cost = "not measured"
+    if model.batch_s is not None:
+        cost = f"{model.largest_batch} rows in {model.batch_s * 1000:.2f} ms"
+    text = f"{tested}, {cost} on {model.device}, {where(model)}"
+    if not model.is_batched:
+        text += f"; each request runs by itself, as {model.why_batching}"
+    is_well = model.batch_s is not None and model.trial.is_steady
+    state: Literal["well", "note"] = "well" if is_well else "note"
+    if model.why_no_rows:
+        text += f"; only by way of /v2, as {model.why_no_rows}"
+    model.close()
+    if wants_cuda and model.provider != CUDA and not why_no_cuda(available()):
+        advice = "CUDA's libraries may be missing: install the extra gpu with cuda and cudnn"
+        return Finding(topic, "wrong", f"{text}, though TORCHLIT_DEVICE is cuda", advice)
+    return Finding(topic, state, text)

@@ -1,0 +1,79 @@
+"""Where a model is that a command is told of, and what its files are."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from msgspec import Struct
+
+from service.catalog.folder import LEFT_OUT, MODEL_FILE, VERSION, scan
+from service.engine.file import names_of
+from service.errors import ModelError, NotFound
+from service.settings import Settings
+from service.words import did_you_mean
+
+
+class Place(Struct, frozen=True):
+    """Where a model is: its file, and what to call it, `iris/1` or the path that was given."""
+
+    name: str
+    path: Path
+    model: str = ""  # its name in the models folder, if it is there
+
+
+def find(model: str, settings: Settings) -> Place:
+    """Return where `model` is: a path that ends in .onnx, `iris/1`, or `iris`: the highest version.
+
+    Of the versions that TORCHLIT_VERSIONS leaves out none is the highest. Raises NotFound, and
+    StartupError where there is no models folder.
+    """
+    if model.endswith(".onnx"):
+        return Place(model, Path(model))
+    folder = settings.models_dir
+    name, _, number = model.rstrip("/").partition("/")
+    models = scan(folder, settings.versions)
+    if name not in models:
+        hint = did_you_mean(name, list(models))
+        raise NotFound(f"{model}: no such model in {folder}, nor a file that ends in .onnx{hint}")
+    found = models[name]
+    if found.reason:
+        raise NotFound(found.reason)
+    versions = found.versions or {}
+    if not number:
+        number = str(max(each for each, files in versions.items() if files != LEFT_OUT))
+    elif not VERSION.fullmatch(number) or int(number) not in versions:
+        known = ", ".join(map(str, versions)) or "none"
+        raise NotFound(f"{model}: version: expected one of {known}; got {number!r}")
+    return Place(f"{name}/{number}", folder / name / number / MODEL_FILE, name)
+
+
+class File(Struct, frozen=True):
+    """A file of a model: the .onnx, or weights that it names."""
+
+    name: str  # from the folder of the .onnx
+    bytes: int
+    sha256: str
+
+
+def files_of(path: Path) -> list[File]:
+    """Return the files of a model, whose digests say whether it is the same.
+
+    Raises ModelError where one cannot be read.
+    """
+    try:
+        return [_file(path, each) for each in names_of(path) if (path.parent / each).is_file()]
+    except OSError as error:
+        raise ModelError(f"{path.name}: cannot be read: {error.strerror}") from error
+
+
+def _file(path: Path, name: str) -> File:
+    with (path.parent / name).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return File(name, os.fstat(file.fileno()).st_size, digest)
+
+
+def sentence(place: Place, error: ModelError) -> str:
+    """Say why a file cannot be served, with what ONNX Runtime said, in one line."""
+    why = " ".join(str(error).removeprefix(f"{place.path.name}: ").split())
+    cause = " ".join(str(error.__cause__ or "").split())
+    return f"{place.name}: {why}" + (f" ({cause})" if cause not in why else "")

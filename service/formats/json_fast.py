@@ -1,0 +1,223 @@
+"""JSON bodies through simdjson: all numbers of a body become one array.
+
+What does not fit goes the slow way (json_rows.py), which is the definition of what is accepted and
+finds the words for what is not. Both give the same rows. No document of simdjson leaves here.
+"""
+
+from math import prod
+from typing import Any, ClassVar
+
+import numpy as np
+import simdjson
+from msgspec import UNSET, Struct
+from numpy.typing import NDArray
+
+from service.engine.model import Model
+from service.errors import TooLarge
+from service.formats.images.decode import image_of, reader_for
+from service.formats.json_rows import Instances, parse, slow_rows
+from service.formats.message import LARGEST_IN_LOOP, Fields, Limits, Slow
+from service.formats.numbers import (
+    LEAST_INFINITE,
+    MINUS,
+    NUMBERS,
+    give_signs,
+    lost_a_sign,
+    stay_finite,
+)
+
+_LARGE = LEAST_INFINITE[np.float32]
+_BUFFER_TYPES = {"f": "d", "i": "i", "u": "u"}  # of simdjson, by NumPy's kind
+_BUFFER_DTYPES = {"d": np.float64, "i": np.int64, "u": np.uint64}
+
+
+class Unfit(Exception):
+    """The fast way does not fit what was sent; take the slow one."""
+
+
+class WrongCount(Exception):
+    """A flat list has `count` elements, which are not as many as the shape says."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+
+class JsonMessage(Struct):
+    """A JSON object whose instances are an array of simdjson's."""
+
+    needs_images: ClassVar[bool] = False
+    fields: Fields
+    _instances: Any
+    _body: bytes
+    _known: frozenset[str]
+
+    def rows(self, model: Model, limits: Limits) -> NDArray[Any]:
+        """Return the instances as rows; see Message."""
+        body, instances = self._body, self._instances
+        self._instances = None  # once is enough, and the document takes memory
+        if instances is not None:
+            try:
+                return fast_rows(instances, body, model, limits)
+            except TooLarge:
+                raise
+            except Exception:  # simdjson's are of many kinds; the slow way says what is wrong
+                del instances
+        holds_images = b'"b64"' in body and image_of(model) is not None
+        if limits.in_loop and len(body) > LARGEST_IN_LOOP:
+            raise Slow
+        reader = reader_for(model, limits) if holds_images else None
+        return slow_rows(parse(body, self._known).get("instances"), model, limits, reader)
+
+
+def read(
+    body: bytes, known: frozenset[str], content_type: str = "application/json"
+) -> JsonMessage | Instances:
+    """Take a JSON body apart: an object of no other fields than those known.
+
+    Raises InvalidInput.
+    """
+    try:
+        document: Any = simdjson.Parser().parse(body)
+        fields = {name: document[name] for name in document}
+        instances = fields.pop("instances", None)
+        is_known = len(fields) + 1 == len(document) and known.issuperset(fields)
+        if is_known and type(instances) is simdjson.Array:
+            for name, value in fields.items():
+                if type(value) is simdjson.Object:
+                    fields[name] = value.as_dict()
+                elif type(value) is simdjson.Array:
+                    fields[name] = value.as_list()
+            return JsonMessage(fields, instances, body, known)
+    except Exception:  # simdjson's are of many kinds; the slow way says what is wrong
+        pass
+    document = parse(body, known)
+    return Instances(document, document.pop("instances", UNSET), len(body), b'"b64"' in body)
+
+
+def read_lists(text: bytes, model: Model, limits: Limits) -> NDArray[np.float32]:
+    """Return JSON lists of numbers as rows: float32 (n, ...).
+
+    Raises TooLarge; anything else means that the slow way is needed.
+    """
+    return fast_rows(simdjson.Parser().parse(text), text, model, limits)
+
+
+def fast_rows(instances: Any, body: bytes, model: Model, limits: Limits) -> NDArray[np.float32]:
+    """Return `instances`, a simdjson array of `body`, as rows: float32 (n, ...).
+
+    Raises TooLarge; anything else means that the slow way is needed.
+    """
+    if model.input.dtype is not np.float32:
+        raise Unfit
+    count = len(instances)
+    if count == 0:
+        raise Unfit
+    if count > limits.max_rows:
+        limits.check_count(count)
+    first: Any = instances[0]
+    is_named = type(first) is simdjson.Object
+    if is_named:
+        values = _named_values(instances, model)
+    else:
+        _check_nesting(instances, first, body, model)
+        values = np.frombuffer(instances.as_buffer(of_type="d"))  # float64 (n * row_size,)
+    # What nearly all bodies need no function for: for small ones two calls are felt.
+    if not np.vdot(values, values) < _LARGE and not stay_finite(values, np.float32):
+        raise Unfit
+    rows = values.astype(np.float32)
+    if MINUS in body and lost_a_sign(body, values):
+        if is_named:
+            raise Unfit
+        give_signs(rows, body)
+    return rows.reshape(count, *model.input.shape[1:])
+
+
+def _check_nesting(instances: Any, first: Any, body: bytes, model: Model) -> None:
+    """Raise Unfit unless each instance is a flat row, or each is nested as the model's shape.
+
+    `as_buffer` flattens whatever it gets: [[1, 2, 3], [4, 5, 6, 7, 8]] is not two rows of 4,
+    nor is [[1, [2, 3], 4]] one. So the length of each list is looked at, and the opening
+    brackets of the body are counted: they leave no room for a list that was not looked at.
+    """
+    size = model.row_size
+    if len(first) == size:
+        lists = 1 + len(instances)
+        fits = len(instances) == 1 or {size}.issuperset(map(len, instances))
+    else:
+        lists, fits = _nested(instances, (len(instances), *model.row_shape))
+    if not fits or _opening_brackets(body) != lists:
+        raise Unfit
+
+
+def _opening_brackets(body: bytes) -> int:
+    """Return how many lists a JSON text begins, if no string in it holds a bracket."""
+    if len(body) < 4_000:
+        return body.count(b"[")
+    return int(np.count_nonzero(np.frombuffer(body, np.uint8) == ord("[")))  # faster then
+
+
+def _nested(array: Any, shape: tuple[int, ...]) -> tuple[int, bool]:
+    """Return how many lists `array` is made of, and whether they are nested as `shape`."""
+    if len(array) != shape[0]:
+        return 0, False
+    if len(shape) == 1:
+        return 1, True
+    total = 1
+    for inner in array:
+        lists, fits = _nested(inner, shape[1:])
+        if not fits:
+            return 0, False
+        total += lists
+    return total, True
+
+
+def _named_values(instances: Any, model: Model) -> NDArray[np.float64]:
+    """Return objects of named features as one array (n * row_size,), in feature order."""
+    names = model.feature_names
+    values: list[float] = []
+    for instance in instances:
+        if len(instance) != len(names):
+            raise Unfit
+        named = instance.as_dict()
+        if len(named) != len(names):  # a name came twice
+            raise Unfit
+        values += [named[name] for name in names]
+    if not names or not NUMBERS.issuperset(map(type, values)):
+        raise Unfit
+    return np.array(values, np.float64)
+
+
+def read_tensor(text: bytes, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+    """Return a JSON list of numbers, flat or nested as `shape`, as an array of it.
+
+    Raises WrongCount for a flat list of another length; anything else means that the slow way is
+    needed.
+    """
+    kind = np.dtype(dtype).kind
+    if kind not in _BUFFER_TYPES:
+        raise Unfit
+    document: Any = simdjson.Parser().parse(text)
+    brackets = _opening_brackets(text)
+    lists, fits = 1, True
+    if type(document[0]) is simdjson.Array:
+        lists, fits = _nested(document, shape)
+    elif brackets == 1 and type(document) is simdjson.Array and len(document) != prod(shape):
+        raise WrongCount(len(document))
+    if not fits or brackets != lists:
+        raise Unfit
+    buffer_type = _BUFFER_TYPES[kind]
+    wide: NDArray[Any] = np.frombuffer(
+        document.as_buffer(of_type=buffer_type), _BUFFER_DTYPES[buffer_type]
+    )
+    if kind == "f":
+        fits = stay_finite(wide, dtype)
+    else:  # all written without a fraction, as simdjson takes no others here
+        limits = np.iinfo(dtype)  # type: ignore[type-var]
+        fits = bool(limits.min <= wide.min() and wide.max() <= limits.max)
+    if not fits:
+        raise Unfit
+    numbers = wide.astype(dtype)  # a copy
+    if kind == "f" and b"-" in text and lost_a_sign(text, wide):
+        give_signs(numbers, text)
+    return numbers.reshape(shape)

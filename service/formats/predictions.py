@@ -1,0 +1,72 @@
+"""Outputs of a model -> predictions, one for each row, as JSON, JSON Lines or CSV has them."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+from numpy.typing import NDArray
+
+from service.card import Card
+from service.engine.model import Model
+
+encode = msgspec.json.Encoder().encode
+
+
+def predictions(model: Model, outputs: Sequence[NDArray[Any]]) -> list[dict[str, Any]]:
+    """Return one prediction per row: a label, a value, or what an ONNX without a card gives."""
+    card = model.card
+    if card is None:
+        names = [output.name for output in model.outputs]
+        rows_of_each = zip(*(array.tolist() for array in outputs), strict=True)
+        return [dict(zip(names, row, strict=True)) for row in rows_of_each]
+    rows = outputs[0].tolist()
+    if card.labels:
+        return [_classified(card.labels, row) for row in rows]
+    if card.interval:
+        bounds = outputs[1].tolist()
+        return [_valued(card, *answer) for answer in zip(rows, bounds, strict=True)]
+    return [_valued(card, row) for row in rows]
+
+
+def _classified(labels: list[str], probabilities: list[float]) -> dict[str, Any]:
+    highest = max(probabilities)
+    return {
+        "label": labels[probabilities.index(highest)],
+        "probability": highest,
+        "probabilities": dict(zip(labels, probabilities, strict=True)),
+    }
+
+
+def _valued(
+    card: Card, values: list[float], bounds: list[list[float]] | None = None
+) -> dict[str, Any]:
+    """Return {"value"}, with "lower" and "upper" if bounded; by target if several."""
+    answers: list[dict[str, float]] = [{"value": value} for value in values]
+    for answer, (lower, upper) in zip(answers, bounds or (), strict=bool(bounds)):
+        answer |= {"lower": lower, "upper": upper}
+    if len(answers) == 1:
+        return answers[0]
+    names = [target.name for target in card.targets]
+    return dict(zip(names, answers if bounds else values, strict=True))
+
+
+def json_lines_of(predictions: list[dict[str, Any]]) -> bytes:
+    """Return predictions as JSON Lines, one in each."""
+    return b"".join(encode(each) + b"\n" for each in predictions)
+
+
+def csv_of(predictions: list[dict[str, Any]]) -> bytes:
+    """Return predictions as CSV: a line for each, its fields in order, what they hold laid flat."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(list(_flat(each)) for each in predictions)
+    return text.getvalue().encode()
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _flat(each)
+    else:
+        yield value

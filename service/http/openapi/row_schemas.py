@@ -1,0 +1,116 @@
+"""Schemas of what models take and answer, from their cards."""
+
+import numpy as np
+
+from service.card import Card, Target
+from service.catalog.served import ServedModel
+from service.formats.images.decode import image_of
+from service.http.openapi.parts import Json, any_of, json_object, list_of, ref
+
+
+def schemas(served: list[ServedModel]) -> Json:
+    """Return the schemas of what the models take and answer, by name."""
+    described: Json = {
+        "PredictReply": any_of(f"{each.name}_reply" for each in served),
+        "PredictRouteReply": json_object(
+            {"predictions": list_of(any_of(f"{each.name}_prediction" for each in served))}
+        ),
+    }
+    for each in served:
+        described[f"{each.name}_instance"] = _instance(each)
+        described[f"{each.name}_reply"] = json_object(
+            {
+                "model": {"const": each.name},
+                "version": {"type": "integer"},
+                "predictions": list_of(ref(f"{each.name}_prediction")),
+            }
+        )
+        described[f"{each.name}_prediction"] = _prediction(each)
+        if image_of(each.model):
+            described[f"{each.name}_prepared"] = json_object(
+                {
+                    "model": {"const": each.name},
+                    "version": {"type": "integer"},
+                    "instances": list_of(_nested(each)),
+                }
+            )
+    return described
+
+
+def _instance(served: ServedModel) -> Json:
+    model, card = served.model, served.card
+    number = _number(model.input.dtype)
+    flat = {
+        "type": "array",
+        "items": number,
+        "minItems": model.row_size,
+        "maxItems": model.row_size,
+    }
+    forms: list[Json] = [flat]
+    if card and card.features:
+        flat["description"] = "in the order " + ", ".join(model.feature_names)
+        named = {
+            each.name: number
+            | {
+                "description": f"{each.description} ({each.unit}); "
+                f"{each.minimum:g} to {each.maximum:g} in training",
+            }
+            for each in card.features
+        }
+        forms.append(json_object(named) | {"additionalProperties": False})
+    if len(model.row_shape) > 1:
+        forms.append(_nested(served))
+    if image_of(model):
+        picture = {
+            "type": "string",
+            "contentMediaType": "image/png",
+            "contentEncoding": "base64",
+            "description": "A PNG or JPEG, also as a data: URL",
+        }
+        forms.append(json_object({"b64": picture}) | {"additionalProperties": False})
+    return {"anyOf": forms}
+
+
+def _nested(served: ServedModel) -> Json:
+    nested = _number(served.model.input.dtype)
+    for size in reversed(served.model.row_shape):
+        nested = {"type": "array", "items": nested, "minItems": size, "maxItems": size}
+    return nested
+
+
+def _number(dtype: type[np.generic]) -> Json:
+    if issubclass(dtype, np.floating):
+        largest = float(np.finfo(dtype).max)
+        return {"type": "number", "minimum": -largest, "maximum": largest}
+    limits = np.iinfo(dtype)  # type: ignore[type-var]  # why_no_rows: numbers only
+    return {"type": "integer", "minimum": limits.min, "maximum": limits.max}
+
+
+def _prediction(served: ServedModel) -> Json:
+    card = served.card
+    if card is None:
+        return json_object({output.name: {} for output in served.model.outputs})
+    if card.labels:
+        share = {"type": "number", "minimum": 0, "maximum": 1}
+        return json_object(
+            {
+                "label": {"enum": card.labels},
+                "probability": share,
+                "probabilities": json_object(dict.fromkeys(card.labels, share)),
+            }
+        )
+    answers = {each.name: _answer(card, each) for each in card.targets}
+    if len(answers) == 1:
+        return answers[card.targets[0].name]
+    if card.interval:
+        return json_object(answers)
+    return json_object({name: answer["properties"]["value"] for name, answer in answers.items()})
+
+
+def _answer(card: Card, target: Target) -> Json:
+    described = {"type": "number", "description": f"{target.description} ({target.unit})"}
+    if card.interval is None:
+        return json_object({"value": described})
+    share = f"{card.interval.coverage:.0%} of the true values lie between lower and upper"
+    bound = {"type": "number", "description": share}
+    return json_object({"value": described, "lower": bound, "upper": bound})

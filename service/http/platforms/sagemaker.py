@@ -1,0 +1,65 @@
+"""What SageMaker asks of a container: POST /invocations, GET /execution-parameters.
+
+Sources, as of 2026: "Custom Inference Code with Hosting Services": POST /invocations in 60 s, GET
+/ping in 2 s. "Common data formats for inference": CSV without a header, JSON, JSON Lines. "Custom
+Inference Code with Batch Transform": GET /execution-parameters.
+
+It does not say which model is meant, as an endpoint of theirs has one: it is the default model, or
+the one that the body names.
+"""
+
+from functools import partial
+
+from litestar.datastructures.headers import Accept
+
+from service.batching import Outputs
+from service.catalog.served import ServedModel
+from service.formats.predictions import csv_of, json_lines_of, predictions
+from service.formats.registry import CSV, JSON, JSON_LINES
+from service.http.reply import Reply, json_reply
+from service.http.request import Request
+from service.http.rest.dialect import Dialect, predicted
+from service.http.rest.predict import answer_rows
+from service.http.rest.replies import ExecutionParameters
+from service.http.services import Services
+from service.settings import Settings
+
+# What Accept may name, the likeliest first: the first of those that are as good is taken.
+_ANSWERS = {name: format for format in (JSON, CSV, JSON_LINES) for name in format.media_types}
+
+# Of batch transform: what it sends unless told otherwise, and the most of payload times requests
+# together (API reference, "CreateTransformJob").
+PAYLOAD_MB, MOST_MB = 6, 100
+SHORTEST_LINE = 2  # bytes: a digit and the line's end
+
+
+def _answered(request: Request, served: ServedModel, outputs: Outputs) -> Reply:
+    """Return the reply in the media type that Accept names."""
+    accepted = Accept(request.headers.get(b"accept", b"").decode("latin-1"))
+    media_type = accepted.best_match(list(_ANSWERS)) or JSON.media_types[0]
+    format = _ANSWERS[media_type]
+    if format is JSON:
+        return predicted(request, served, outputs)
+    write = csv_of if format is CSV else json_lines_of
+    return Reply([write(predictions(served.model, outputs))], content_type=media_type.encode())
+
+
+invocations = partial(answer_rows, dialect=Dialect(reply=_answered, is_strict=True))
+
+
+async def show_execution_parameters(services: Services, request: Request) -> Reply:
+    """Answer GET /execution-parameters."""
+    return json_reply(execution_parameters(services.settings))
+
+
+def execution_parameters(settings: Settings) -> ExecutionParameters:
+    """Return how SageMaker's batch transform is to send, where its caller does not say.
+
+    MULTI_RECORD fills each payload with as many lines as fit: more than one request may have,
+    unless that limit was raised. Batches form from single records that come at the same time.
+    """
+    payload_mb = max(1, min(PAYLOAD_MB, settings.max_body_bytes // 2**20))
+    fits = settings.max_request_rows * SHORTEST_LINE >= payload_mb * 2**20
+    return ExecutionParameters(
+        MOST_MB // payload_mb, "MULTI_RECORD" if fits else "SINGLE_RECORD", payload_mb
+    )

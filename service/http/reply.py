@@ -1,0 +1,64 @@
+"""One HTTP reply: a value, until the app sends it."""
+
+import logging
+from typing import Any, TypeAlias
+
+from msgspec import Struct, field
+
+from service.batching import Timing
+from service.errors import InferenceFailed, RequestError
+from service.formats.predictions import encode
+from service.http import compression
+from service.http.status import STATUS, Headers, headers_of
+
+logger = logging.getLogger("torchlit.reply")
+
+JSON = b"application/json"
+
+# An extension of ASGI that our server offers (asgi.readthedocs.io, "Extensions"): a function that
+# sends status, headers and body together. It takes them as they are: no line break may be in them.
+WHOLE_REPLY = "torchlit.whole_reply"
+
+Fragments: TypeAlias = list[bytes | memoryview]  # of a body
+
+
+class Reply(Struct):
+    """Status, headers and body."""
+
+    body: Fragments
+    status: int = 200
+    content_type: bytes = JSON
+    headers: Headers = field(default_factory=list)
+    is_compressible: bool = False  # where the caller accepts that
+
+
+def json_reply(value: Any, status: int = 200) -> Reply:
+    """Return a reply of JSON."""
+    return Reply([encode(value)], status)
+
+
+def error_reply(error: RequestError) -> Reply:
+    """Return the reply to a request that failed."""
+    if error.__cause__ is not None and isinstance(error, InferenceFailed):
+        logger.error("inference failed: %s", error.__cause__)
+    # A lone surrogate, which JSON may hold as an escape, has no UTF-8.
+    sentence = str(error).encode("utf-8", "backslashreplace").decode()
+    body: Fragments = [encode({"error": sentence})]
+    return Reply(body, STATUS[type(error)], headers=[*headers_of(error)])
+
+
+def note_timing(reply: Reply, timing: Timing) -> None:
+    """Tell the caller where the time went (W3C, "Server Timing": durations in ms)."""
+    durations = (timing.queue_s * 1e3, timing.compute_s * 1e3)
+    reply.headers.append((b"server-timing", b"queue;dur=%.3f, compute;dur=%.3f" % durations))
+
+
+async def compress(reply: Reply, accept_encoding: bytes | None) -> None:
+    """Compress the body of a reply, if it is long and the caller accepts that."""
+    if sum(map(len, reply.body)) < compression.SHORTEST:
+        return
+    reply.headers.append((b"vary", b"accept-encoding"))
+    encoding = None if accept_encoding is None else compression.wanted(accept_encoding)
+    if encoding is not None:
+        reply.body = [await compression.compressed(b"".join(reply.body), encoding)]
+        reply.headers.append((b"content-encoding", encoding.encode()))

@@ -1,0 +1,43 @@
+"""GET /health: whether the process lives, and whether its models answer."""
+
+from typing import Any
+
+from service.http.reply import Reply, json_reply
+from service.http.request import Request
+from service.http.rest.replies import Live, Ready
+from service.http.services import Services
+from service.metrics.exposition import CONTENT_TYPE, render
+
+
+async def live(services: Services, request: Request) -> Reply:
+    """Answer GET /health/live."""
+    return json_reply(Live())
+
+
+async def ready(services: Services, request: Request) -> Reply:
+    """Answer GET /health/ready: 200 if every model that must answer does, else 503."""
+    catalog = services.catalog
+    not_ready = catalog.not_ready()
+    states: dict[str, Any] = {}
+    for name in catalog.names:
+        default = catalog.default(name)
+        if default is None:
+            states[name] = {"ready": False, "reason": not_ready[name]}
+        else:
+            failed = [each.reason for each in catalog.versions[name] if each.reason]
+            states[name] = {
+                "ready": True,
+                "version": default.version,
+                "device": default.model.device,
+            } | ({"failed": failed} if failed else {})
+    if services.host.is_draining:
+        return json_reply(Ready("draining", states), 503)
+    if not catalog.is_ready:
+        return json_reply(Ready("not ready", states), 503)
+    return json_reply(Ready("ready", states))
+
+
+async def show_metrics(services: Services, request: Request) -> Reply:
+    """Answer GET /metrics."""
+    content_type = CONTENT_TYPE.encode()
+    return Reply([render(services.metrics)], content_type=content_type, is_compressible=True)

@@ -1,0 +1,85 @@
+"""What the routes that are read answer, as JSON; the OpenAPI document describes it by these."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from service.card import Card
+
+Count = Annotated[int, Meta(ge=1)]
+WhyNoRows = Annotated[str, Meta(description="Why only /v2 takes what it takes")]
+
+
+class Batching(Struct):
+    """Whether rows of several requests share a run, and why or why not."""
+
+    of: Literal["rows", "requests"]
+    largest_batch: Count
+    reason: str
+
+
+class Plot(Struct):
+    """A plot of a model's training, one that its card lists."""
+
+    title: str
+    url: Annotated[str, Meta(extra_json_schema={"format": "uri-reference"})]
+
+
+class ModelVersion(Struct):
+    """A version of a model; the last fields of one that serves only."""
+
+    version: int | None
+    state: Literal["ready", "failed"]
+    reason: str | UnsetType = UNSET
+    why_no_rows: (
+        Annotated[str, Meta(description="Why only /v2 takes what it takes")] | UnsetType
+    ) = UNSET
+    provider: str | UnsetType = UNSET
+    device: str | UnsetType = UNSET
+    batching: Batching | UnsetType = UNSET
+    card: Card | UnsetType | None = UNSET
+    pictures: list[Plot] | UnsetType = UNSET
+
+
+class Model(Struct):
+    """A model and its versions."""
+
+    model: str
+    default_version: int | None
+    versions: list[ModelVersion]
+
+
+class ModelList(Struct):
+    """The models that there are."""
+
+    models: list[Model]
+
+
+class Live(Struct):
+    """That the process runs."""
+
+    status: Literal["live"] = "live"
+
+
+class Ready(Struct):
+    """Whether every model that must answer does."""
+
+    status: Literal["ready", "not ready", "draining"]
+    models: dict[str, dict[str, Any]]
+
+
+class ExecutionParameters(Struct):
+    """How SageMaker's batch transform is to send."""
+
+    MaxConcurrentTransforms: Count
+    BatchStrategy: Literal["SINGLE_RECORD", "MULTI_RECORD"]
+    MaxPayloadInMB: Count
+
+
+class Error(Struct):
+    """Why a request is refused, in a sentence."""
+
+    error: str
+
+
+REPLIES = (Error, ModelList, Model, Live, Ready, ExecutionParameters)

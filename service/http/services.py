@@ -1,0 +1,37 @@
+"""What the handlers of routes work with."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from service.catalog.catalog import Catalog
+from service.catalog.reload import Reloader
+from service.http.row_bodies import RowBodies
+from service.inference import Inference
+from service.metrics import Metrics
+from service.settings import Settings
+
+
+class Host(Struct):
+    """What the process that runs the app says of itself."""
+
+    is_draining: bool = False  # told to stop: still serving, no longer ready
+    # Whether the request that is answered now is the only one.
+    is_alone: Callable[[], bool] = lambda: False
+
+
+class Services(Struct, frozen=True):
+    """The parts of the service."""
+
+    settings: Settings
+    host: Host
+    catalog: Catalog
+    reloader: Reloader
+    metrics: Metrics
+    inference: Inference
+    bodies: RowBodies
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every model that must answer does (Catalog.is_ready), and nobody said to stop."""
+        return self.catalog.is_ready and not self.host.is_draining

@@ -1,0 +1,107 @@
+"""The outputs that a request wants, and the reply that holds them."""
+
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from service.batching import Outputs
+from service.catalog.served import ServedModel
+from service.engine.model import Model
+from service.engine.spec import Tensor
+from service.errors import InvalidInput
+from service.formats import tensors
+from service.formats.predictions import encode
+from service.http.reply import Fragments, Reply
+from service.http.v2.message import HEADER_LENGTH, InferRequest, flag, whole_number
+from service.words import shown
+
+BINARY = b"application/octet-stream"
+
+
+class Wanted(Struct):
+    """How one output is to be answered."""
+
+    place: int  # among the outputs of the model
+    is_binary: bool
+    most_classes: int = 0  # 0: the tensor as it is
+
+
+def wanted_outputs(message: InferRequest, model: Model) -> list[Wanted]:
+    """Return which outputs are to be answered, and how; all if none are named.
+
+    Raises InvalidInput.
+    """
+    by_default = flag(message.parameters or {}, "binary_data_output", "parameters") or False
+    names = [each.name for each in model.outputs]
+    wanted = [] if message.outputs else [Wanted(place, by_default) for place in range(len(names))]
+    for index, each in enumerate(message.outputs or []):
+        where = f"outputs[{index}]"
+        if each.name in model.left_out:
+            raise InvalidInput(
+                f"{where}.name: {each.name} is {model.left_out[each.name]}, which the protocol "
+                f"cannot carry; expected one of {', '.join(names)}"
+            )
+        if each.name not in names:
+            raise InvalidInput(
+                f"{where}.name: expected one of {', '.join(names)}; got {shown(each.name)}"
+            )
+        if any(names[one.place] == each.name for one in wanted):
+            raise InvalidInput(f"{where}.name: expected each output once, got {each.name} again")
+        parameters = each.parameters or {}
+        if parameters.get("shared_memory_region") is not None:
+            raise InvalidInput(f"{where}: expected none, as shared memory is not served")
+        most = whole_number(parameters, "classification", f"{where}.parameters")
+        is_binary = flag(parameters, "binary_data", f"{where}.parameters")
+        is_binary = by_default if is_binary is None else is_binary
+        wanted.append(Wanted(names.index(each.name), is_binary, most or 0))
+    for one in wanted:
+        _check_form(one, model.outputs[one.place])
+    return wanted
+
+
+def _check_form(wanted: Wanted, tensor: Tensor) -> None:
+    """Raise InvalidInput if the output has not the form that is asked for."""
+    if wanted.most_classes:
+        if np.dtype(tensor.dtype).kind not in "fiu":
+            raise InvalidInput(f"output {tensor.name}: expected numbers for a classification")
+    elif tensor.dtype is np.float16 and not wanted.is_binary:
+        raise InvalidInput(f"output {tensor.name}: {tensors.NO_FP16}")
+
+
+def infer_reply(
+    served: ServedModel, reply_id: str, wanted: list[Wanted], outputs: Outputs
+) -> Reply:
+    """Return the reply: JSON, and the binary data that was asked for behind it.
+
+    Raises InferenceFailed for NaN in JSON.
+    """
+    model = served.model
+    described: list[dict[str, Any]] = []
+    binary: Fragments = []
+    for each in wanted:
+        array, tensor = outputs[each.place], model.outputs[each.place]
+        if each.most_classes:
+            labels = served.card.labels if served.card else []
+            array = tensors.classified(array, each.most_classes, labels, has_rows=model.is_batched)
+        datatype = "BYTES" if each.most_classes else tensors.NAMES[tensor.dtype]
+        output: dict[str, Any] = {"name": tensor.name, "datatype": datatype, "shape": array.shape}
+        if each.is_binary:
+            binary.append(tensors.as_binary(array))
+            output["parameters"] = {"binary_data_size": len(binary[-1])}
+        else:
+            served.check_finite([array])
+            output["data"] = tensors.as_json(array)
+        described.append(output)
+    head = encode(
+        {
+            "model_name": served.name,
+            "model_version": str(served.version),
+            "id": reply_id,
+            "outputs": described,
+        }
+    )
+    if not binary:
+        return Reply([head], is_compressible=True)
+    headers = [(HEADER_LENGTH, b"%d" % len(head))]
+    return Reply([head, *binary], content_type=BINARY, headers=headers, is_compressible=True)

@@ -1,0 +1,121 @@
+"""One inference, whatever brought it: hold a model, run it, count it. HTTP and commands meet here.
+
+    call = Call(start, deadline, is_alone)
+    with inference.model_of_rows(call, "iris", None) as served:
+        outputs = await inference.rows(call, rows)
+
+Who answers the caller counts the call when it ends: `inference.count(call, "ok")`.
+"""
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from service.batching import Inputs, Outputs, Timing, check_rows
+from service.catalog.catalog import Catalog
+from service.catalog.served import ServedModel
+from service.engine.model import Model, check_finite
+from service.errors import InvalidInput
+from service.metrics import Metrics
+from service.words import shown
+
+
+class Call(Struct):
+    """One inference. Times are in seconds by `perf_counter`."""
+
+    start: float
+    deadline: float
+    is_alone: Callable[[], bool]  # whether no other request is being answered now
+    timing: Timing | None = None  # gets where the time went
+    served: ServedModel | None = None  # the model that it is for, once that is known
+
+
+class Inference:
+    """The one door to the models."""
+
+    def __init__(self, catalog: Catalog, metrics: Metrics) -> None:
+        self._catalog = catalog
+        self._metrics = metrics
+
+    def model(self, call: Call, name: str, version: str | None) -> ServedModel:
+        """Return a model by the words of a path, to be held by `with`. Raises what `named` does."""
+        call.served = served = self._catalog.named(name, version)
+        return served
+
+    def model_of_rows(self, call: Call, name: Any, version: Any) -> ServedModel:
+        """Return a model that takes rows, to be held by `with`; the default if none is named.
+
+        Name and version are what a body says. Raises InvalidInput, and what `Catalog.get` raises.
+        """
+        if name is None:
+            name = self._catalog.unnamed
+        if type(name) is not str:
+            got = "no such field" if name is None else shown(name)
+            known = ", ".join(self._catalog.names)
+            raise InvalidInput(f"model: expected the name of a model ({known}), got {got}")
+        if version is not None and (type(version) is not int or version < 1):
+            raise InvalidInput(f"version: expected a whole number from 1, got {shown(version)}")
+        served = self._catalog.get(name, version)
+        if why := served.model.why_no_rows:
+            raise InvalidInput(
+                f"model {name}: expected one that takes rows of numbers, but {why}: "
+                f"use /v2/models/{name}/infer"
+            )
+        call.served = served
+        return served
+
+    async def rows(self, call: Call, rows: NDArray[Any]) -> Outputs:
+        """Return the outputs of the call's model for `rows` (n, ...), n of each, all finite.
+
+        Raises RequestError; cancelled when the caller leaves.
+        """
+        served = call.served
+        assert served is not None  # model_of_rows
+        outputs = await served.batcher.submit(
+            [rows],
+            len(rows),
+            call.deadline,
+            alone=call.is_alone(),
+            kind=served.kind_of_rows,
+            timing=call.timing,
+        )
+        check_rows(outputs, len(rows))
+        served.check_finite(outputs)
+        return outputs
+
+    async def tensors(self, call: Call, inputs: Inputs, rows: int) -> Outputs:
+        """Return the outputs for `inputs`, an array for each input of the call's model.
+
+        NaN and infinity are answers too. Raises RequestError; cancelled when the caller leaves.
+        """
+        served = call.served
+        assert served is not None  # model
+        return await served.batcher.submit(
+            inputs,
+            rows,
+            call.deadline,
+            alone=call.is_alone(),
+            kind=served.kind_of(inputs),
+            timing=call.timing,
+        )
+
+    def count(self, call: Call, outcome: str) -> None:
+        """Count a call that ended."""
+        if call.served is None:
+            self._metrics.unmatched(outcome)
+        else:
+            call.served.metrics.request(outcome, perf_counter() - call.start)
+
+
+def run_rows(model: Model, rows: NDArray[Any]) -> Outputs:
+    """Return the outputs of a model that nobody else uses for `rows` (n, ...), all finite.
+
+    Raises InferenceFailed.
+    """
+    outputs = model.run([rows])
+    check_rows(outputs, len(rows))
+    check_finite(outputs)
+    return outputs

@@ -1,0 +1,138 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.catalog.folder import (
+    LEFT_OUT,
+    NO_FOLDER,
+    Found,
+    check_readable,
+    fingerprint,
+    scan,
+)
+from service.errors import ModelError, StartupError
+from service.settings.versions import Versions
+from tests.support.foreign_models import linear, outside, save
+from tests.support.toys import save_toy
+
+ALL = Versions()
+
+
+def test_a_folder_of_models_is_names_and_versions(models_dir: Path) -> None:
+    save_toy(models_dir, 12)
+    found = scan(models_dir, ALL)
+    assert list(found) == ["mean", "toy"]
+    assert found["toy"] == Found(
+        {number: fingerprint(models_dir / f"toy/{number}") for number in (1, 12)}
+    )
+
+
+def test_hidden_folders_and_files_are_not_models(models_dir: Path) -> None:
+    (models_dir / ".git").mkdir()
+    (models_dir / "README.md").write_text("about")
+    (models_dir / "toy/.cache").mkdir()
+    (models_dir / "toy/notes.txt").write_text("about")
+    found = scan(models_dir, ALL)
+    assert list(found) == ["mean", "toy"]
+    assert found["toy"].others == []
+
+
+def test_folders_that_are_no_version_are_named(models_dir: Path) -> None:
+    for name in ("01", "0", "latest", "1234567890"):
+        (models_dir / "toy" / name).mkdir()
+    found = scan(models_dir, ALL)["toy"]
+    assert sorted(found.others) == ["0", "01", "1234567890", "latest"]
+    assert list(found.versions or ()) == [1]
+
+
+def test_why_a_folder_holds_no_version_is_said(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad name").mkdir()
+    os.mkdir(os.fsencode(tmp_path) + b"/b\xffd")
+    found = scan(tmp_path, ALL)
+    assert {name: each.reason for name, each in found.items()} == {
+        "empty": "empty: expected a version folder such as empty/1/model.onnx, got none",
+        "bad name": "'bad name': expected a name of letters, digits, . _ -",
+        "b\\xffd": "'b\\\\xffd': expected a name of letters, digits, . _ -",
+    }
+    assert all(each.versions == {} for each in found.values())
+
+
+def test_versions_that_are_not_chosen_are_left_out_and_listed_ones_may_be_missing(
+    models_dir: Path,
+) -> None:
+    save_toy(models_dir, 2)
+    found = scan(models_dir, Versions("latest toy=2,3"))["toy"].versions
+    assert found == {1: LEFT_OUT, 2: fingerprint(models_dir / "toy/2"), 3: NO_FOLDER}
+
+
+def test_no_folder_or_an_empty_one_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match=r"^TORCHLIT_MODELS_DIR: .*No such file"):
+        scan(tmp_path / "absent", ALL)
+    with pytest.raises(StartupError, match="DIR: expected folders <name>/<version>"):
+        scan(tmp_path, ALL)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StartupError, match=r"^TORCHLIT_MODELS_DIR: .*Not a directory"):
+        scan(tmp_path / "file", ALL)
+
+
+def test_a_file_that_was_replaced_by_one_of_the_same_size_and_time_has_changed(
+    models_dir: Path,
+) -> None:
+    folder = models_dir / "toy/1"
+    path = folder / "model.onnx"
+    before = fingerprint(folder)
+    assert fingerprint(folder) == before
+    (folder / "loss.png").write_bytes(b"x")  # none of its files
+    assert fingerprint(folder) == before
+    status, content = path.stat(), path.read_bytes()
+    path.write_bytes(bytes(reversed(content)))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert fingerprint(folder) != before
+    assert fingerprint(models_dir / "absent/1") == NO_FOLDER
+
+
+def test_of_files_beside_the_model_only_those_that_the_graph_names_are_followed(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "linear" / "1"
+    save(tmp_path, "linear", outside(linear(), folder, w="w.bin"))
+    before = fingerprint(folder)
+    assert [each[0] for each in before] == ["model.onnx", "w.bin"]
+    (folder / "model.onnx.bak").write_bytes(b"a copy")
+    assert fingerprint(folder) == before
+    (folder / "w.bin").write_bytes(b"other")
+    assert fingerprint(folder) != before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_an_unreadable_file_is_told(models_dir: Path) -> None:
+    path = models_dir / "toy/1/model.onnx"
+    path.chmod(0)
+    with pytest.raises(ModelError, match=r"^model.onnx: cannot be read: Permission denied$"):
+        check_readable(path)
+
+
+def test_a_file_that_leads_nowhere_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.symlink_to(path)
+    with pytest.raises(ModelError, match=r"cannot be read: Too many levels of symbolic links$"):
+        check_readable(path)
+    assert fingerprint(tmp_path) != NO_FOLDER
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_told(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = tmp_path / "model.onnx"
+    make(path)
+    with pytest.raises(ModelError, match=r"^model.onnx: cannot be read: not a file$"):
+        check_readable(path)
+
+
+def test_a_version_without_a_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"^no such folder$"):
+        check_readable(tmp_path / "1/model.onnx")
+    with pytest.raises(ModelError, match=r"^model.onnx: cannot be read: No such file"):
+        check_readable(tmp_path / "model.onnx")

@@ -1,0 +1,290 @@
+import csv
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.engine.model import Model
+from service.errors import InvalidInput, RequestError, TooLarge
+from service.formats import csv_rows
+from service.formats.csv_rows import CsvRows, value_of
+from service.formats.lines import Bad, Row
+from service.formats.message import LARGEST_IN_LOOP, Slow
+from tests.support.bodies import file_rows, limits, told
+
+MAX_ROWS = 10
+GOOD, FOUR = b"1,2,3,4\n", [1.0, 2.0, 3.0, 4.0]
+
+
+class SlowWay(Exception):
+    """The slow way was taken."""
+
+
+@pytest.fixture
+def four(same: dict[str, Model]) -> Model:
+    return same["float32"]
+
+
+def read(text: bytes, model: Model, **changes: Any) -> Any:
+    return csv_rows.read(text, frozenset(), "text/csv").rows(model, limits(MAX_ROWS, **changes))
+
+
+def one_way(text: bytes, model: Model, *, fast: bool) -> Any:
+    """Return what came of reading in one of the two ways: rows, the words of an error, or nothing.
+
+    Nothing is where the fast way cannot be gone.
+    """
+
+    def refuse(*_: object, **__: object) -> None:
+        raise SlowWay
+
+    with pytest.MonkeyPatch.context() as patch:
+        if fast:
+            patch.setattr(csv, "reader", refuse)
+        else:
+            patch.setattr(csv_rows, "read_lists", refuse)
+        try:
+            return read(text, model).tolist()
+        except SlowWay:
+            return None
+        except RequestError as error:
+            return f"{type(error).__name__}: {error}"
+
+
+# A body.
+
+cells = st.one_of(
+    st.floats(width=32, allow_nan=False, allow_infinity=False).flatmap(
+        lambda number: st.sampled_from(
+            [f"{number!r}", f"{number:g}", f"{number:.9e}", f"{number:+}", f"{number:.3f}"]
+        )
+    ),
+    st.integers(-(10**40), 10**40).map(str),
+    st.sampled_from(["1.", ".5", "00", "-0", "1e3", "1E+3", "1e", "", "x", "true", "null", "1e99"]),
+)
+padded = st.builds(
+    "{}{}{}".format, st.sampled_from(["", " ", "\t"]), cells, st.sampled_from(["", " ", "\r", '"'])
+)
+lines = st.lists(st.one_of(cells, padded), min_size=3, max_size=5).map(",".join)
+fitting = st.lists(cells, min_size=4, max_size=4).map(",".join)
+ends = st.sampled_from(["\n", "\r\n", "\n\n", "\r", "\n \n", "\n\t\r\n"])
+tables = st.lists(
+    st.tuples(st.one_of(fitting, lines, st.just("")), ends), max_size=MAX_ROWS + 1
+).map(lambda parts: "".join(line + end for line, end in parts))
+quick = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=quick)
+@given(text=tables)
+def test_what_goes_the_fast_way_gives_the_rows_of_the_slow_one(text: str, four: Model) -> None:
+    fast, slow = (one_way(text.encode(), four, fast=fast) for fast in (True, False))
+    if fast is not None:
+        assert fast == slow or (fast[:9] == "TooLarge:" and slow[:13] == "InvalidInput:")
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=quick)
+@given(
+    rows=st.lists(
+        st.lists(
+            st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=4, max_size=4
+        ),
+        min_size=1,
+        max_size=MAX_ROWS,
+    ),
+    end=st.sampled_from(["\n", "\r\n"]),
+    form=st.sampled_from(["{!r}", "{:.17g}", " {!r}", "{!r} "]),
+    last=st.booleans(),
+)
+def test_plain_csv_goes_the_fast_way(
+    rows: list[list[float]], end: str, form: str, last: bool, four: Model
+) -> None:
+    text = end.join(",".join(map(form.format, row)) for row in rows) + (end if last else "")
+    expected = np.array(rows, np.float32).tolist()
+    assert one_way(text.encode(), four, fast=True) == expected
+    assert one_way(text.encode(), four, fast=False) == expected
+
+
+def test_one_that_cannot_go_the_fast_way_leaves_it_free(four: Model) -> None:
+    """A parser of simdjson refuses while something that it parsed is alive."""
+    for bad in (b"1,2,3\n", b"1,2,3,x\n", GOOD * (MAX_ROWS + 1), b"1,2,3,true\n"):
+        with pytest.raises((InvalidInput, TooLarge)):
+            read(bad, four)
+        assert one_way(GOOD, four, fast=True) == [FOUR]
+
+
+def test_what_is_plain_is_read_in_the_loop_however_large_it_is(four: Model) -> None:
+    many = LARGEST_IN_LOOP // len(GOOD) + 1
+    plain, other = GOOD * many, b"+1,2,3,4\n" * many
+    in_loop, in_thread = limits(many, in_loop=True), limits(many)
+    assert len(csv_rows.CsvMessage(plain).rows(four, in_loop)) == many
+    message = csv_rows.CsvMessage(other)
+    with pytest.raises(Slow):
+        message.rows(four, in_loop)
+    assert message.rows(four, in_thread).tolist() == [FOUR] * many
+
+
+def test_so_many_lines_cannot_be_rows_and_are_not_read(four: Model) -> None:
+    for line in (b"\n", b"\r", b"x\n"):
+        with pytest.raises(TooLarge, match=r"^body: expected at most 10 rows .*, got 21 lines$"):
+            read(line * (2 * MAX_ROWS + 1), four)
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ("1", 1),
+        (" +1 ", 1),
+        ("-0", -0.0),
+        ("9007199254740993", 9007199254740993),
+        ("1e400", float("inf")),
+        ("1" * 400, float("inf")),
+        ("1_0", "1_0"),
+        ("\u0661", "\u0661"),
+        ("", ""),
+        (" x", " x"),
+    ],
+)
+def test_a_cell_is_a_number_or_what_it_says(cell: str, value: float | str) -> None:
+    found = value_of(cell)
+    assert (repr(found), type(found)) == (repr(value), type(value))
+
+
+# A file.
+
+
+def of_file(text: bytes, model: Model, **options: Any) -> list[tuple[int, list[float] | str]]:
+    return told(file_rows(CsvRows, text, model, **options))
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "second"),
+    [
+        (b"a,b,c,d\n1.5,2,3,4\n0,-1,2.25,0.001\n", 2, 3),
+        (b"1.5,2,3,4\n0,-1,2.25,0.001", 1, 2),
+        (b"\n1.5,2,3,4\r\n   \r\n0,-1,2.25,0.001\r\n", 2, 4),
+        (b"\xef\xbb\xbfa,b,c,d\r\n1.5,2,3,4\r\n0,-1,2.25,0.001\r\n", 2, 3),
+        (b"\xef\xbb\xbf1.5,2,3,4\n0,-1,2.25,0.001\n", 1, 2),
+        (b'd,note, b ,c,a\n4,"x, ""y""\nz",2,3,1.5\n1e-3,,-1,2.25,"0"\n', 2, 4),
+        (b'"b","a","d","c"\n"2"," 1.5 ",4,"3"\n-1,0,.001,2.25\n', 2, 3),
+    ],
+    ids=["header", "no header", "blank lines", "signature", "signature alone", "others", "quoted"],
+)
+def test_ways_of_writing_the_same_csv(text: bytes, first: int, second: int, toy: Model) -> None:
+    assert of_file(text, toy) == [(first, [1.5, 2, 3, 4]), (second, [0, -1, 2.25, 0.001])]
+
+
+@pytest.mark.parametrize(
+    ("header", "sentence"),
+    [
+        ("a,b,c,e", "line 1: expected a column d, got none"),
+        ("a,b,cc,d", 'line 1: expected a column c, got none; is it "cc"?'),
+        ("a,b,c,d,b", "line 1: expected one column b, got 2"),
+        ("x,y,z,w", "line 1: expected a column a, got none"),
+    ],
+)
+def test_a_header_that_does_not_fit_is_refused(header: str, sentence: str, toy: Model) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        file_rows(CsvRows, f"{header}\n1,2,3,4,5\n".encode(), toy)
+    assert str(raised.value) == sentence
+
+
+def test_columns_without_names_may_have_a_header_of_as_many(four: Model) -> None:
+    assert of_file(b"p,q,r,s\n" + GOOD, four) == [(2, FOUR)]
+    with pytest.raises(InvalidInput, match=r"^line 1: expected a header of 4 columns, got 3$"):
+        file_rows(CsvRows, b"p,q,r\n" + GOOD, four)
+
+
+@pytest.mark.parametrize("text", [b"", b"\xef\xbb\xbf\n  \n"])
+def test_a_file_of_nothing_has_neither_rows_nor_a_header(text: bytes, toy: Model) -> None:
+    rows = file_rows(CsvRows, text, toy)
+    assert (list(rows), rows.has_header) == ([], False)
+    rows = file_rows(CsvRows, b"a,b,c,d\n", toy)
+    assert (list(rows), rows.has_header) == ([], True)
+
+
+def test_what_is_beside_the_features_is_kept(toy: Model) -> None:
+    text = b'id,a,b,"the, note",c,d\n7,1,2,"x\ny",3,4\n8,0,0,,0,0\n'
+    rows = file_rows(CsvRows, text, toy)
+    assert rows.kept_names == ["id", "the, note"]
+    assert list(rows) == [Row(2, FOUR, ["7", "x\ny"]), Row(4, [0, 0, 0, 0], ["8", ""])]
+
+
+def test_bad_rows_are_told_with_their_place(toy: Model) -> None:
+    text = b"a,b,c,d\n1,2,3,4\n1,wide,3,4\n1,2,3\n0,0,0,nan\n0,0,0,1_0\n0,0,0,0"
+    finite = "expected a finite number that fits float32 (at most 3.4e+38), got NaN"
+    assert of_file(text, toy) == [
+        (2, FOUR),
+        (3, 'line 3.b: expected a number, got "wide"'),
+        (4, "line 4: expected 4 values, got 3"),
+        (5, f"line 5.d: {finite}"),
+        (6, 'line 6.d: expected a number, got "1_0"'),
+        (7, [0, 0, 0, 0]),
+    ]
+
+
+def test_whole_numbers_are_exact(same: dict[str, Model]) -> None:
+    text = b"9007199254740993,-9007199254740993,1.0,2e3\n1,2,2.5,3\n"
+    (_, numbers), (_, why) = of_file(text, same["int64"])
+    assert numbers == [9007199254740993, -9007199254740993, 1, 2000]
+    assert why == (
+        "line 2[2]: expected a whole number from -9223372036854775808 to 9223372036854775807, "
+        "got 2.5"
+    )
+
+
+def test_a_first_row_that_does_not_fit_is_no_header(toy: Model) -> None:
+    assert of_file(b"1,wide,3,4\n" + GOOD, toy) == [
+        (1, 'line 1.b: expected a number, got "wide"'),
+        (2, FOUR),
+    ]
+
+
+def test_what_cannot_be_read_costs_its_own_line_only(toy: Model) -> None:
+    text = b"".join([GOOD, b'"' + GOOD, GOOD, b'1,2"3,4,"x"y\n', GOOD, b"1,2,3,\xff\n", GOOD])
+    text += b"1," * 60 + b"\n" + GOOD + b'1,2,3,"4'
+    rows = of_file(text, toy, longest=100)
+    assert [line for line, row in rows if row == FOUR] == [1, 3, 5, 7, 9]
+    bad = {line: why for line, why in rows if isinstance(why, str)}
+    assert [(line, why.split(":")[0]) for line, why in bad.items()] == [
+        (line, f"line {line}") for line in (2, 4, 6, 8, 10)
+    ]
+    assert bad[6] == "line 6: expected CSV in UTF-8, got byte 6 that is not"
+    assert bad[8] == "line 8: expected at most 100 bytes, got more"
+
+
+@pytest.mark.parametrize("bad", [b'"1,2,3,4"x\n', b"1,2,3,\xff\n", b'"1,2,3,4\n'])
+def test_a_bad_first_line_is_a_bad_row_unless_it_may_be_a_header(bad: bytes, toy: Model) -> None:
+    (line, why), second = of_file(bad + GOOD, toy)
+    assert (line, second) == (1, (2, FOUR))
+    assert str(why).startswith("line 1: expected ")
+    for number, name in zip(b"1234", b"abcd", strict=True):
+        bad = bad.replace(bytes([number]), bytes([name]))
+    with pytest.raises(
+        InvalidInput, match=r"^line 1: expected "
+    ):  # its columns may be in any order
+        file_rows(CsvRows, bad + GOOD, toy)
+
+
+def test_a_first_row_that_numbers_the_columns_or_is_empty_is_no_row_of_its_own(
+    four: Model,
+) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        file_rows(CsvRows, b"0,1,2,3\n7,8,9,10\n", four)
+    assert str(raised.value) == (
+        "line 1: expected a row, got 0,1,2,... as pandas numbers columns: leave that line "
+        "out (header=False), or write 0.0 if it is a row"
+    )
+    assert of_file(b"0.0,1,2,3\n", four) == [(1, [0, 1, 2, 3])]
+    assert of_file(b",,,\n7,8,9,10\n", four) == [
+        (1, 'line 1[0]: expected a number, got ""'),
+        (2, [7, 8, 9, 10]),
+    ]
+
+
+def test_a_row_that_goes_on_over_lines_has_the_number_of_its_first(toy: Model) -> None:
+    text = b'a,b,c,d,note\n1,2,3,4,"x\n\ny"\n1,2,3,z,"x\ny"\n1,2,3,4,\n'
+    rows = list(file_rows(CsvRows, text, toy))
+    assert [each.line for each in rows] == [2, 5, 7]
+    assert isinstance(rows[1], Bad)

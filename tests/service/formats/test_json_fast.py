@@ -1,0 +1,241 @@
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.engine.model import Model
+from service.errors import InvalidInput, RequestError
+from service.formats import json_fast
+from service.formats.json_rows import slow_rows
+from service.formats.message import LARGEST_IN_LOOP, Slow
+from service.formats.tensors import DATATYPES
+from tests.support.bodies import FIELDS, instances, limits, message, read, went_fast
+
+FOUR = [[1.0, 2.0, 3.0, 4.0]]
+SIX = [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[[1,2,3,4]]",
+        "[[1.0,2e0,3,4]]",
+        '[{"a":1,"b":2,"c":3,"d":4}]',
+        '[{"d":4,"c":3.0,"b":2,"a":1}]',
+    ],
+)
+def test_lists_and_named_features_give_rows_the_fast_way(text: str, toy: Model) -> None:
+    rows = read(instances(text), toy)
+    assert rows.dtype == np.float32
+    assert rows.tolist() == FOUR
+    assert went_fast(instances(text), toy)
+
+
+@pytest.mark.parametrize("text", ["[[1,2,3,4,5,6]]", "[[[1,2,3],[4,5,6]]]"])
+def test_images_are_flat_or_nested(text: str, mean: Model) -> None:
+    assert read(instances(text), mean).tolist() == SIX
+    assert went_fast(instances(text), mean)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[1,2,3,4],{"a":1,"b":2,"c":3,"d":4}]',
+        '[{"a":1,"b":2,"c":3,"d":4},[1,2,3,4]]',
+        "[[1,2,3,4], [100000000000000000000,2,3,4]]",  # an integer beyond 64 bits
+    ],
+)
+def test_what_is_unusual_goes_the_slow_way_and_is_right(text: str, toy: Model) -> None:
+    rows = read(instances(text), toy)
+    assert rows[0].tolist() == FOUR[0]
+    assert rows.shape == (2, 4)
+    assert not went_fast(instances(text), toy)
+
+
+def test_messages_do_not_disturb_each_other(toy: Model) -> None:
+    """A parser of simdjson refuses while something that it parsed is alive."""
+    kept = [message('{"instances": [[1,2,3]]}'), message('{"instances": [[1,2,3,4]]}')]
+    with pytest.raises(InvalidInput):
+        message("{")
+    assert went_fast('{"instances": [[1,2,3,4]]}', toy)
+    for _ in range(2):  # it may be read again, as it is in a thread
+        with pytest.raises(InvalidInput, match="got a list of 3"):
+            kept[0].rows(toy, limits())
+        assert kept[1].rows(toy, limits()).tolist() == FOUR
+
+
+@pytest.mark.parametrize("instances", ["[[1,2,3,4]]", "7"])
+def test_what_stands_beside_the_instances_is_no_object_of_simdjson(instances: str) -> None:
+    body = (
+        f'{{"model": "toy", "version": {{"a": [1, {{}}]}}, "other": [1, [2.5]], '
+        f'"instances": {instances}}}'
+    )
+    fields = json_fast.read(body.encode(), FIELDS | {"other"}).fields
+    assert fields == {"model": "toy", "version": {"a": [1, {}]}, "other": [1, [2.5]]}
+    assert [type(each) for each in fields.values()] == [str, dict, list]
+
+
+AWKWARD = '{"a":1,"b":2,"c":3,"d":4}'  # beside lists
+
+
+@pytest.mark.parametrize("count", [1, 1000])
+@pytest.mark.parametrize("first", [AWKWARD, "[1,2,3,4]"])
+def test_only_what_is_small_is_walked_in_the_loop(toy: Model, first: str, count: int) -> None:
+    body = instances(f"[{first}{',[1,2,3,4]' * count}]")
+    read = message(body)
+    for in_loop in (True, False):
+        if in_loop and first == AWKWARD and len(body) > LARGEST_IN_LOOP:
+            with pytest.raises(Slow):
+                read.rows(toy, limits(2000, in_loop=True))
+        else:
+            rows = read.rows(toy, limits(2000, in_loop=in_loop))
+            assert rows.tolist() == FOUR * (count + 1)
+
+
+numbers = st.one_of(
+    st.integers(-(10**40), 10**40), st.floats(), st.integers(-9, 9), st.booleans(), st.none()
+)
+anything = st.recursive(
+    numbers | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.dictionaries(st.sampled_from(["a", "b", "c", "d", "e"]), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+rows_of_four = st.lists(st.lists(numbers, min_size=4, max_size=4), min_size=1, max_size=3)
+named_rows = st.lists(
+    st.fixed_dictionaries({name: st.floats(-1e30, 1e30) for name in "abcd"}), min_size=1, max_size=3
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(anything, rows_of_four, named_rows, st.lists(anything, max_size=3)))
+def test_both_ways_say_the_same_of_any_instances(toy: Model, value: Any) -> None:
+    body = json.dumps({"instances": value}).encode()
+
+    def attempt(way: Any) -> Any:
+        try:
+            return way().tobytes()
+        except RequestError as error:
+            return str(error)
+
+    assert attempt(lambda: read(body, toy)) == attempt(
+        lambda: slow_rows(json.loads(body)["instances"], toy, limits())
+    )
+
+
+def test_the_largest_number_as_it_is_printed_goes_the_fast_way(toy: Model) -> None:
+    assert went_fast(instances("[[3.4028235e38,-3.4028235e38,0,0.5]]"), toy)
+
+
+def test_a_number_that_is_much_too_large_is_no_warning_in_the_fast_way(toy: Model) -> None:
+    with pytest.raises(json_fast.Unfit):  # not a RuntimeWarning of NumPy
+        json_fast.read_lists(b"[[1e200,2,3,4]]", toy, limits())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[[0,-1,2,-3]]",
+        "[[0,-0.5,1e-05,1E-0]]",
+        "[[-0.0,0,-0.0,1e-07]]",
+        "[[-0e0,0,0,0]]",
+        "[[-0,0,-0,1e-07],[0,0,0,-0]]",
+        '[{"a":0,"b":-0.5,"c":1e-05,"d":-0.0}]',
+        f"[{','.join(['[0,-0.5,2,0.0]'] * 90)}]",
+        f"[{','.join(['[0,-0.5,1e-05,0.0]'] * 90)}]",
+        f"[{','.join(['[7,-0.5,1e-05,-1]'] * 90)}]",
+    ],
+)
+@pytest.mark.parametrize("name", ["toy", "resnet-0", "x-0.5"])
+def test_zeros_and_signs_go_the_fast_way(text: str, name: str, toy: Model) -> None:
+    assert went_fast(f'{{"model": "{name}", "instances": {text}}}', toy)
+
+
+SPACES = st.sampled_from(["", "", "", " ", "\n", "\t", " \r\n"])
+FEW = st.sampled_from(
+    ["-0", "-0", "0", "-0.0", "0.0", "-1", "2.5", "-0.5", "1e-05", "-1E-3", "7e0"]
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), count=st.integers(1, 80), is_nested=st.booleans())
+def test_minus_zeros_among_others_go_the_fast_way(
+    toy: Model, mean: Model, data: st.DataObject, count: int, is_nested: bool
+) -> None:
+    model, size = (mean, 6) if is_nested else (toy, 4)
+    numbers = data.draw(st.lists(FEW, min_size=count * size, max_size=count * size))
+    spaced = [f"{data.draw(SPACES)}{each}{data.draw(SPACES)}" for each in numbers[:40]]
+    spaced += numbers[40:]
+    rows = [spaced[n : n + size] for n in range(0, len(spaced), size)]
+    if is_nested:
+        texts = [f"[[{','.join(row[:3])}],[{','.join(row[3:])}]]" for row in rows]
+    else:
+        texts = [f"[{','.join(row)}]" for row in rows]
+    parts = [
+        '"model":"my-0, -0 ,-0,-0 "',
+        f'"instances":[{",".join(texts)}]',
+        data.draw(st.sampled_from(['"version":-0', '"version": -0 ', '"version":-3'])),
+    ]
+    body = f"{{{','.join(data.draw(st.permutations(parts)))}}}"
+    expected = np.array([float(each) for each in numbers], np.float32)
+    assert read(body, model).tobytes() == expected.tobytes()
+    assert went_fast(body, model)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8, np.uint64])
+def test_a_tensor_is_flat_or_nested_as_its_shape(dtype: type[np.generic]) -> None:
+    for text in (b"[0,1,2,3,4,5]", b"[[0,1,2],[3,4,5]]"):
+        array = json_fast.read_tensor(text, (2, 3), dtype)
+        assert (array.dtype, array.tolist()) == (dtype, [[0, 1, 2], [3, 4, 5]])
+    for text in (b"[[0,1],[2,3],[4,5]]", b"[[0,1,2],[3,4,5,6]]", b"[[[0,1,2],[3,4,5]]]"):
+        with pytest.raises(json_fast.Unfit):
+            json_fast.read_tensor(text, (2, 3), dtype)
+    with pytest.raises(json_fast.WrongCount) as raised:
+        json_fast.read_tensor(b"[0,1,2,3,4]", (2, 3), dtype)
+    assert raised.value.count == 5
+
+
+def test_an_array_that_was_read_is_not_changed_by_the_next() -> None:
+    first = json_fast.read_tensor(b"[1,2,3]", (3,), np.float64)
+    second = json_fast.read_tensor(b"[7,8,9]", (3,), np.float64)
+    assert (first.tolist(), second.tolist()) == ([1, 2, 3], [7, 8, 9])
+
+
+OF_NUMBERS = [each for each in DATATYPES.values() if np.dtype(each).kind in "iuf"]
+
+
+@pytest.mark.parametrize("dtype", [each for each in OF_NUMBERS if each is not np.float16])
+@pytest.mark.parametrize("is_flat", [True, False])
+def test_tensors_of_all_numbers_are_read_fast(dtype: type[np.generic], is_flat: bool) -> None:
+    array = np.arange(24).astype(dtype).reshape(2, 3, 4)
+    text = json.dumps((array.ravel() if is_flat else array).tolist()).encode()
+    got = json_fast.read_tensor(text, (2, 3, 4), dtype)
+    assert (got.dtype, got.shape, got.tobytes()) == (dtype, (2, 3, 4), array.tobytes())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0,-1,2,-3",
+        "0,-0.5,1e-05,1E-0",
+        "-0.0,0,-0e0,1e-07",
+        "-0,0, -0 ,-0,1e-07,-0",
+        ",".join(["-0,-0.5,1e-05,0.0"] * 90),
+        "3.4028235e38,-3.4028235e38,0,1",
+        ",".join(["0,-0.5,2,0.0"] * 90),
+        ",".join(["0,-0.5,1e-05,0.0"] * 90),
+        ",".join(["7,-0.5,1e-05,-1"] * 90),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tensors_of_zeros_signs_and_large_numbers_are_read_fast(
+    text: str, dtype: type[np.generic]
+) -> None:
+    expected = np.array([float(each) for each in text.split(",")], dtype)
+    got = json_fast.read_tensor(f"[{text}]".encode(), expected.shape, dtype)
+    assert (got.dtype, got.tobytes()) == (dtype, expected.tobytes())

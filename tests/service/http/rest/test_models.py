@@ -1,0 +1,140 @@
+"""GET /models, and the plots that cards list."""
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.settings import Settings
+from service.settings.verdicts import Verdicts
+from tests.support.toys import PNG, save_pictured, save_same, save_toy, serving
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_models_show_their_cards_and_where_they_run(client: httpx.AsyncClient) -> None:
+    listed = (await client.get("/models")).json()["models"]
+    assert [each["model"] for each in listed] == ["mean", "toy"]
+    toy = (await client.get("/models/toy")).json()
+    assert toy == listed[1]
+    assert toy["default_version"] == 1
+    (version,) = toy["versions"]
+    assert (version["version"], version["state"]) == (1, "ready")
+    assert (version["provider"], version["device"]) == ("CPUExecutionProvider", "cpu")
+    assert version["batching"] == {
+        "of": "rows",
+        "largest_batch": 64,
+        "reason": "rows of a trial had the same answers alone and in batches of up to 64",
+    }
+    assert version["card"]["features"][0]["unit"] == "cm"
+    assert version["card"]["labels"] == ["red", "green", "blue"]
+
+
+async def test_models_show_why_their_requests_run_one_by_one(tmp_path: Path) -> None:
+    save_same(tmp_path, [1, 2])
+    save_toy(tmp_path)
+    settings = Settings(models_dir=tmp_path, batching=Verdicts("toy=requests"))
+    async with serving(settings) as client:
+        listed = (await client.get("/models")).json()["models"]
+    same, toy = (each["versions"][0] for each in listed)
+    assert same["batching"] == {
+        "of": "requests",
+        "largest_batch": 1,
+        "reason": "the first dimension of input input is fixed at 1; an export with dynamic_shapes "
+        "lets it vary",
+    }
+    assert toy["batching"] == {
+        "of": "requests",
+        "largest_batch": 1,
+        "reason": "TORCHLIT_BATCHING says requests, though rows of a trial had the same answers "
+        "alone and in batches of up to 64",
+    }
+    assert "why_no_rows" not in same | toy
+
+
+async def test_a_model_that_takes_no_card_is_listed(tmp_path: Path) -> None:
+    save_toy(tmp_path, card=None)
+    async with serving(Settings(models_dir=tmp_path)) as client:
+        (listed,) = (await client.get("/models")).json()["models"]
+    assert listed["versions"][0]["card"] is None
+    assert listed["versions"][0]["pictures"] == []
+
+
+async def test_a_picture_is_served_at_the_url_that_is_listed(models_dir: Path) -> None:
+    save_pictured(models_dir)
+    async with serving(Settings(models_dir=models_dir)) as client:
+        mean, toy = (await client.get("/models")).json()["models"]
+        reply = await client.get("/models/toy/1/loss.png")
+    assert mean["versions"][0]["pictures"] == []
+    assert toy["versions"][0]["pictures"] == [{"title": "Loss", "url": "/models/toy/1/loss.png"}]
+    assert (reply.status_code, reply.content) == (200, PNG)
+    assert reply.headers["content-type"] == "image/png"
+    assert reply.headers["content-length"] == str(len(PNG))
+
+
+@pytest.mark.parametrize("known", ["{}", "W/{}", '"other", {}', "*"])
+async def test_a_picture_is_sent_again_only_when_it_changed(models_dir: Path, known: str) -> None:
+    path = save_pictured(models_dir)
+    async with serving(Settings(models_dir=models_dir)) as client:
+        first = await client.get("/models/toy/1/loss.png", headers={"if-none-match": '"other"'})
+        etag = first.headers["etag"]
+        headers = {"if-none-match": known.format(etag)}
+        same = await client.get("/models/toy/1/loss.png", headers=headers)
+        path.write_bytes(PNG + b"trained again")
+        changed = await client.get("/models/toy/1/loss.png", headers={"if-none-match": etag})
+    assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
+    assert (same.status_code, same.content) == (304, b"")
+    assert same.headers["etag"] == etag != changed.headers["etag"]
+    assert changed.content == PNG + b"trained again"
+
+
+@pytest.mark.parametrize("make", [None, Path.mkdir, os.mkfifo])
+async def test_a_picture_that_is_no_file_is_404(models_dir: Path, make: Any) -> None:
+    path = save_pictured(models_dir)
+    path.unlink()
+    if make:
+        make(path)
+    async with serving(Settings(models_dir=models_dir)) as client:
+        try:
+            async with asyncio.timeout(5):
+                reply = await client.get("/models/toy/1/loss.png")
+        finally:
+            if path.is_fifo():
+                os.close(os.open(path, os.O_RDWR))  # lets go whoever waits for it
+    assert reply.status_code == 404
+    assert reply.json() == {
+        "error": "model toy: version 1: picture: loss.png: "
+        "expected a file beside model.onnx, got none: it is missing"
+    }
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+async def test_a_picture_that_cannot_be_read_is_404(models_dir: Path) -> None:
+    save_pictured(models_dir).chmod(0)
+    async with serving(Settings(models_dir=models_dir)) as client:
+        reply = await client.get("/models/toy/1/loss.png")
+    assert reply.status_code == 404
+    assert reply.json()["error"].endswith("got one that cannot be read: Permission denied")
+
+
+async def test_others_are_answered_while_a_picture_is_read(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_pictured(models_dir)
+    loop, reading, answered = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def read_slowly(_: Path) -> bytes:
+        loop.call_soon_threadsafe(reading.set)
+        return PNG if answered.wait(5) else b"nobody was answered"
+
+    async with serving(Settings(models_dir=models_dir)) as client:
+        monkeypatch.setattr(Path, "read_bytes", read_slowly)
+        picture = asyncio.create_task(client.get("/models/toy/1/loss.png"))
+        await reading.wait()
+        assert (await client.get("/health/live")).status_code == 200
+        answered.set()
+        assert (await picture).content == PNG
