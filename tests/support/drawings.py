@@ -1,6 +1,8 @@
 """Digits drawn large, as people send them: on paper or on nothing, in colours, badly lit."""
 
 import io
+import struct
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +26,13 @@ def saved(picture: Image.Image, kind: str, **how: Any) -> bytes:
     file = io.BytesIO()
     picture.save(file, kind, **how)
     return file.getvalue()
+
+
+def header_only(width: int, height: int) -> bytes:
+    """Return a PNG that says it is so large, and holds nothing."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    head = struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return b"\x89PNG\r\n\x1a\n" + head + struct.pack(">I", 9) + b"IDAT"
 
 
 def enlarged(image: Array, random: np.random.Generator, thickness: int = 0) -> Array:

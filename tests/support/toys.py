@@ -32,6 +32,21 @@ PNG = b"\x89PNG\r\n\x1a\nwhatever the service does not read"
 WEIGHTS = np.array([[1, 0, -1], [0, 1, 0], [2, -1, 0.5], [0, 0, 1]], np.float32)  # (4, 3)
 
 
+ONNX_TYPES = {
+    "BOOL": TensorProto.BOOL,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
+}
 ONE = numpy_helper.from_array(np.ones(1, np.float32))
 
 
@@ -311,12 +326,97 @@ def save_picky(folder: Path, card: Card | None = None, *, least: float) -> Path:
     return path
 
 
+def save_kinds(folder: Path) -> None:
+    """Write `folder`/kinds: an input and an output, its copy, of each datatype."""
+    save_graph(
+        folder / "kinds" / "1" / "model.onnx",
+        [helper.make_node("Identity", [name], [f"{name}_out"]) for name in ONNX_TYPES],
+        [tensor(name, ["batch", 2], number) for name, number in ONNX_TYPES.items()],
+        [tensor(f"{name}_out", ["batch", 2], number) for name, number in ONNX_TYPES.items()],
+        [],
+        None,
+    )
+
+
+def save_lengths(folder: Path) -> None:
+    """Write `folder`/lengths: the sum of each row, whose length is open."""
+    save_graph(
+        folder / "lengths" / "1" / "model.onnx",
+        [helper.make_node("ReduceSum", ["input", "axis"], ["output"], keepdims=0)],
+        [tensor("input", ["batch", "length"])],
+        [tensor("output", ["batch"])],
+        [numpy_helper.from_array(np.array([1], np.int64), "axis")],
+        None,
+    )
+
+
+def save_scores(folder: Path) -> None:
+    """Write `folder`/scores: queries times keys, of which there may be another number."""
+    save_graph(
+        folder / "scores" / "1" / "model.onnx",
+        [helper.make_node("Gemm", ["queries", "keys"], ["scores"], transB=1)],
+        [tensor("queries", ["queries", 2]), tensor("keys", ["keys", 2])],
+        [tensor("scores", ["queries", "keys"])],
+        [],
+        None,
+    )
+
+
+def save_sequenced(folder: Path) -> None:
+    """Write `folder`/sequenced: a copy of its input, and a sequence of that."""
+    sequence = helper.make_tensor_sequence_value_info("several", TensorProto.FLOAT, ["batch", 2])
+    save_graph(
+        folder / "sequenced" / "1" / "model.onnx",
+        [
+            helper.make_node("Identity", ["input"], ["output"]),
+            helper.make_node("SequenceConstruct", ["input"], ["several"]),
+        ],
+        [tensor("input", ["batch", 2])],
+        [tensor("output", ["batch", 2]), sequence],
+        [],
+        None,
+    )
+
+
+def save_table(folder: Path) -> None:
+    """Write `folder`/table: the square of its input, which fails from 3."""
+    save_graph(
+        folder / "table" / "1" / "model.onnx",
+        [helper.make_node("Gather", ["squares", "input"], ["output"])],
+        [tensor("input", ["batch", 1], TensorProto.INT64)],
+        [tensor("output", ["batch", 1])],
+        [numpy_helper.from_array(np.arange(3, dtype=np.float32) ** 2, "squares")],
+        None,
+    )
+
+
+def save_seen(folder: Path, channels: int = 1, side: int = 28, name: str = "seen") -> None:
+    """Write a model of images that answers the mean of each."""
+    count = side * side * channels
+    model_card = toy_card(
+        task="regression",
+        features=[],
+        image=Image(height=side, width=side, channels=channels, preparation="none"),
+        labels=[],
+        targets=[Target(name="mean", unit="grey", description="mean of the pixels")],
+        examples=[Example(name="seven", input=[7.0] * count, output=[7.0])],
+    )
+    save_graph(
+        folder / name / "1" / "model.onnx",
+        [helper.make_node("ReduceMean", ["input", "axes"], ["value"], keepdims=1)],
+        [tensor("input", ["batch", count])],
+        [tensor("value", ["batch", 1])],
+        [numpy_helper.from_array(np.array([1], np.int64), "axes")],
+        model_card,
+    )
+
+
 class Client(httpx.AsyncClient):
-    """A client of a service in the same event loop, whose parts are `services`."""
+    """A client in the event loop of the service that it asks: `app`, whose parts are `services`."""
 
     def __init__(self, app: App) -> None:
         super().__init__(transport=httpx.ASGITransport(app=app), base_url="http://toy")
-        self.services = app.services
+        self.app, self.services = app, app.services
 
 
 @asynccontextmanager

@@ -23,17 +23,10 @@ MODELS = ["dear", "toy"]
 TOO_LATE = b"HTTP/1.1 408 Request Timeout"
 
 # What is sent, and what is read until the connection ends: the first line of a reply, or nothing.
+# Those that get no other reply than 408: tests/contract/http.toml.
 SLOW = {
     "says nothing": (b"", b""),
     "sends empty lines": (b"\r\n\r\n", b""),
-    "stops in the request line": (b"POST /pre", TOO_LATE),
-    "stops in the headers": (WHOLE[:50], TOO_LATE),
-    "stops before the body": (WHOLE[: -len(CONTENT)], TOO_LATE),
-    "stops in the body": (WHOLE[:-3], TOO_LATE),
-    "stops in a chunk": (
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
-        TOO_LATE,
-    ),
     "stops in a body that is refused already": (
         b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n{",
         b"HTTP/1.1 413 Request Entity Too Large",
@@ -67,11 +60,9 @@ def test_clients_that_do_not_go_on_are_cut_off(models_dir: Path) -> None:
     assert {name: reply.partition(b"\r\n")[0] for name, reply in got.items()} == {
         name: line for name, (_, line) in SLOW.items()
     }
-    head, _, error = got["stops in the body"].partition(b"\r\n\r\n")
-    assert b"connection: close" in head
-    assert json.loads(error) == {"error": "expected the complete request within 0.3 s"}
+    error = b'{"error":"expected the complete request within 0.3 s"}'
     assert got["stops in the second request"].endswith(error)  # after the answer to the first
-    assert counted(metrics, 'torchlit_unmatched_requests_total{outcome="timeout"') == 6
+    assert counted(metrics, 'torchlit_unmatched_requests_total{outcome="timeout"') == 1
     assert counted(metrics, 'torchlit_unmatched_requests_total{outcome="cancelled"') == 0
 
 
@@ -142,16 +133,6 @@ def test_a_head_without_an_end_is_refused(models_dir: Path) -> None:
                 reply = connection.recv(1000)
             assert reply.startswith(b"HTTP/1.1 431 Request Header Fields Too Large")
             assert reply.endswith(b'{"error":"headers: expected at most 65536 bytes"}')
-
-
-def test_what_is_not_http_is_refused_in_our_words(models_dir: Path) -> None:
-    with running(models_dir=models_dir) as service:
-        reply = asyncio.run(all_until_closed(service.url, b"\x16\x03\x01 TLS\r\n\r\n"))
-        head, _, error = reply.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 400 Bad Request")
-        assert json.loads(error) == {"error": "expected an HTTP/1.1 request, got something else"}
-        assert service.stop() == 0
-    assert "WARNING" not in "".join(service.log)
 
 
 @pytest.mark.slow

@@ -35,9 +35,10 @@ MAX_ROWS, MAX_PIXELS = 7, 1000
 class Quick:
     """A message that is read where it stands."""
 
-    def __init__(self, *, needs_images: bool = False) -> None:
+    needs_images = False
+
+    def __init__(self) -> None:
         self.fields: dict[str, Any] = {}
-        self.needs_images = needs_images
         self.read: list[tuple[threading.Thread, Model, Limits]] = []
 
     def rows(self, model: Model, limits: Limits) -> NDArray[Any]:
@@ -112,7 +113,7 @@ async def test_what_is_quick_is_read_where_it_stands(
     bodies: RowBodies, toy: ServedModel, prepare: bool
 ) -> None:
     message = Quick()
-    assert bodies.quick_rows(message, toy, prepare) is ROWS
+    assert bodies.quick_rows(message, toy.model, prepare) is ROWS
     ((thread, model, limits),) = message.read
     assert (thread, model) == (threading.current_thread(), toy.model)
     assert (limits.in_loop, limits.prepare, limits.max_rows) == (True, prepare, MAX_ROWS)
@@ -124,9 +125,9 @@ async def test_what_is_slow_is_left_to_a_thread(
     bodies: RowBodies, toy: ServedModel, prepare: bool
 ) -> None:
     message, deadline = Held(), soon()
-    assert bodies.quick_rows(message, toy, prepare) is None
+    assert bodies.quick_rows(message, toy.model, prepare) is None
     message.let_go()
-    assert await bodies.slow_rows(message, toy, prepare, deadline) is ROWS
+    assert await bodies.slow_rows(message, toy.model, prepare, deadline) is ROWS
     ((thread, model, limits),) = message.read
     assert thread is not threading.current_thread()
     assert model is toy.model
@@ -134,24 +135,14 @@ async def test_what_is_slow_is_left_to_a_thread(
     assert limits == expected
 
 
-async def test_images_are_for_models_that_take_them(
-    bodies: RowBodies, toy: ServedModel, mean: ServedModel
-) -> None:
-    message = Quick(needs_images=True)
-    with pytest.raises(InvalidInput, match=r"^model toy: expected one that takes images"):
-        bodies.quick_rows(message, toy, prepare=True)
-    assert not message.read
-    assert bodies.quick_rows(message, mean, prepare=True) is ROWS
-
-
 async def test_others_are_answered_while_a_body_is_read(
     bodies: RowBodies, toy: ServedModel
 ) -> None:
     slow = Held()
     with released(slow):
-        reading = asyncio.create_task(bodies.slow_rows(slow, toy, True, soon()))
+        reading = asyncio.create_task(bodies.slow_rows(slow, toy.model, True, soon()))
         await slow.is_reached.wait()
-        assert bodies.quick_rows(Quick(), toy, True) is ROWS
+        assert bodies.quick_rows(Quick(), toy.model, True) is ROWS
         assert not reading.done()
     assert await reading is ROWS
 
@@ -162,7 +153,7 @@ async def test_images_are_read_one_at_a_time_and_other_bodies_beside_them(
     first, second, lines, more = Held(), Held(), Held(), Held()
     with released(first, second, lines, more):
         reading = [
-            asyncio.create_task(bodies.slow_rows(message, served, True, soon()))
+            asyncio.create_task(bodies.slow_rows(message, served.model, True, soon()))
             for message, served in ((first, mean), (second, mean), (lines, toy), (more, toy))
         ]
         for each in (first, lines, more):
@@ -180,7 +171,7 @@ async def test_what_is_wrong_is_found_in_the_thread_too(
     message = Held(InvalidInput("line 7: no"))
     message.let_go()
     with pytest.raises(InvalidInput, match=r"^line 7: no$"):
-        await bodies.slow_rows(message, toy, True, soon())
+        await bodies.slow_rows(message, toy.model, True, soon())
 
 
 async def test_who_is_late_is_told_so_and_what_waits_is_not_read(
@@ -188,14 +179,14 @@ async def test_who_is_late_is_told_so_and_what_waits_is_not_read(
 ) -> None:
     first, late, last = Held(), Held(), Held()
     with released(first, late, last):
-        reading = asyncio.create_task(bodies.slow_rows(first, mean, True, soon()))
+        reading = asyncio.create_task(bodies.slow_rows(first, mean.model, True, soon()))
         await first.is_reached.wait()
         with pytest.raises(DeadlineExceeded, match=r"^the deadline passed before the body was re"):
-            await bodies.slow_rows(late, mean, True, perf_counter() + 0.01)
+            await bodies.slow_rows(late, mean.model, True, perf_counter() + 0.01)
         first.let_go()
         await reading
         last.let_go()
-        await bodies.slow_rows(last, mean, True, soon())  # behind both
+        await bodies.slow_rows(last, mean.model, True, soon())  # behind both
     assert not late.read
 
 
@@ -204,9 +195,9 @@ async def test_what_waits_for_a_caller_who_left_is_not_read(
 ) -> None:
     first, left, last = Held(), Held(), Held()
     with released(first, left, last):
-        reading = asyncio.create_task(bodies.slow_rows(first, mean, True, soon()))
+        reading = asyncio.create_task(bodies.slow_rows(first, mean.model, True, soon()))
         await first.is_reached.wait()
-        leaving = asyncio.create_task(bodies.slow_rows(left, mean, True, soon()))
+        leaving = asyncio.create_task(bodies.slow_rows(left, mean.model, True, soon()))
         await asyncio.sleep(0)  # it waits for the thread now
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -214,7 +205,7 @@ async def test_what_waits_for_a_caller_who_left_is_not_read(
         first.let_go()
         await reading
         last.let_go()
-        await bodies.slow_rows(last, mean, True, soon())
+        await bodies.slow_rows(last, mean.model, True, soon())
     assert not left.read
 
 
@@ -223,8 +214,8 @@ async def test_at_the_end_nobody_waits_for_what_is_being_read(
 ) -> None:
     first, second = Held(), Held()
     with released(first, second):
-        reading = asyncio.create_task(bodies.slow_rows(first, mean, True, soon()))
-        waiting = asyncio.create_task(bodies.slow_rows(second, mean, True, soon()))
+        reading = asyncio.create_task(bodies.slow_rows(first, mean.model, True, soon()))
+        waiting = asyncio.create_task(bodies.slow_rows(second, mean.model, True, soon()))
         await first.is_reached.wait()
         bodies.close()  # returns though the first is being read
         with pytest.raises(asyncio.CancelledError):

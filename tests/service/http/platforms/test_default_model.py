@@ -8,7 +8,7 @@ import pytest
 from service.errors import InvalidSetting
 from service.settings import Settings
 from tests.support.catalogs import reloader
-from tests.support.platforms import CSV, JSON, LINES, PREDICT, ROW, invoke, read_values
+from tests.support.platforms import CSV, JSON, PREDICT, ROW, invoke, read_values
 from tests.support.toys import Client, body, save_mean, serving
 
 pytestmark = pytest.mark.anyio
@@ -33,23 +33,6 @@ async def test_the_default_model_answers_who_names_none(mean: Client) -> None:
     assert other.json()["model"] == "toy"
     other = await mean.post("/predict/toy", content=json.dumps({"instances": [ROW]}).encode())
     assert other.json()["model"] == "toy"
-
-
-async def test_of_several_models_none_answers_who_names_none(models_dir: Path) -> None:
-    async with serving(Settings(models_dir=models_dir, predict_route=PREDICT)) as client:
-        content = b'{"instances": [[1, 2, 3, 4]]}'
-        replies = [
-            await client.post("/predict", content=content),
-            await client.post(PREDICT, content=content),
-            await invoke(client, content, JSON),
-            await invoke(client, b"1,2,3,4\n"),
-            await invoke(client, b"[1,2,3,4]\n", LINES),
-        ]
-    for reply in replies:
-        assert (reply.status_code, reply.json()) == (
-            400,
-            {"error": "model: expected the name of a model (mean, toy), got no such field"},
-        )
 
 
 async def test_a_default_model_that_is_not_there_stops_the_start(models_dir: Path) -> None:

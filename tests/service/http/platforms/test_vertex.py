@@ -12,7 +12,7 @@ import pytest
 from service.errors import InvalidSetting
 from service.http.app import create_app
 from service.settings import Settings
-from tests.support.platforms import HEALTH, JSON, KEY, MAX_ROWS, PREDICT, ROW, of
+from tests.support.platforms import HEALTH, JSON, KEY, PREDICT, ROW, of
 from tests.support.toys import Client, serving
 
 pytestmark = pytest.mark.anyio
@@ -66,109 +66,6 @@ async def test_vertex_may_name_a_model_in_its_parameters(
         content = json.dumps({"instances": [row], "parameters": parameters}).encode()
         reply = await (toy if names else mean).post(PREDICT, content=content)
         assert reply.json() == {"predictions": [{"value": 2.5}]}
-
-
-VERTEX_BAD: list[tuple[str, Any, int, str]] = [
-    ("no instances", {}, 400, "instances: expected a list of instances, got no such field"),
-    (
-        "no instance",
-        {"instances": []},
-        400,
-        "instances: expected at least one instance, got an empty list",
-    ),
-    (
-        "a model of ours",
-        {"instances": [ROW], "model": "toy"},
-        400,
-        '"model": unknown field; expected instances, parameters',
-    ),
-    (
-        "misspelt",
-        {"instances": [ROW], "parameter": {}},
-        400,
-        '"parameter": unknown field; did you mean parameters?',
-    ),
-    (
-        "unknown parameter",
-        {"instances": [ROW], "parameters": {"modle": "toy"}},
-        400,
-        'parameters: "modle": unknown field; did you mean model?',
-    ),
-    (
-        "unlike parameter",
-        {"instances": [ROW], "parameters": {"temperature": 1}},
-        400,
-        'parameters: "temperature": unknown field; expected model, version',
-    ),
-    (
-        "parameters are a list",
-        {"instances": [ROW], "parameters": [1]},
-        400,
-        "parameters: expected an object of model and version, got a list of 1",
-    ),
-    (
-        "parameters are text",
-        {"instances": [ROW], "parameters": "toy"},
-        400,
-        'parameters: expected an object of model and version, got "toy"',
-    ),
-    (
-        "parameters are false",
-        {"instances": [ROW], "parameters": False},
-        400,
-        "parameters: expected an object of model and version, got false",
-    ),
-    (
-        "model is a number",
-        {"instances": [ROW], "parameters": {"model": 1}},
-        400,
-        "model: expected the name of a model (mean, same, single, sum, toy, whole), got 1",
-    ),
-    (
-        "unknown model",
-        {"instances": [ROW], "parameters": {"model": "tyo"}},
-        404,
-        "model: expected one of mean, same, single, sum, toy, whole; got 'tyo'",
-    ),
-    (
-        "half a version",
-        {"instances": [ROW], "parameters": {"version": 1.5}},
-        400,
-        "version: expected a whole number from 1, got 1.5",
-    ),
-    (
-        "version is true",
-        {"instances": [ROW], "parameters": {"version": True}},
-        400,
-        "version: expected a whole number from 1, got true",
-    ),
-    (
-        "unknown version",
-        {"instances": [ROW], "parameters": {"version": 9.0}},
-        404,
-        "model same: version: expected one of 1; got 9",
-    ),
-    (
-        "wrong instance",
-        {"instances": [ROW, [1, 2, 3, "4"]], "parameters": {}},
-        400,
-        'instances[1][3]: expected a number, got "4"',
-    ),
-    (
-        "rows",
-        {"instances": [ROW] * (MAX_ROWS + 1)},
-        413,
-        f"instances: expected at most {MAX_ROWS} in one request, got {MAX_ROWS + 1}",
-    ),
-]
-
-
-@pytest.mark.parametrize(("what", "content", "status", "sentence"), VERTEX_BAD)
-async def test_vertex_is_told_what_is_wrong(
-    same: Client, what: str, content: Any, status: int, sentence: str
-) -> None:
-    reply = await same.post(PREDICT, content=json.dumps(content).encode())
-    assert (reply.status_code, reply.json()) == (status, {"error": sentence})
 
 
 async def test_the_route_of_vertex_may_be_that_of_predict(folder: Path) -> None:
@@ -234,14 +131,6 @@ async def test_any_path_may_tell_health(folder: Path, path: str) -> None:
     async with of(folder, "mean", health_route=path) as client:
         reply = await client.get(path)
         assert (reply.status_code, reply.json()["status"]) == (200, "ready")
-
-
-async def test_another_method_on_the_health_route_is_refused(folder: Path) -> None:
-    async with of(folder, "mean", health_route=HEALTH) as client:
-        for path in ("/ping", HEALTH):
-            reply = await client.post(path, content=b"{}")
-            assert reply.status_code == 405
-            assert "GET" in reply.headers["allow"].split(", ")
 
 
 async def test_a_route_that_begins_like_a_probe_needs_its_key(folder: Path) -> None:
