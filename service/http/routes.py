@@ -5,6 +5,7 @@ it belongs to, and a row here.
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 from msgspec.structs import replace
 
@@ -169,12 +170,17 @@ _SHARED = ("predict", "invocations", "v2", "")
 _PROBES = ("/health", "/ping", "/v2/health")
 
 
+@cache
+def _pages() -> Pages:
+    return Pages()
+
+
 def routes_for(settings: Settings) -> list[Route]:
     """Return all routes: those of the table, the pages, and those that the settings name.
 
     Raises InvalidSetting for one that hides another.
     """
-    pages = Pages()
+    pages = _pages()
     routes = [
         *ROUTES,
         _get("/", pages.show_index, "The playground", None, "everybody"),
