@@ -1,6 +1,6 @@
 """Write the reference pages from the code; with --check, say which of them are stale.
 
-python -m docs.reference            write docs/settings.md, metrics.md, routes.md and errors.md
+python -m docs.reference            write docs/settings.md, and the other pages of PAGES
 python -m docs.reference --check    write nothing; exit with 1 if a page differs from the code
 
 A page is a function that returns its text. To add one, write the function and name it in PAGES.
@@ -15,6 +15,7 @@ from pathlib import Path
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.formats.registry import FORMATS
 from service.http.route import Route
 from service.http.routes import routes_for
 from service.http.status import STATUS, headers_of
@@ -134,6 +135,27 @@ def errors() -> str:
     )
 
 
+def formats() -> str:
+    """Return the page of all formats, from the registry."""
+    rows = [
+        (
+            each.name,
+            ", ".join(f"`{name}`" for name in each.media_types),
+            ", ".join(f"`{suffix}`" for suffix in each.suffixes),
+            each.description,
+        )
+        for each in FORMATS
+    ]
+    return page(
+        "# Formats",
+        "This page lists what rows may be written in: bodies by their `Content-Type`, and files of "
+        "[score](scoring.md) by their suffix.",
+        table(("format", "media types", "suffixes", "what"), rows),
+        "`/predict` reads a body of another type, or of none, as JSON. Vertex AI's route takes "
+        "JSON alone, `/prepare` JSON and images.",
+    )
+
+
 WHO = {"key": "who has a key", "probe": "all, unless `TORCHLIT_PROTECT_HEALTH`"}
 WHO |= {"metrics": "all, unless `TORCHLIT_PROTECT_METRICS`", "everybody": "all"}
 
@@ -142,6 +164,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": metrics,
     "routes.md": routes,
     "errors.md": errors,
+    "formats.md": formats,
 }
 
 

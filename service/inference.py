@@ -1,7 +1,7 @@
-"""One inference, whatever brought it: hold a model, run it, count it. HTTP and commands meet here.
+"""One inference, whatever brought it: hold a model, run it, count it.
 
     call = Call(start, deadline, is_alone)
-    with inference.model_of_rows(call, "iris", None) as served:
+    with inference.model_of_rows(call, "iris", None):  # which is call.served from now on
         outputs = await inference.rows(call, rows)
 
 Who answers the caller counts the call when it ends: `inference.count(call, "ok")`.

@@ -18,7 +18,7 @@ class Catalog:
     def __init__(self, models_dir: Path, default_model: str | None = None) -> None:
         self._models_dir = models_dir
         self._default_model = default_model
-        self._served: dict[Key, ServedModel] = {}
+        self._served: dict[Key, ServedModel] = {}  # here None is the version that answers
         self.versions: dict[str, list[Version]] = {}  # by name, lowest version first
         self._awaited: set[str] = set()  # models without which it is not ready
 

@@ -1,7 +1,7 @@
 """THE list of formats: what a body or a file of rows may be, by media type and by suffix.
 
-To add one, write its file beside this one and a line here: HTTP, `score`, the OpenAPI document and
-docs/ follow.
+To add one, write its file beside this one, a `Format` here, and its name in FORMATS: HTTP, `score`,
+the OpenAPI document and docs/formats.md follow. What its `read` returns is in message.py.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,8 @@ class Format(Struct, frozen=True):
     read: Read  # takes a body apart. Raises InvalidInput
     suffixes: tuple[str, ...] = ()  # of files
     rows: Callable[[Tape, Model, Options], Rows] | None = None  # of a file; None: `score` has none
-    description: str = ""  # of a body, for the OpenAPI document
+    description: str = ""  # of a body, for documents
+    is_text: bool = False
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -38,7 +39,13 @@ class Format(Struct, frozen=True):
         return bodies.IMAGES if self.read is bodies.read_image else self.media_types[:1]
 
 
-JSON = Format("json", ("application/json",), json_fast.read)
+JSON = Format(
+    "json",
+    ("application/json",),
+    json_fast.read,
+    description='{"model"?, "version"?, "instances": [...]}',
+    is_text=True,
+)
 CSV = Format(
     "csv",
     ("text/csv",),
@@ -46,6 +53,7 @@ CSV = Format(
     (".csv",),
     csv_rows.CsvRows,
     "A line for each instance, without a header",
+    is_text=True,
 )
 JSON_LINES = Format(
     "jsonl",
@@ -54,6 +62,7 @@ JSON_LINES = Format(
     (".jsonl", ".ndjson"),
     json_lines.JsonRows,
     "An instance in each line",
+    is_text=True,
 )
 MSGPACK = Format(
     "msgpack",
@@ -63,8 +72,10 @@ MSGPACK = Format(
     msgpack_rows.MsgpackRows,
     "The same object in MessagePack",
 )
-IMAGE = Format("image", (*bodies.IMAGES, "image/jpg"), bodies.read_image)
-FORM = Format("form", (bodies.FORM,), bodies.read_form)
+IMAGE = Format(
+    "image", (*bodies.IMAGES, "image/jpg"), bodies.read_image, description="A PNG or JPEG"
+)
+FORM = Format("form", (bodies.FORM,), bodies.read_form, description="One image or more, as files")
 
 FORMATS = (JSON, CSV, JSON_LINES, MSGPACK, IMAGE, FORM)
 
@@ -90,7 +101,7 @@ def format_of(
     is_other_image = format is None and media_type.startswith("image/")
     if is_strict or (is_other_image and IMAGE in allowed):
         names = [name for each in allowed for name in each.named]
-        expected = ", ".join(names[:-1]) + f" or {names[-1]}"
+        expected = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
         raise UnsupportedMediaType(f"Content-Type: expected {expected}, got {shown(content_type)}")
     return JSON
 

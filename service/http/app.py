@@ -81,6 +81,7 @@ class App:
             if not self._access.is_everybody:
                 reply = self._refusal(scope, headers, reply_headers)
             if reply is None:
+                # A setting may let inference answer on a path that is also read.
                 found = self._inference.find(scope["path"])
                 if found is None or (
                     scope["method"] in READING and self._read.find(scope["path"]) is not None

@@ -26,8 +26,8 @@ class Route(Struct, frozen=True):
     summary: str
     # Returns what the OpenAPI document says of it, by path; what it takes is in openapi/.
     document: Callable[..., dict[str, Any]] | None = None
-    who: Who = "key"
-    is_inference: bool = False  # answered without the framework, and counted as one
+    who: Who = "key"  # of what is read; POST always needs a key
+    is_inference: bool = False  # it holds rows or tensors: answered without the framework, counted
     values: dict[str, str] = {}  # of places that the path of a setting has filled
 
 

@@ -8,7 +8,7 @@ from service.catalog.served import ServedModel
 from service.formats.images.bodies import IMAGES
 from service.formats.images.decode import as_png, image_of
 from service.formats.predictions import encode
-from service.formats.registry import CSV, FORM, FORMATS, JSON_LINES, MSGPACK, Format
+from service.formats.registry import CSV, FORM, FORMATS, IMAGE, JSON, JSON_LINES, Format
 from service.http.openapi.parts import (
     CONTENT_ENCODING_PARAMETER,
     ERRORS,
@@ -158,6 +158,9 @@ def _binary(description: str) -> Json:
     return {"type": "string", "format": "binary", "description": description}
 
 
+# Formats that are described alike: all but JSON and images.
+OTHERS = [each for each in FORMATS if each not in (JSON, IMAGE, FORM)]
+
 # How an instance is written in formats of lines.
 _LINES: dict[str, Callable[[Any], str]] = {CSV.name: _as_csv, JSON_LINES.name: _as_json}
 
@@ -190,7 +193,7 @@ def _prepare_one(served: ServedModel, context: Context) -> Json:
     """Describe POST /prepare/{model}: what /predict/{model} takes, and the pixels of it."""
     described = _predict_one(served, context)
     content = described["requestBody"]["content"]
-    for each in (CSV, JSON_LINES, MSGPACK):
+    for each in OTHERS:
         content.pop(each.media_types[0], None)
     described["operationId"] = f"prepare_{served.name}"
     described["summary"] = f"The pixels that {served.name} sees of images, to send or to show"
@@ -248,10 +251,10 @@ def _operation(
     described = _json_operation(operation_id, summary, request, reply, examples)
     served = served or context.unnamed
     content = described["requestBody"]["content"]
-    for format in FORMATS:
-        if format is MSGPACK:
+    for format in OTHERS:
+        if not format.is_text:
             content[format.media_types[0]] = {"schema": _binary(format.description)}
-        elif format.description and served is not None:
+        elif served is not None:  # which a text cannot name
             content[format.media_types[0]] = _other_format(format, served)
     described["responses"]["415"] = error(ERRORS["415"])
     if served is not None and image_of(served.model):
