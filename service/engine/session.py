@@ -8,7 +8,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from service.engine.file import ModelFile, read_weights
-from service.engine.providers import CUDA, RUNTIME_VERSION, available, choose_providers
+from service.engine.providers import RUNTIME_VERSION, available, choose_providers, device_of
 from service.errors import ModelError, StartupError
 
 _MOST_BYTES = 2**31 - 1  # of a message of protobuf
@@ -59,8 +59,8 @@ def open_session(
     """Open the file at `path`, which says `file`, and the weights that it names.
 
     is_optimized: whether ONNX Runtime may rewrite the graph.
-    Raises ModelError that says why it cannot be opened; StartupError when `device` is "cuda" and
-    ONNX Runtime runs it elsewhere.
+    Raises ModelError that says why it cannot be opened; StartupError when
+    `device` is one and ONNX Runtime runs it elsewhere.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -91,9 +91,9 @@ def open_session(
                 "their own (onnx.save with save_as_external_data)"
             )
         raise ModelError(f"{path.name}: {reason}") from error
-    if device == "cuda" and session.get_providers()[0] != CUDA:
+    if device not in ("auto", device_of(session.get_providers()[0])):
         raise StartupError(
-            "TORCHLIT_DEVICE: expected cuda, but ONNX Runtime cannot run on CUDA here; "
+            f"TORCHLIT_DEVICE: expected {device}, but ONNX Runtime cannot run on it here; "
             "install the gpu extra and a driver, or use auto or cpu"
         )
     return session

@@ -14,7 +14,7 @@ from msgspec import UNSET, Struct
 from service.catalog.catalog import Catalog
 from service.catalog.served import ServedModel
 from service.engine.model import Model
-from service.engine.providers import CUDA
+from service.engine.providers import kind_of
 from service.engine.spec import Tensor
 from service.errors import InvalidInput, NotSupported
 from service.formats.json_text import decoded
@@ -192,7 +192,6 @@ def _config(served: ServedModel, settings: Settings) -> ModelConfig:
     `max_batch_size` is what one request may hold, 0 if it has no rows; `dims` are without them.
     """
     model = served.model
-    kind: Literal["KIND_CPU", "KIND_GPU"] = "KIND_GPU" if model.provider == CUDA else "KIND_CPU"
     config = ModelConfig(
         name=served.name,
         platform=PLATFORM,
@@ -201,7 +200,7 @@ def _config(served: ServedModel, settings: Settings) -> ModelConfig:
         max_batch_size=settings.max_request_rows if model.is_batched else 0,
         input=[_configured(each, model) for each in model.inputs],
         output=[_configured(each, model) for each in model.trial.outputs],
-        instance_group=[InstanceGroup(served.name, kind, settings.workers)],
+        instance_group=[InstanceGroup(served.name, kind_of(model.provider), settings.workers)],
         default_model_filename="model.onnx",
         parameters=ConfigParameters(
             Text("rows" if model.is_batched else "requests"), Text(model.why_batching)
