@@ -135,8 +135,8 @@ def serving(
         try:
             if not _answers(Server(port, process.pid), ready, process):
                 log.seek(0)
-                told = log.read()[-1000:].decode(errors="replace")
-                raise BenchmarkError(f"{arguments}: expected it to serve, it said: {told}")
+                said = log.read()[-1000:].decode(errors="replace")
+                raise BenchmarkError(f"{arguments}: expected it to serve, it said: {said}")
             yield Server(port, process.pid, time.perf_counter() - start)
         finally:
             _stop(process)

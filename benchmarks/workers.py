@@ -1,6 +1,6 @@
 """Requests per second of one worker and of two, driven in turn by wrk over 64 connections.
 Nothing is pinned: on two cores wrk takes its share of one of them. Then torchlit_requests_total
-as any worker tells it, beside the requests that wrk counted: at most 64 a run were on the way
+as any worker shows it, beside the requests that wrk counted: at most 64 a run were on the way
 when wrk left. Median of the rounds (least to most).
 """
 

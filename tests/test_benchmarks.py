@@ -89,9 +89,9 @@ def test_a_table_is_markdown() -> None:
 
 
 def test_notes_belong_to_their_part() -> None:
-    text = "Intro.\n\n## start\n\nSlow disk.\n\nTwice.\n\n## dear\n\n## scaling\n\nBends.\n"
+    text = "Intro.\n\n## start\n\nSlow disk.\n\nTwice.\n\n## slow\n\n## scaling\n\nBends.\n"
     assert report.notes(text, "start") == "Slow disk.\n\nTwice."
-    assert report.notes(text, "dear") == ""
+    assert report.notes(text, "slow") == ""
     assert report.notes(text, "scaling") == "Bends."
 
 

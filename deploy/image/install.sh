@@ -40,7 +40,7 @@ find . -type d -name tests -prune -exec rm -rf {} +
 find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.cpp' -o -name '*.[cha]' \) -delete
 
 # What debuggers read. Not of numpy, onnxruntime and CUDA, which hold none, and whose libraries
-# were patched when they were packed.
+# were patched when they were built.
 find . -name '*.so' ! -path './numpy*' ! -path './onnxruntime*' ! -path './nvidia*' \
     -exec strip --strip-debug {} +
 
