@@ -49,7 +49,8 @@ class Router:
                 self._patterns.append((begin, re.compile(pattern), route))
             else:
                 found = route, route.values
-                self._exact[route.path] = self._exact[route.path.rstrip("/") + "/"] = found
+                bare = route.path.rstrip("/")
+                self._exact[bare or "/"] = self._exact[f"{bare}/"] = found
         self._known = self._exact.copy()  # and paths that were found by a pattern
 
     def find(self, path: str) -> tuple[Route, dict[str, str]] | None:

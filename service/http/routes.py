@@ -215,7 +215,7 @@ def routes_for(settings: Settings) -> list[Route]:
 
 def _check_free(field: str, path: str, reserved: Sequence[str] | set[str]) -> None:
     for each in reserved:
-        if path == each or path.startswith(f"{each}/"):
+        if path == each or path.startswith(f"{each}/") or "{" in path:  # of a place in our table
             variable = variable_name(field)
             raise InvalidSetting(
                 f"{variable}: expected a path that says nothing else here, got {path!r}", variable

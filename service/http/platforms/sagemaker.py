@@ -38,8 +38,11 @@ SHORTEST_LINE = 2  # bytes: a digit and the line's end
 def _answered(request: Request, served: ServedModel, outputs: Outputs) -> Reply:
     """Return the reply in the media type that Accept names."""
     header = request.headers.get(b"accept", b"")[:LONGEST_ACCEPT].decode("latin-1")
-    accepted = Accept(",".join(each for each in header.split(",") if not _is_refused(each)))
-    media_type = accepted.best_match(list(_ANSWERS)) or JSON.media_types[0]
+    entries = [each for each in header.split(",") if not _is_refused(each)]
+    try:
+        media_type = Accept(",".join(entries)).best_match(list(_ANSWERS)) or JSON.media_types[0]
+    except (OverflowError, ValueError):  # a quality that is no number from 0 to 1
+        media_type = JSON.media_types[0]
     format = _ANSWERS[media_type]
     if format is JSON:
         return predicted(request, served, outputs)

@@ -125,3 +125,11 @@ def test_paths_that_callers_make_up_take_little_memory() -> None:
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 1_000_000
+
+
+def test_a_route_that_ends_with_a_slash_is_found_without_it_too() -> None:
+    router = Router([route("/x/")])
+    for path in ("/x", "/x/"):
+        found = router.find(path)
+        assert found is not None
+        assert found[0].path == "/x/"
