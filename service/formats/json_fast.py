@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from service.engine.model import Model
 from service.errors import TooLarge
-from service.formats.images.decode import image_of, reader_for
+from service.formats.images.decode import reader_for
 from service.formats.json_rows import Instances, parse, slow_rows
 from service.formats.message import LARGEST_IN_LOOP, Fields, Limits, Slow
 from service.formats.numbers import (
@@ -84,10 +84,9 @@ class JsonMessage(Struct):
                 raise
             except Exception:  # simdjson's are of many kinds; the slow way says what is wrong
                 del instances
-        holds_images = b'"b64"' in body and image_of(model) is not None
         if limits.in_loop and len(body) > LARGEST_IN_LOOP:
             raise Slow
-        reader = reader_for(model, limits) if holds_images else None
+        reader = reader_for(model, limits) if b'"b64"' in body else None
         return slow_rows(parse(body, self._known).get("instances"), model, limits, reader)
 
 

@@ -35,10 +35,9 @@ class JsonLinesMessage:
     def rows(self, model: Model, limits: Limits) -> NDArray[Any]:
         """Return the lines as rows; see Message. Blank lines are none."""
         check_lines(self._body, limits)
-        holds_images = b'"b64"' in self._body and image_of(model) is not None
         if limits.in_loop and len(self._body) > LARGEST_IN_LOOP:
             raise Slow
-        reader = reader_for(model, limits) if holds_images else None
+        reader = reader_for(model, limits) if b'"b64"' in self._body else None
         rows: list[list[float] | Pixels] = []
         for number, line in enumerate(self._body.split(b"\n"), 1):
             if line.strip():

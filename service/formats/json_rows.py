@@ -38,10 +38,9 @@ class Instances:
 
     def rows(self, model: Model, limits: Limits) -> NDArray[Any]:
         """Return the instances as rows; see Message."""
-        holds_images = self._may_hold_images and image_of(model) is not None
         if limits.in_loop and self._size > LARGEST_IN_LOOP:
             raise Slow
-        reader = reader_for(model, limits) if holds_images else None
+        reader = reader_for(model, limits) if self._may_hold_images else None
         return slow_rows(self._instances, model, limits, reader)
 
 

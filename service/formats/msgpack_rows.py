@@ -15,7 +15,6 @@ from service.formats.json_lines import InstanceOfFile
 from service.formats.json_rows import Instances, check_fields
 from service.formats.lines import Bad, Options, Row, Tape
 
-MEDIA_TYPE = "application/msgpack"
 _decode = msgspec.msgpack.Decoder().decode
 
 # What follows the first byte of a value (spec, "Formats"): how many bytes, or how many bytes say

@@ -164,8 +164,6 @@ class IndexEntry(Struct):
     version: str | UnsetType = UNSET
 
 
-RepositoryIndex = list[IndexEntry]
-
 REPLIES = (
     *(ServerMetadata, ServerLive, ServerReady, ModelNames, ModelReady, ModelMetadata),
     *(ModelConfig, Statistics, IndexEntry),
