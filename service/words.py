@@ -24,7 +24,7 @@ def shown(value: Any) -> str:
     if isinstance(value, float | int | bool | str | None):
         text = json.dumps(value, ensure_ascii=False)
         return "-0" if text == "-0.0" else cut(text)  # it may have been -0
-    return f"a {type(value).__name__}"
+    return f"a value of type {type(value).__name__}"
 
 
 def quoted(name: str) -> str:

@@ -115,6 +115,7 @@ class InstanceOfFile:
 def _copied(fields: dict[str, Any], where: str) -> Raw:
     """Return fields as JSON. Raises InvalidInput for what JSON in UTF-8 cannot say."""
     try:
+        _check_names(fields)
         return Raw(_JSON.encode(fields).encode())
     except UnicodeEncodeError:
         got = "half of a surrogate pair"
@@ -125,3 +126,14 @@ def _copied(fields: dict[str, Any], where: str) -> Raw:
     except TypeError:  # of MessagePack
         got = "bytes, or another type that JSON has not"
     raise InvalidInput(f"{where}: expected other fields that can be copied, got {got}")
+
+
+def _check_names(value: Any) -> None:
+    """Raise TypeError for a name that is no text: MessagePack may have both 1 and "1"."""
+    if isinstance(value, dict):
+        if not all(type(name) is str for name in value):
+            raise TypeError
+        value = [*value.values()]
+    if isinstance(value, list):
+        for each in value:
+            _check_names(each)

@@ -76,18 +76,24 @@ def slow_rows(
     `reader` reads those that are {"b64": ...}. Raises InvalidInput with the place of the first
     thing that does not fit, and TooLarge.
     """
+    rows = [
+        row_or_image(each, f"instances[{index}]", model, reader)
+        for index, each in enumerate(check_instances(instances, limits))
+    ]
+    return model.rows_of(rows)
+
+
+def check_instances(instances: Any, limits: Limits) -> list[Any]:
+    """Return a list that is not too long. Raises InvalidInput, TooLarge."""
+    expected = "instances: expected a list of instances"
     if instances is UNSET:
-        raise InvalidInput("instances: expected a list of instances, got no such field")
+        raise InvalidInput(f"{expected}, got no such field")
     if not isinstance(instances, list):
-        raise InvalidInput(f"instances: expected a list of instances, got {shown(instances)}")
+        raise InvalidInput(f"{expected}, got {shown(instances)}")
     if not instances:
         raise InvalidInput("instances: expected at least one instance, got an empty list")
     limits.check_count(len(instances))
-    rows = [
-        row_or_image(each, f"instances[{index}]", model, reader)
-        for index, each in enumerate(instances)
-    ]
-    return model.rows_of(rows)
+    return instances
 
 
 def row_or_image(

@@ -32,8 +32,8 @@ def test_what_is_long_is_cut() -> None:
         ([[1, 2], 3], "a list of 2"),
         ({"a": 1}, "an object of 1 fields"),
         (b"abc", "3 bytes"),
-        (msgspec.msgpack.Ext(5, b""), "a Ext"),
-        ((1,), "a tuple"),
+        (msgspec.msgpack.Ext(5, b""), "a value of type Ext"),
+        ((1,), "a value of type tuple"),
     ],
 )
 def test_a_value_is_shown_in_a_few_words(value: Any, words: str) -> None:

@@ -200,8 +200,9 @@ class Scoring:
         """Answer all rows; return the exit status. Raises what `score` raises."""
         try:
             self._answer_all()
-            if not (self._mark.rows or self._bad or self._source.rows.has_header):
-                raise InvalidInput(f"{input}: expected a line for each instance, got none")
+            rows = self._source.rows
+            if not (self._mark.rows or self._bad or rows.has_header):
+                raise InvalidInput(f"{input}: expected a {rows.unit} for each instance, got none")
             if isinstance(self._output, Part):
                 self._output.finish()
         except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import tracemalloc
 from datetime import UTC
 from typing import Any
 
@@ -17,6 +18,7 @@ from service.engine.model import Model
 from service.errors import InvalidInput, RequestError, TooLarge
 from service.formats import json_fast, msgpack_rows
 from service.formats.lines import Bad, Options, Row, Tape
+from service.formats.message import Slow
 from service.formats.msgpack_rows import MsgpackRows
 from service.settings import Settings
 from tests.support import drawings
@@ -193,23 +195,26 @@ TIMESTAMP, EXTENSION = b"\xd6\xff\x00\x00\x00\x01", b"\xd4\x05x"
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (b"", "body: expected MessagePack, got: "),
+        (b"", 'body: expected a MessagePack map {"model": ..., "instances": [...]}, got nothing'),
         (encode({"instances": [FOUR]})[:-1], "body: expected MessagePack, got: "),
         (encode({"instances": [FOUR]}) + b"\x01", "body: expected MessagePack, got: "),
         (b"\xc1", "body: expected MessagePack, got: "),
         (b"\x81\xa1\xff\x01", "body: expected MessagePack, got: "),  # a key that is not UTF-8
-        (b"\x81\x80\x01", "body: expected MessagePack, got: "),  # a map as a key
-        (b"\x81\x91\x01\x01", '"(1,)": unknown field; '),
-        (b"\x91" * 100_000 + b"\x01", "body: expected MessagePack, got: "),
+        (b"\x81\x80\x01", "body: expected strings as the keys of the map"),
+        (b"\x81\x91\x01\x01", "body: expected strings as the keys of the map"),
+        (b"\x91" * 100_000 + b"\x01", "body: expected at most 1000 bytes of lists and maps, got "),
         (b"\xdd\xff\xff\xff\xff", "body: expected MessagePack, got: "),
-        (b"\x81\x07\x01", '"7": unknown field; expected '),
-        (b"\x81\xc4\x01a\x01", "\"b'a'\": unknown field; "),
+        (b"\x81\x07\x01", "body: expected strings as the keys of the map"),
+        (b"\x81\xc4\x01a\x01", "body: expected strings as the keys of the map"),
         (b"\x81\xa9instances\xc4\x02xx", "instances: expected a list of instances, got 2 bytes"),
         (b"\x81\xa9instances\x91\xc4\x02xx", "or an object of a, b, c, d, got 2 bytes"),
         (b"\x81\xa9instances\x91\x94\x01\x02\x03\xc4\x01x", "[0].d: expected a number, got 1 byte"),
-        (b"\x81\xa9instances\x91" + TIMESTAMP, "a, b, c, d, got a datetime"),
-        (b"\x81\xa9instances\x91" + EXTENSION, "a, b, c, d, got a Ext"),
-        (b"\x81\xa9instances\x91\x94\x01\x02\x03" + EXTENSION, ".d: expected a number, got a Ext"),
+        (b"\x81\xa9instances\x91" + TIMESTAMP, "a, b, c, d, got a value of type datetime"),
+        (b"\x81\xa9instances\x91" + EXTENSION, "a, b, c, d, got a value of type Ext"),
+        (
+            b"\x81\xa9instances\x91\x94\x01\x02\x03" + EXTENSION,
+            ".d: expected a number, got a value of type Ext",
+        ),
         (b"\x81\xa9instances\x91\x84\x01\x01\x02\x02\x03\x03\x04\x04", '"1": unknown feature'),
         (
             b"\x81\xa9instances\x91" + encode({**NAMED, b"e": 5}),
@@ -222,6 +227,73 @@ def test_what_json_has_not_is_refused(body: bytes, sentence: str, toy: Model) ->
         read(body, toy)
     assert sentence in str(raised.value)
     assert len(str(raised.value)) < 200
+
+
+FEW = b"\x90" * 100_000  # empty lists: 64 bytes each in memory
+
+
+def many(count: int) -> bytes:
+    """Return a list of so many empty lists."""
+    return b"\xdd" + count.to_bytes(4) + FEW[:count]
+
+
+@pytest.mark.parametrize(
+    ("instances", "sentence"),
+    [
+        (many(100_000), "instances: expected at most 10 in one request, got 100000"),
+        (b"\x92\x94\x01\x02\x03\x04" + many(99_000), "instances[1]: expected at most 10"),
+        (b"\x91\x94\x01\x02\x03" + many(99_000), "instances[0]: expected at most 10"),
+        (b"\x91\x81\xa3b64" + many(99_000), "instances[0]: expected at most 10"),
+        (b"\x81\xa1x" + many(99_000), "instances: expected at most 1000 bytes of lists and maps, "),
+    ],
+)
+@pytest.mark.parametrize("of_images", [False, True])
+def test_what_no_row_can_be_is_refused_before_it_fills_the_memory(
+    instances: bytes, sentence: str, of_images: bool, toy: Model, mean: Model
+) -> None:
+    body = b"\x81\xa9instances" + instances
+    tracemalloc.start()
+    try:
+        with pytest.raises((InvalidInput, TooLarge)) as raised:
+            read(body, mean if of_images else toy, max_rows=10)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    if not of_images:  # of which another row has six numbers
+        assert str(raised.value).startswith(sentence)
+    assert most < 5 * len(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"\x81\xa5model" + many(99_000), "model: expected at most 1000 bytes of lists and maps, "),
+        (many(99_000), "body: expected at most 1000 bytes of lists and maps, got 99005"),
+        (
+            encode(dict.fromkeys(map(str, range(200)))),
+            '"0": unknown field',
+        ),
+        (
+            encode(dict.fromkeys(map(str, range(9000)))),
+            "body: expected at most 1000 bytes of lists and maps, ",
+        ),
+        (b"\x81\xa5model" + b"\x91" * 3000 + b"\x01", "nested too deeply"),
+    ],
+)
+def test_what_no_field_can_be_is_refused(body: bytes, sentence: str, toy: Model) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        read(body, toy)
+    assert sentence in str(raised.value)
+
+
+def test_a_long_body_is_read_in_a_thread_and_a_long_list_is_refused_in_the_loop(toy: Model) -> None:
+    long = encode({"instances": [FOUR] * 1000})
+    with pytest.raises(Slow):
+        read(long, toy, in_loop=True, max_rows=1000)
+    with pytest.raises(
+        TooLarge, match=r"^instances: expected at most 999 in one request, got 1000"
+    ):
+        read(long, toy, in_loop=True, max_rows=999)
 
 
 @settings(max_examples=100, deadline=None)
@@ -340,19 +412,25 @@ def test_what_is_no_value_is_a_bad_row_of_its_size(toy: Model) -> None:
 
 
 def test_other_fields_are_kept_as_json_says_them(toy: Model) -> None:
-    others = [{"id": [7, "\u00e4"]}, {"raw": b"x"}, {"time": msgspec.msgpack.Ext(5, b"x")}, {9: 1}]
-    content = b"".join(encode(NAMED | each) for each in others)
-    first, second, third, fourth = file_rows(MsgpackRows, content, toy, keep=True)
-    for row, kept in ((first, {"id": [7, "\u00e4"]}), (fourth, {"9": 1})):
-        assert isinstance(row, Row)
-        assert msgspec.json.decode(row.kept) == kept
-    for number, row in ((2, second), (3, third)):
+    fields = [
+        {"id": [7, "\u00e4"]},
+        {"raw": b"x"},
+        {"time": msgspec.msgpack.Ext(5, b"x")},
+        {9: 1},
+        {"a_map": [{1: 2}]},
+    ]
+    content = b"".join(encode(NAMED | each) for each in fields)
+    first, *others = file_rows(MsgpackRows, content, toy, keep=True)
+    assert isinstance(first, Row)
+    assert msgspec.json.decode(first.kept) == {"id": [7, "\u00e4"]}
+    assert len(others) == 4
+    for number, row in enumerate(others, 2):
         assert isinstance(row, Bad)
         assert row.why == (
             f"row {number}: expected other fields that can be copied, got bytes, or another type "
             "that JSON has not"
         )
-    (bad,) = told(file_rows(MsgpackRows, content[: len(encode(NAMED | others[0]))], toy))
+    (bad,) = told(file_rows(MsgpackRows, content[: len(encode(NAMED | fields[0]))], toy))
     assert bad == (1, 'row 1: "id": unknown field; --keep copies such fields')
 
 

@@ -127,9 +127,14 @@ def test_a_header_that_does_not_fit_is_refused_and_nothing_is_left(run: Run) -> 
 
 
 def test_an_empty_file_is_refused_and_a_header_alone_is_no_rows(run: Run) -> None:
-    for name, text in (("in.csv", ""), ("in.csv", "\ufeff\n  \n"), ("in.jsonl", "\n\n")):
+    for name, text, unit in (
+        ("in.csv", "", "line"),
+        ("in.csv", "\ufeff\n  \n", "line"),
+        ("in.jsonl", "\n\n", "line"),
+        ("in.msgpack", "", "row"),
+    ):
         Path(name).write_text(text)
-        sentence = f"torchlit: {name}: expected a line for each instance, got none\n"
+        sentence = f"torchlit: {name}: expected a {unit} for each instance, got none\n"
         assert run("toy", name, "out.csv") == (1, sentence)
         assert not list(Path().glob("out.*"))
     Path("in.csv").write_text("a,b,c,d\n")
