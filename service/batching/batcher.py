@@ -146,8 +146,12 @@ class Batcher:
             ) from error
 
     async def close(self) -> None:
-        """Refuse new rows, and return when every row that waited has its answer."""
+        """Refuse new rows, run those that wait now, and return when each has its answer."""
         self._closed = True
+        if self._wake is not None and self._wake_is_delayed:  # for rows that will not come
+            self._wake.cancel()
+            self._wake_is_delayed = False
+            self._wake = self._loop.call_soon(self._run_next)
         await self._idle.wait()
         if self._check is not None:
             await asyncio.wait([self._check])

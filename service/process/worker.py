@@ -82,6 +82,7 @@ class Server(uvicorn.Server):
         if self._host.is_draining:  # told again
             if sig == signal.SIGINT:
                 self.should_exit = self.force_exit = True
+                self._loop.call_soon_threadsafe(self._cancel_all)
             return
         self._host.is_draining = True
         if not self.started or not self._drain_s:
@@ -112,6 +113,11 @@ class Server(uvicorn.Server):
 
     def _stop(self) -> None:
         self.should_exit = True
+
+    def _cancel_all(self) -> None:
+        """Answer nobody any more: a model that is in use would not be closed."""
+        for task in self.server_state.tasks:
+            task.cancel()
 
 
 def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:

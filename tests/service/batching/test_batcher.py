@@ -370,6 +370,17 @@ async def test_closing_answers_what_waits_and_refuses_what_comes(thread: Any) ->
     assert [task.result()[0].tolist() for task in tasks] == [[[2 * n]] for n in range(6)]
 
 
+async def test_closing_does_not_wait_for_more_rows() -> None:
+    batcher, _ = make(Doubler(), max_queue_delay_s=3600)
+    task = asyncio.create_task(submit(batcher, rows(3)))
+    await asyncio.sleep(0)
+    left = asyncio.create_task(submit(batcher, rows(4)))
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.wait_for(batcher.close(), 5)
+    assert task.result()[0].tolist() == [[6]]
+
+
 async def test_with_a_queue_delay_a_batch_waits_for_more_but_not_when_full() -> None:
     run = Doubler()
     batcher, _ = make(run, max_queue_delay_s=0.05)

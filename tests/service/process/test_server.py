@@ -290,10 +290,24 @@ def test_a_stop_under_load_loses_no_request(
     assert [lost for _, lost in outcomes] == [False] * 64
 
 
+def metrics_of(service: Process) -> str:
+    return httpx.get(f"{service.url}/metrics").text
+
+
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_second_interrupt_ends_it_at_once(models_dir: Path, workers: int) -> None:
-    with running(models_dir=models_dir, workers=workers, drain_s=60) as service:
-        httpx.get(f"{service.url}/health/live")
+def test_a_second_interrupt_ends_it_at_once_whoever_waits_for_a_model(
+    models_dir: Path, workers: int
+) -> None:
+    minute = {"drain_s": 60, "max_queue_delay_ms": 60_000, "request_timeout_s": 60}
+    with (
+        running(models_dir=models_dir, workers=workers, **minute) as service,
+        socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2]))) as waiting,
+    ):
+        body = b'{"instances": [[1, 2, 3, 4]]}'
+        head = b"POST /predict/toy HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        waiting.sendall(head + body)
+        while 'torchlit_queue_rows{model="toy",version="1"} 1' not in metrics_of(service):
+            pass
         os.killpg(service.process.pid, signal.SIGINT)
         draining = '"draining"'
         while draining not in httpx.get(f"{service.url}/health/ready").text:
