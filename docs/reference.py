@@ -151,8 +151,9 @@ def formats() -> str:
         "This page lists what rows may be written in: bodies by their `Content-Type`, and files of "
         "[score](scoring.md) by their suffix.",
         table(("format", "media types", "suffixes", "what"), rows),
-        "`/predict` reads a body of another type, or of none, as JSON. Vertex AI's route takes "
-        "JSON alone, `/prepare` JSON and images.",
+        "`/predict` reads a body of another type, or of none, as JSON; only other images get "
+        "status 415. `/invocations` answers 415 to every other type. `/prepare` takes JSON and "
+        "images, and answers 415 to the rest. Vertex AI's route reads every body as JSON.",
     )
 
 
@@ -170,7 +171,10 @@ PAGES: dict[str, Callable[[], str]] = {
 
 def _place_of(route: Route) -> str:
     """Return the file of a route's handler."""
-    module: str = getattr(route.handler, "func", route.handler).__module__
+    of_ours = [each for name, each in sys.modules.items() if name.startswith("service.http.")]
+    made = [each.__name__ for each in of_ours if route.handler in vars(each).values()]
+    # A partial knows its function's module, not its own; routes.py has imported it.
+    (module,) = set(made) - {"service.http.routes"} or {route.handler.__module__}
     return f"{module.replace('.', '/')}.py"
 
 

@@ -50,7 +50,7 @@ def parse(body: bytes, known: frozenset[str]) -> dict[str, Any]:
         raise InvalidInput(f"body: expected a JSON object {EXAMPLE}, got nothing")
     if image_limits.is_image(body):
         raise InvalidInput(
-            "body: expected JSON, got an image: declare it (Content-Type: image/png)"
+            "body: expected JSON, got an image, which /predict takes with Content-Type: image/png"
         )
     document = parsed(body, "body")
     return check_fields(document, "a JSON object", known)

@@ -106,6 +106,8 @@ class App:
         ):
             await self(scope, receive, send)
             return
+        if self._is_logged:
+            send = _logging(scope, send)
         error = TooManyConnections("too many connections are open; try again later")
         with contextlib.suppress(asyncio.CancelledError):
             while (await receive()).get("more_body"):
@@ -252,6 +254,8 @@ def _handler(method: HttpMethod, services: Services, routes: list[Route]) -> HTT
             reply = await row.handler(services, ours)
         except RequestError as error:
             reply = error_reply(error)
+        except ClientLeft:  # our own connection cancels instead
+            reply = Reply([])
         if reply.is_compressible:
             await compress(reply, headers.get(b"accept-encoding"))
         return Response(

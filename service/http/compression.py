@@ -1,10 +1,10 @@
 """Bodies that are compressed with gzip or deflate, in both directions (RFC 9110, section 8.4)."""
 
 import asyncio
-import re
 import zlib
 
 from service.errors import InvalidInput, TooLarge, UnsupportedEncoding
+from service.http.preferences import Preferences
 
 ENCODINGS = ("gzip", "deflate")
 WINDOW_BITS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # deflate is zlib's format in HTTP
@@ -50,15 +50,9 @@ def _decompress(body: bytes, name: bytes, limit: int) -> bytes:
 
 def wanted(accept: bytes) -> str | None:
     """Return the encoding that an Accept-Encoding header wants, of those there are."""
-    qualities: dict[str, float] = {}
-    for each in accept.decode("latin-1").lower().split(","):
-        name, _, parameter = each.partition(";")
-        found = re.fullmatch(r"\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*", parameter)
-        qualities[name.strip()] = float(found[1]) if found else 1.0
-    others = qualities.get("*", 0.0)
-    best = max(ENCODINGS, key=lambda name: qualities.get(name, others))
-    quality = qualities.get(best, others)
-    return best if quality > 0 and quality >= qualities.get("identity", 0.0) else None
+    preferences = Preferences(accept)
+    best = max(ENCODINGS, key=preferences.of)
+    return best if 0 < preferences.of(best) >= preferences.of("identity") else None
 
 
 async def compressed(body: bytes, encoding: str) -> bytes:

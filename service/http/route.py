@@ -31,6 +31,7 @@ class Route(Struct, frozen=True):
     values: dict[str, str] = {}  # of places that the path of a setting has filled
 
 
+_SLASHES = re.compile("//+")
 _MOST_KNOWN = 1024  # paths: callers may make them up
 _LONGEST_KNOWN = 256  # characters of one
 
@@ -54,7 +55,10 @@ class Router:
         self._known = self._exact.copy()  # and paths that were found by a pattern
 
     def find(self, path: str) -> tuple[Route, dict[str, str]] | None:
-        """Return the route of a path, and what stands in the places; only to be read."""
+        """Return the route of a path, and what stands in the places; only to be read.
+
+        Several slashes are one: clients join "http://host:8000/" and "/predict".
+        """
         known = self._known.get(path)
         if known is not None:
             return known
@@ -66,4 +70,4 @@ class Router:
                         self._known = self._exact.copy()
                     self._known[path] = known
                 return known
-        return None
+        return self.find(_SLASHES.sub("/", path)) if "//" in path else None

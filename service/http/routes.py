@@ -26,7 +26,7 @@ from service.http.route import Handler, Route, Router, Who
 from service.http.services import Services
 from service.http.v2 import metadata as v2
 from service.http.v2.infer import infer
-from service.settings import Settings, variable_name
+from service.settings import OF_PLATFORMS, Settings, variable_name
 
 _MODEL, _VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 _REPOSITORY = "/v2/repository"
@@ -217,6 +217,7 @@ def _check_free(field: str, path: str, reserved: Sequence[str] | set[str]) -> No
     for each in reserved:
         if path == each or path.startswith(f"{each}/") or "{" in path:  # of a place in our table
             variable = variable_name(field)
+            names = " or ".join((variable, *OF_PLATFORMS[field]))
             raise InvalidSetting(
-                f"{variable}: expected a path that says nothing else here, got {path!r}", variable
+                f"{names}: expected a path that says nothing else here, got {path!r}", variable
             )

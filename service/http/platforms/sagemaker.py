@@ -10,12 +10,11 @@ the one that the body names.
 
 from functools import partial
 
-from litestar.datastructures.headers import Accept
-
 from service.batching import Outputs
 from service.catalog.served import ServedModel
 from service.formats.predictions import csv_of, json_lines_of, predictions
 from service.formats.registry import CSV, JSON, JSON_LINES
+from service.http.preferences import Preferences
 from service.http.reply import Reply, json_reply
 from service.http.request import Request
 from service.http.rest.dialect import Dialect, predicted
@@ -27,8 +26,6 @@ from service.settings import Settings
 # What Accept may name, the likeliest first: the first of those that are as good is taken.
 _ANSWERS = {name: format for format in (JSON, CSV, JSON_LINES) for name in format.media_types}
 
-LONGEST_ACCEPT = 1000  # bytes; browsers send 150. Litestar's reader takes seconds for 60 kB
-
 # Of batch transform: what it sends unless told otherwise, and the most of payload times requests
 # together (API reference, "CreateTransformJob").
 PAYLOAD_MB, MOST_MB = 6, 100
@@ -37,32 +34,13 @@ SHORTEST_LINE = 2  # bytes: a digit and the line's end
 
 def _answered(request: Request, served: ServedModel, outputs: Outputs) -> Reply:
     """Return the reply in the media type that Accept names."""
-    header = request.headers.get(b"accept", b"")[:LONGEST_ACCEPT].decode("latin-1")
-    entries = [each for each in header.split(",") if not _is_refused(each)]
-    try:
-        media_type = Accept(",".join(entries)).best_match(list(_ANSWERS)) or JSON.media_types[0]
-    except (OverflowError, ValueError):  # a quality that is no number from 0 to 1
-        media_type = JSON.media_types[0]
+    preferences = Preferences(request.headers.get(b"accept", b"*/*"))
+    media_type = preferences.best(_ANSWERS) or JSON.media_types[0]
     format = _ANSWERS[media_type]
     if format is JSON:
         return predicted(request, served, outputs)
     write = csv_of if format is CSV else json_lines_of
     return Reply([write(predictions(served.model, outputs))], content_type=media_type.encode())
-
-
-def _is_refused(entry: str) -> bool:
-    """Whether a caller takes no such thing: its quality is 0 (RFC 9110, section 12.4.2).
-
-    Litestar 2.25 takes that for what is wanted least.
-    """
-    name, _, quality = entry.rpartition("=")
-    return name.rstrip().endswith(("q", "Q")) and quality.strip() in (
-        "0",
-        "0.",
-        "0.0",
-        "0.00",
-        "0.000",
-    )
 
 
 invocations = partial(answer_rows, dialect=Dialect(reply=_answered, is_strict=True))

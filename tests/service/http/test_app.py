@@ -208,6 +208,27 @@ async def test_a_caller_who_leaves_before_its_body_is_complete_is_told_nothing()
         assert caller.counted() == 0
 
 
+async def test_who_leaves_before_its_body_is_complete_is_no_bug_on_any_route(
+    models_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Servers other than ours say that it left, instead of cancelling."""
+    app = create_app(Settings(models_dir=models_dir))
+    messages = [fragment(b"{", more=True), LEFT]
+
+    async def receive() -> Any:
+        return messages.pop(0) if messages else LEFT
+
+    async def send(message: Any) -> None:
+        pass
+
+    scope: Any = {"type": "http", "method": "POST", "path": "/v2/repository/index"}
+    scope |= {"raw_path": b"", "query_string": b"", "headers": [], "extensions": {}}
+    async with app.lifespan():
+        await app(scope, receive, send)
+    assert not messages
+    assert "bug" not in caplog.text
+
+
 @pytest.mark.parametrize("has_body", [False, True])
 async def test_who_leaves_while_it_is_answered_is_counted_and_sent_nothing(has_body: bool) -> None:
     began = asyncio.Event()

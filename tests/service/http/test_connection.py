@@ -281,9 +281,11 @@ def test_beyond_the_limit_of_connections_only_probes_get_through(models_dir: Pat
         while not await is_served(url):  # until the service has seen that they left
             pass
 
-    with running(models_dir=models_dir, max_connections=4) as service:
+    with running(models_dir=models_dir, max_connections=4, access_log="true") as service:
         asyncio.run(fill(service.url))
         metrics = httpx.get(f"{service.url}/metrics").text
+        assert service.stop() == 0
+    assert any("POST /predict 503" in line for line in service.log)
     refused = 'torchlit_unmatched_requests_total{outcome="too_many_connections"'
     assert counted(metrics, refused) >= 2
 

@@ -300,7 +300,7 @@ async def test_answers_are_counted_for_their_model(folder: Path) -> None:
         ("application/x-ndjson", "application/x-ndjson"),
         ("text/html, */*;q=0.8", JSON),
         ("text/csv;q=0", JSON),
-        ("text/csv;q=1e400", JSON),
+        ("text/csv;q=1e400", CSV),
         ("text/csv; q=0.0, application/jsonlines;q=0.1", LINES),
         ("application/x-recordio-protobuf", JSON),
     ],

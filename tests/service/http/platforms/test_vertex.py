@@ -151,7 +151,7 @@ async def test_a_route_that_begins_like_a_probe_needs_its_key(folder: Path) -> N
     "path", ["/ping", "/health", "/health/predict", "/metrics/predict", "/v2/health/ready"]
 )
 def test_the_path_of_a_probe_predicts_nothing(folder: Path, path: str) -> None:
-    with pytest.raises(InvalidSetting, match=r"^TORCHLIT_PREDICT_ROUTE: expected a path that say"):
+    with pytest.raises(InvalidSetting, match=r"^TORCHLIT_PREDICT_ROUTE or AIP_PREDICT"):
         create_app(Settings(models_dir=folder, predict_route=path))
 
 
