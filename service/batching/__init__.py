@@ -7,11 +7,11 @@ arrays    arrays of several calls in one, and back
 
 from service.batching.arrays import Inputs, Outputs, check_rows
 from service.batching.batcher import SLOW_S, Batcher
-from service.batching.entry import ALONE, Observer, Spare, Timing
+from service.batching.entry import UNSHARED, Observer, Spare, Timing
 
 __all__ = [
-    "ALONE",
     "SLOW_S",
+    "UNSHARED",
     "Batcher",
     "Inputs",
     "Observer",

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from service.batching.arrays import Inputs, Outputs, check_rows, have_rows, joined, split
-from service.batching.entry import ALONE, Entry, Observer, Spare, Timing
+from service.batching.entry import UNSHARED, Entry, Observer, Spare, Timing
 from service.errors import DeadlineExceeded, InvalidInput, QueueFull, Unavailable
 
 SLOW_S = 0.02  # what holds the event loop for longer does not belong there
@@ -97,7 +97,7 @@ class Batcher:
     ) -> Outputs:
         """Return the outputs for `inputs`, `rows` of them, as arrays whose first dimension is that.
 
-        Only entries of one `kind` share a batch, those of the kind ALONE none, and they are not
+        Only entries of one `kind` share a batch, those of the kind UNSHARED none, and they are not
         cut into several batches. `alone` says that no other caller is about to
         come in this turn of the loop. Raises QueueFull immediately when too many rows wait,
         DeadlineExceeded after `deadline`, Unavailable once closed, and whatever `run` raises for
@@ -112,7 +112,7 @@ class Batcher:
         if alone and rows <= self._max_rows_in_loop and self._may_run_immediately():
             return self._run_immediately(inputs, rows, timing)
         step = self._max_batch_size
-        if rows <= step or kind is ALONE:
+        if rows <= step or kind is UNSHARED:
             try:
                 return await self._enqueue(inputs, rows, kind, deadline, now, timing)
             except asyncio.CancelledError:
@@ -285,7 +285,7 @@ class Batcher:
             entry = queue[0]
             if not batch:
                 kind = entry.kind
-            elif entry.size > room or entry.kind != kind or kind is ALONE:
+            elif entry.size > room or entry.kind != kind or kind is UNSHARED:
                 break
             queue.popleft()
             self._queued_rows -= entry.size

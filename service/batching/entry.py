@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from service.batching.arrays import Inputs, Outputs
 
-ALONE: Final = object()  # the kind of entries that share no batch, and are run as they were sent
+UNSHARED: Final = object()  # the kind of entries that share no batch, and are run as they were sent
 
 
 class Observer(Protocol):

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from service.batching import ALONE, SLOW_S, Batcher, Inputs, Outputs, Spare
+from service.batching import SLOW_S, UNSHARED, Batcher, Inputs, Outputs, Spare
 from service.engine.model import Model, are_finite, check_finite
 from service.errors import InferenceFailed, ModelError
 from service.metrics import ModelMetrics
@@ -53,7 +53,7 @@ class ServedModel:
             spare=Spare(self.thread.started, self.thread.is_slow),
         )
         # Instances of /predict are rows, also of a model whose run takes one row at a time.
-        self.kind_of_rows = None if model.is_batched or model.trial.is_one_by_one else ALONE
+        self.kind_of_rows = None if model.is_batched or model.trial.is_one_by_one else UNSHARED
         self._leases = 0  # requests that hold it
         self._unused: asyncio.Event | None = None  # once it is to close: no request does
 
@@ -70,11 +70,11 @@ class ServedModel:
     def kind_of(self, inputs: Inputs) -> Hashable:
         """Return the kind of a request of tensors: those of one kind may share a batch."""
         if not self.model.is_batched or len(set(map(len, inputs))) > 1:
-            return ALONE  # of inputs with other rows one is broadcast
+            return UNSHARED  # of inputs with other rows one is broadcast
         if not self.model.is_open_inside:
             return None
         kind = _kind(inputs)
-        return kind if kind in self._run.known_kinds else ALONE
+        return kind if kind in self._run.known_kinds else UNSHARED
 
     def check_finite(self, outputs: Sequence[NDArray[Any]]) -> None:
         """Raise InferenceFailed if an answer of the batcher is NaN or infinite."""

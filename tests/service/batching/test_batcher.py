@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.batching import ALONE, SLOW_S, Batcher, Inputs, Outputs, Spare, Timing
+from service.batching import SLOW_S, UNSHARED, Batcher, Inputs, Outputs, Spare, Timing
 from service.errors import (
     DeadlineExceeded,
     InferenceFailed,
@@ -617,7 +617,7 @@ async def test_entries_of_the_kind_alone_share_no_batch_and_are_not_cut(
     doubler = Doubler()
     batcher, _ = make(doubler, max_batch_size=max_batch_size)
     asked = [rows(1), rows(2, 3), rows(*range(10)), rows(4), rows(5)]
-    kinds = [ALONE, ALONE, ALONE, None, None]
+    kinds = [UNSHARED, UNSHARED, UNSHARED, None, None]
     answers = await asyncio.gather(
         *(submit(batcher, each, kind=kind) for each, kind in zip(asked, kinds, strict=True))
     )
@@ -757,7 +757,7 @@ async def test_what_is_to_run_alone_is_neither_joined_nor_cut() -> None:
     run = Doubler()
     batcher, _ = make(run)
     entries = [rows(1), rows(2, 3, 4, 5, 6, 7), rows(8)]
-    kinds = [None, ALONE, None]
+    kinds = [None, UNSHARED, None]
     answers = await asyncio.gather(
         *(
             batcher.submit([each], len(each), soon(), kind=kind)
@@ -768,7 +768,7 @@ async def test_what_is_to_run_alone_is_neither_joined_nor_cut() -> None:
     assert answers[1][0][:, 0].tolist() == [4, 6, 8, 10, 12, 14]
     run.batches.clear()
     await asyncio.gather(
-        *(batcher.submit([rows(each)], 1, soon(), kind=ALONE) for each in range(3)),
+        *(batcher.submit([rows(each)], 1, soon(), kind=UNSHARED) for each in range(3)),
         batcher.submit([rows(9)], 1, soon()),
     )
     assert run.batches == [[0], [1], [2], [9]]
