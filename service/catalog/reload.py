@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from functools import partial
-from typing import Literal, Self, TypeAlias
+from typing import Self, TypeAlias
 
 from service.catalog.catalog import Catalog, Key
 from service.catalog.folder import (
@@ -64,8 +64,7 @@ class Reloader:
         self._threads = machine.available().threads(settings.workers)  # of a slow model
         self._tried: Scan = {}  # the files of each version when last opened
         self.unloaded: dict[str, list[int]] = {}  # models that are not to be opened, and versions
-        self._others: set[str] = set()  # folders that the log has named as no version
-        self._trouble = {"folder": "", "watching": ""}  # that the log has named
+        self._trouble: dict[str, str] = {}  # that the log has named, by what it is of
         self._closing: dict[asyncio.Task[None], str] = {}  # what was replaced, and its name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._requested = asyncio.Event()  # to reload
@@ -193,7 +192,7 @@ class Reloader:
         self._warn_once("watching", trouble)
 
     def _warn_once(self, what: str, trouble: str) -> None:
-        if trouble and trouble != self._trouble[what]:
+        if trouble and trouble != self._trouble.get(what):
             logger.warning("%s", trouble)
         self._trouble[what] = trouble
 
@@ -215,9 +214,7 @@ class Reloader:
         for name, found in scan(self._models_dir, self._settings.versions).items():
             for each in found.others:
                 trouble = f"model {name}: {each!r} is no version: not a whole number from 1"
-                if trouble not in self._others:
-                    self._others.add(trouble)
-                    logger.warning("%s", trouble)
+                self._warn_once(trouble, trouble)
             if found.reason:
                 scanned[name, None] = ((found.reason,),)
             if found.versions is None:  # it cannot be said: they stay as they are
@@ -331,7 +328,7 @@ class Reloader:
         for sentence in warnings(model):
             logger.warning("model %s version %d: %s", name, number, sentence)
         served = ServedModel(name, number, model, metrics, self._settings)
-        self._put((name, number), Version(version=number, state="ready", served=served))
+        self._put((name, number), Version(number, served=served))
 
     def _fail(self, key: Key, reason: str, cause: str = "", old: Version | None = None) -> None:
         """Log and show why a version could not be opened; what serves of an old one stays."""
@@ -345,8 +342,7 @@ class Reloader:
         else:
             self.metrics.add_failed(name, str(number or ""))
         logger.error("model %s%s", reason, f" ({cause})" if cause else "")
-        state: Literal["ready", "failed"] = "failed" if served is None else "ready"
-        self._put(key, Version(version=number, state=state, reason=reason, served=served))
+        self._put(key, Version(number, reason, served))
 
     def _retire(self, key: Key) -> None:
         name, number = key

@@ -8,6 +8,7 @@ ONNX Runtime reports none of this, and the `onnx` package would read every weigh
 import errno
 import math
 import os
+import re
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -66,6 +67,20 @@ class ModelFile(Struct, frozen=True):
     producer_version: str = ""
 
 
+_OTHERS = {  # what a file is that begins like this
+    rb"\Z": "an empty file",
+    rb"version https://git-lfs": "a pointer of Git LFS to it: run `git lfs pull`",
+    rb"\x1f\x8b": "a file compressed with gzip: decompress it",
+    rb"PK\x03\x04": (
+        "a zip archive, as PyTorch saves: unpack it, or export it with torch.onnx.export"
+    ),
+    rb"\x89HDF": "an HDF5 file, as Keras saves: convert it with tf2onnx",
+    rb"....ORTM": "ONNX Runtime's own format (.ort): give it the .onnx file that this was made of",
+    rb"[\xef\xbb\xbf \t\r\n]*(?i:<!doctype html|<html|<\?xml|<head)": (
+        "a page of HTML or XML, as a download that failed leaves"
+    ),
+    rb"\x80.[c}\]\x95(]": "a pickle of Python: convert it, of scikit-learn with skl2onnx",
+}
 _FIXED = {1: 8, 5: 4}  # bytes of a value, by protobuf's wire type
 
 # The value of a field: a number, or where its bytes are.
@@ -151,24 +166,8 @@ def _inside(path: Path, name: str) -> Path:
 
 def _other_format(head: bytes) -> str:
     """Say what a file is that begins like this, nothing if it may be ONNX."""
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if not head:
-        return "an empty file"
-    if head.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS to it: run `git lfs pull`"
-    if head.startswith(b"\x1f\x8b"):
-        return "a file compressed with gzip: decompress it"
-    if head.startswith(b"PK\x03\x04"):
-        return "a zip archive, as PyTorch saves: unpack it, or export it with torch.onnx.export"
-    if head.startswith(b"\x89HDF"):
-        return "an HDF5 file, as Keras saves: convert it with tf2onnx"
-    if head[4:8] == b"ORTM":
-        return "ONNX Runtime's own format (.ort): give it the .onnx file that this was made of"
-    if text.startswith((b"<!doctype html", b"<html", b"<?xml", b"<head")):
-        return "a page of HTML or XML, as a download that failed leaves"
-    if head.startswith(b"\x80") and head[2:3] in (b"c", b"}", b"]", b"\x95", b"("):
-        return "a pickle of Python: convert it, of scikit-learn with skl2onnx"
-    return ""
+    found = (name for begin, name in _OTHERS.items() if re.match(begin, head, re.DOTALL))
+    return next(found, "")
 
 
 class _Reader:
