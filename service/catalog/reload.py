@@ -71,7 +71,7 @@ class Reloader:
         self._is_wanted = False  # by a caller of `reload` since the last one began
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[None]] = set()  # one goes on, others wait for it
-        self._follower: asyncio.Task[None] | None = None
+        self._follower: asyncio.Task[None]  # once it is entered
 
     async def __aenter__(self) -> Self:
         """Open every version, then follow.
@@ -99,11 +99,10 @@ class Reloader:
 
     async def __aexit__(self, *error: object) -> None:
         """Follow no longer, answer what waits, then close; what is being opened is dropped."""
-        running = [each for each in (self._follower, *self._reloads) if each is not None]
+        running = [self._follower, *self._reloads]
         for each in running:
             each.cancel()
-        if running:
-            await asyncio.wait(running)
+        await asyncio.wait(running)
         served = [each.served for found in self.catalog.versions.values() for each in found]
         await asyncio.gather(*(each.close() for each in served if each), self.settled())
 
@@ -314,12 +313,11 @@ class Reloader:
         return open_tested(path, name, self._settings, self._threads)
 
     def _serve(self, name: str, number: int, model: Model) -> None:
-        card = model.card
         metrics = self.metrics.add(
             name,
             str(number),
-            labels=card.labels if card else (),
-            features=[feature.name for feature in card.features] if card else (),
+            labels=model.card.labels if model.card else (),
+            features=model.feature_names,
             info={"provider": model.provider, "device": self._settings.device},
         )
         self.metrics.set_stale(name, str(number), False)

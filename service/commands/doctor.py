@@ -33,6 +33,7 @@ from service.settings.machine import (
     temporary_folder,
 )
 from service.settings.port import bind
+from service.settings.settings import as_text
 from service.words import plain
 
 PACKAGES = (
@@ -159,7 +160,7 @@ def _settings(
 def _shown(field: str, value: object) -> str:
     if field == "api_keys" or (field == "api_keys_file" and _may_be_a_key(value)):
         return "(not shown)"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return as_text(value)
 
 
 def _may_be_a_key(path: object) -> bool:

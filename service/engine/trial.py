@@ -146,28 +146,26 @@ def _try_requests(runner: Runner, maker: TrialRows, why: str) -> Trial:
 
 def _try_rows(rows: "_Rows", max_batch_size: int) -> Trial:
     """Try what may be rows, as far as the shapes say."""
-    trial = Trial(is_batched=False, why="")
+    seen = Trial(is_batched=False, why="")
     why = ""
     try:
         why = rows.why_not(max_batch_size)
-    except Mixed as error:
+    except (Mixed, FailedTogether) as error:
         why = str(error)
-        trial = replace(
-            trial,
+        seen = Trial(
+            is_batched=False,
+            why=why,
             answers_rows=not isinstance(error, Uncounted),
+            is_one_by_one=isinstance(error, FailedTogether),
             is_steady=not isinstance(error, Unsteady),
         )
-    except FailedTogether as error:
-        why = str(error)
-        trial = replace(trial, is_one_by_one=True)
     except Stopped:  # large rows: what was tried is enough for batches of that size
         if not rows.is_settled:
             why = _TOO_MUCH
     why = why_rows_mix(rows.file) or why
     if why:
-        return replace(trial, why=why, failure="" if rows.has_run else rows.failure or why)
-    return replace(
-        trial,
+        return replace(seen, why=why, failure="" if rows.has_run else rows.failure or why)
+    return Trial(
         is_batched=True,
         why=f"rows of a trial had the same answers alone and in batches of up to {rows.largest}",
         largest_batch=max(1, min(rows.largest, max_batch_size)),

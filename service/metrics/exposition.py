@@ -11,7 +11,7 @@ from functools import partial
 from itertools import accumulate
 from typing import TypeAlias
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -46,9 +46,7 @@ Summed: TypeAlias = tuple[list[str], dict[Instrument, Sequence[str]], dict[Instr
 
 def render(metrics: Metrics) -> bytes:
     """Return the text of /metrics, added up over the workers."""
-    registry = CollectorRegistry()
-    registry.register(_Collector(metrics))
-    return generate_latest(registry)
+    return generate_latest(_Collector(metrics))
 
 
 class _Collector(Collector):
@@ -90,19 +88,13 @@ class _Collector(Collector):
         return family
 
     def _ready(self, living: dict[int, int]) -> Metric:
+        """Say of each version whether it answers in this worker and in all others that serve."""
         family = GaugeMetricFamily(READY.name, READY.help, labels=VERSION_LABELS)
-        serving = self._metrics.worker.each(SERVING)
-        serving_now = {number: pid for number, pid in living.items() if serving.get(number) == pid}
-        for key in self._metrics.ready:
-            family.add_metric([*key], float(self._is_ready_in(key, serving_now)))
+        serving = self._metrics.worker.each(SERVING).items() & living.items()
+        for key, is_ready in self._metrics.ready.items():
+            answering = self._metrics.states[key].each(READY).items() if is_ready else set()
+            family.add_metric([*key], float(is_ready and serving <= answering))
         return family
-
-    def _is_ready_in(self, key: tuple[str, str], pids: dict[int, int]) -> bool:
-        """Whether a version answers in this worker and in all others, by number, of `pids`."""
-        if not self._metrics.ready[key]:
-            return False
-        answering = self._metrics.states[key].each(READY)
-        return all(answering.get(number) == pid for number, pid in pids.items())
 
 
 def _families(

@@ -20,6 +20,8 @@ PREFIX = "TORCHLIT_"
 OF_TRAINING = {"TORCHLIT_DATA_DIR"}  # read by `python -m training`, known here
 AUTO = "auto"  # of `workers`
 MOST_PIXELS = 89_478_485  # Pillow's own: beyond it, it warns
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+LogFormat: TypeAlias = Literal["text", "json"]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=3600)]
 RoutePath: TypeAlias = Annotated[str, Meta(pattern="^/")]  # http/routes.py says which are free
@@ -107,12 +109,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     )
     protect_metrics: Annotated[bool, "whether `/metrics` needs a key"] = False
     cors_origins: Annotated[str, "origins whose web pages may call, blank-separated, or `*`"] = ""
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], "least level logged"] = (
-        "info"
-    )
-    log_format: Annotated[Literal["text", "json"], "log lines for people, or JSON for machines"] = (
-        "text"
-    )
+    log_level: Annotated[LogLevel, "least level logged"] = "info"
+    log_format: Annotated[LogFormat, "log lines for people, or JSON for machines"] = "text"
     access_log: Annotated[bool, "whether each reply is logged"] = False
     metrics_dir: Annotated[
         Path | None, "where several workers share counters; a temporary folder if unset"
@@ -153,12 +151,15 @@ def describe() -> list[tuple[str, str, str]]:
     types = get_type_hints(Settings, include_extras=True)
     rows = []
     for field in msgspec.structs.fields(Settings):
-        default = "" if field.default is None else str(field.default)
-        if isinstance(field.default, bool):
-            default = default.lower()
         *_, description = types[field.name].__metadata__
+        default = "" if field.default is None else as_text(field.default)
         rows.append((variable_name(field.name), default, description))
     return rows
+
+
+def as_text(value: object) -> str:
+    """Return a value as its variable says it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _variables(environ: Mapping[str, str], fields: Mapping[str, object]) -> dict[str, str]:

@@ -73,7 +73,7 @@ def score(job: Job, settings: Settings) -> int:
         mark = Mark(job=identity)
         if part is not None:
             stack.enter_context(part)
-            mark = _go_on(part, source, identity, force=job.force)
+            mark = _go_on(part, source, mark, force=job.force)
         scoring = Scoring(source, layout, part or Stdout(), mark, strict=job.strict)
         return scoring.run(job.input, place.name)
 
@@ -153,29 +153,27 @@ def _open_model(
     }
 
 
-def _go_on(part: Part, source: Source, identity: Identity, *, force: bool) -> Mark:
-    """Go on where the same job was stopped, else begin; return how far it is.
+def _go_on(part: Part, source: Source, new: Mark, *, force: bool) -> Mark:
+    """Go on where the same job was stopped, else begin at `new`; return how far it is.
 
     Raises CannotScore where that would cost what another job has done, unless `force`.
     """
-    found = part.mark()
-    if found is None:
-        part.begin()
-        return Mark(job=identity)
-    changed = [what for what, value in identity.items() if found.job.get(what) != value]
-    if not changed and source.pass_to(found):
-        part.go_on(found.output_bytes)
-        say(f"goes on after {source.rows.unit} {found.lines}")
-        return found
-    what = " and ".join(changed or ["the input"])
-    if not force:
-        raise CannotScore(
-            f"{part.path}: holds {found.rows} rows of a job that was stopped, but {what} changed "
-            "since: set that back to go on, choose another OUTPUT, or begin anew with --force"
-        )
-    say(f"begins anew, as {what} changed")
+    if found := part.mark():
+        changed = [what for what, value in new.job.items() if found.job.get(what) != value]
+        if not changed and source.pass_to(found):
+            part.go_on(found.output_bytes)
+            say(f"goes on after {source.rows.unit} {found.lines}")
+            return found
+        what = " and ".join(changed or ["the input"])
+        if not force:
+            raise CannotScore(
+                f"{part.path}: holds {found.rows} rows of a job that was stopped, but {what} "
+                "changed since: set that back to go on, choose another OUTPUT, or begin anew with "
+                "--force"
+            )
+        say(f"begins anew, as {what} changed")
     part.begin()
-    return Mark(job=identity)
+    return new
 
 
 class Scoring:

@@ -87,7 +87,8 @@ def _predict_any(operation_id: str, route: Route, context: Context) -> Json:
     else:
         request = closed_object(model | instances, version=_VERSION)
     examples = {name: body | {"model": name} for name, body in _first_examples(context)}
-    return _operation(operation_id, route.summary, request, "PredictReply", examples, context)
+    reply, served = "PredictReply", context.unnamed
+    return _operation(operation_id, route.summary, request, reply, examples, context, served)
 
 
 def _name_of_any(context: Context) -> Json:
@@ -144,17 +145,19 @@ def _operation(
     reply: str,
     examples: Json,
     context: Context,
-    served: ServedModel | None = None,
+    served: ServedModel | None,
 ) -> Json:
-    """Describe an operation whose body may be of every format; `served` is the model it is for."""
+    """Describe an operation whose body may be of every format.
+
+    served: the model that is meant where none is named, as a text names none.
+    """
     described = _json_operation(operation_id, summary, request, reply, examples)
-    served = served or context.unnamed
     content = described["requestBody"]["content"]
     for format in OTHERS:
         if not format.is_text:
             binary = _text(format.description) | {"format": "binary"}
             content[format.media_types[0]] = {"schema": binary}
-        elif served is not None:  # which a text cannot name
+        elif served is not None:
             content[format.media_types[0]] = _text_format(format, served)
     described["responses"]["415"] = error(ERRORS["415"])
     if served is not None and image_of(served.model):
@@ -196,7 +199,6 @@ def _line(format: Format, instance: dict[str, float] | list[float]) -> str:
 def _add_images(described: Json, context: Context) -> None:
     """Say of an operation that its body may be an image, or a form of them."""
     described["parameters"].append(PREPARE_PARAMETER)
-    described["responses"]["415"] = error(ERRORS["415"])
     form = closed_object({"file": _instances(TEXT | {"contentMediaType": "image/png"}, context)})
     form["description"] = "One prediction for each file, in their order; their names do not matter"
     described["requestBody"]["content"] |= {
