@@ -26,7 +26,7 @@ from service.catalog.opening import facts, open_tested, warnings
 from service.catalog.served import ServedModel, Version, check_replaces
 from service.catalog.watch import watching
 from service.engine.model import Model
-from service.errors import InvalidInput, InvalidSetting, ModelError, ServiceError, StartupError
+from service.errors import InvalidInput, ModelError, ServiceError, StartupError
 from service.metrics import Metrics
 from service.settings import Settings, machine
 
@@ -87,12 +87,7 @@ class Reloader:
                 self._fail((name, None), str(files[0][0]))
             elif files != LEFT_OUT:
                 self._open_at_start(name, number)
-        default = self._settings.default_model
-        if default is not None and default not in self.catalog.versions:
-            raise InvalidSetting(
-                f"TORCHLIT_DEFAULT_MODEL: expected one of {', '.join(self.catalog.versions)}, "
-                f"got {default!r}"
-            )
+        self._settings.check_default_model(self.catalog.versions)
         self.catalog.await_all()
         self._follower = asyncio.create_task(self._follow())
         return self

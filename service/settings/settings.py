@@ -128,6 +128,12 @@ class Settings(Struct, frozen=True, kw_only=True):
             for name in sorted(named - set(models)):
                 yield f"{variable_name(field)}: {name!r}: no such model"
 
+    def check_default_model(self, models: Collection[str]) -> None:
+        """Raise InvalidSetting for a default model that is none of `models`."""
+        if self.default_model is not None and self.default_model not in models:
+            expected = f"TORCHLIT_DEFAULT_MODEL: expected one of {', '.join(models)}"
+            raise InvalidSetting(f"{expected}, got {self.default_model!r}")
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Read every TORCHLIT_ variable, and what platforms set (OF_PLATFORMS).

@@ -43,14 +43,11 @@ def _instance(served: ServedModel) -> Json:
     forms = [flat]
     if card and card.features:
         flat["description"] = "in the order " + ", ".join(model.feature_names)
-        named = {
-            each.name: number
-            | {
-                "description": f"{each.description} ({each.unit}); "
-                f"{each.minimum:g} to {each.maximum:g} in training",
-            }
-            for each in card.features
-        }
+        named = {}
+        for each in card.features:
+            seen = f"{each.minimum:g} to {each.maximum:g} in training"
+            about = {"description": f"{each.description} ({each.unit}); {seen}"}
+            named[each.name] = number | about
         forms.append(closed_object(named))
     if len(model.row_shape) > 1:
         forms.append(_nested(served))

@@ -129,15 +129,11 @@ def _infer(operation_id: str, summary: str, request: Json, examples: Json | None
     """Describe inference. Each body is JSON, or JSON and the data of tensors behind it."""
     replied = answer("The outputs", ref("InferReply"))
     replied["content"]["application/octet-stream"] = {}
+    length = "The bytes of the JSON, when binary data follows it"
+    encoding = "How the reply is compressed, if it is"
     replied["headers"] = {
-        HEADER_LENGTH_PARAMETER["name"]: {
-            "description": "The bytes of the JSON, when binary data follows it",
-            "schema": WHOLE,
-        },
-        "Content-Encoding": {
-            "description": "How the reply is compressed, if it is",
-            "schema": {"enum": ["gzip", "deflate"]},
-        },
+        HEADER_LENGTH_PARAMETER["name"]: {"description": length, "schema": WHOLE},
+        "Content-Encoding": {"description": encoding, "schema": {"enum": ["gzip", "deflate"]}},
     }
     binary = {
         "format": "binary",
