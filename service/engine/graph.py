@@ -10,21 +10,13 @@ _CONTROL = {"Loop", "Scan", "If", "BeamSearch", "GreedySearch", "Sampling", "Whi
 
 # The size of what they answer, and so the cost of all behind them, is in the values of the inputs
 # at these places. Reshape is none: it changes no size.
-_SIZED_BY = {
-    "CenterCropPad": (1,),
-    "Col2Im": (1,),
-    "DFT": (1,),
-    "Expand": (1,),
-    "MaxUnpool": (2,),
-    "OneHot": (1,),
-    "Pad": (1,),
-    "Resize": (1, 2, 3),
-    "RoiAlign": (2,),
+_SIZED_BY: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("CenterCropPad", "Col2Im", "DFT", "Expand", "OneHot", "Pad"), (1,)),
+    **dict.fromkeys(("Tile", "TopK", "Upsample"), (1,)),
+    **dict.fromkeys(("MaxUnpool", "RoiAlign"), (2,)),
     "STFT": (1, 3),
+    "Resize": (1, 2, 3),
     "Slice": (1, 2, 3, 4),
-    "Tile": (1,),
-    "TopK": (1,),
-    "Upsample": (1,),
 }
 _SIZED_BY_ALL = {  # or of any input
     *("Compress", "ConstantOfShape", "ImageDecoder", "MelWeightMatrix", "NonMaxSuppression"),

@@ -276,11 +276,9 @@ class _Rows:
             )
             if fits < min(2 * self.largest, most):
                 break
-            before = self.largest
             try:
                 self._run_together(rows, answers, order[:fits])
             except (FailedTogether, Stopped):
-                self.largest = before
                 break
         largest = joined([rows[place] for place in order[: self.largest]])
         try:
@@ -299,12 +297,8 @@ class _Rows:
         except RunFailed as error:
             failure = f"a row can be run alone, {count} together fail: {error}"
             raise FailedTogether(failure) from error
-        if why := difference(
-            self.spec.outputs,
-            [answers[place] for place in order],
-            together,
-            self._runner.provider,
-        ):
+        alone = [answers[place] for place in order]
+        if why := difference(self.spec.outputs, alone, together, self._runner.provider):
             if count == 1 and not isinstance(why, Uncounted):
                 raise Unsteady("the same row gets other answers each time")
             raise why
@@ -332,7 +326,7 @@ def _as_seen(declared: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:
     is_alike = declared.has_shape and len(declared.shape) == len(seen)
     sizes = []
     for place, found in enumerate(seen):
-        size = declared.shape[place] if is_alike else found.copy().pop()
+        size = declared.shape[place] if is_alike else min(found)
         is_row = not is_alike and place == 0
-        sizes.append(-1 if len(found) > 1 or size not in found or is_row else size)
+        sizes.append(size if found == {size} and not is_row else -1)
     return replace(declared, shape=tuple(sizes), has_shape=True)
