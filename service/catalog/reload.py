@@ -9,7 +9,7 @@ import asyncio
 import ctypes
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Self, TypeAlias
 
@@ -373,6 +373,5 @@ def _sentences(error: Exception) -> tuple[str, str]:
 
 def _give_back_memory() -> None:
     """Let the C library return free memory to the system: glibc keeps it else."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    with suppress(AttributeError):  # other libraries have no such function
+        ctypes.CDLL(None).malloc_trim(0)

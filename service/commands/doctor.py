@@ -228,9 +228,8 @@ def _free(settings: Settings) -> Finding:
     try:
         bind(msgspec.structs.replace(settings, reuse_port=True)).close()
     except StartupError as error:
-        cause = error.__cause__
-        why = cause.errno if isinstance(cause, OSError) else None
-        return Finding("port", "wrong", str(error), ADVICE.get(why, ADVICE[None]))
+        advice = ADVICE.get(getattr(error.__cause__, "errno", None), ADVICE[None])
+        return Finding("port", "wrong", str(error), advice)
     return Finding("port", "well", f"{settings.host}:{settings.port} is free")
 
 

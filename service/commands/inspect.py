@@ -241,10 +241,7 @@ def _table(rows: list[list[str]]) -> list[str]:
     """Return rows as lines, their columns one below the other."""
     rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _lines(sections: list[Section]) -> Iterator[str]:

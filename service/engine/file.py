@@ -118,9 +118,9 @@ def read_weights(path: Path, weights: Mapping[str, int]) -> dict[str, bytes]:
             data = place.read_bytes()
         except OSError as error:
             got = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+            folder = "/".join(path.absolute().parts[-3:-1])  # <name>/<version>
             raise ModelError(
-                f"{path.name}: its weights are in {name!r}, expected in the folder "
-                f"{_folder(path)}: {got}"
+                f"{path.name}: its weights are in {name!r}, expected in the folder {folder}: {got}"
             ) from error
         if len(data) < expected:
             raise ModelError(
@@ -144,11 +144,6 @@ def names_of(path: Path) -> list[str]:
     except (ModelError, OSError):
         pass  # opening it says why
     return list(names)
-
-
-def _folder(path: Path) -> str:
-    """Return a folder as people find it: <name>/<version>."""
-    return "/".join(path.absolute().parts[-3:-1])
 
 
 def _inside(path: Path, name: str) -> Path:

@@ -77,8 +77,8 @@ class _Collector(Collector):
 
     def _living(self) -> dict[int, int]:
         """Return the process id of each worker that lives, by its number."""
-        pids = {number: int(pid) for number, pid in self._metrics.worker.each(PID).items()}
-        return {number: pid for number, pid in pids.items() if _is_alive(pid)}
+        pids = self._metrics.worker.each(PID)
+        return {number: int(pid) for number, pid in pids.items() if _is_alive(int(pid))}
 
     def _info(self) -> Metric:
         names = sorted({name for info in self._metrics.info.values() for name in info})

@@ -42,6 +42,9 @@ _SERVICE_LINK = re.compile(
 )
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")
 
+# What is expected of a type, where bounds say nothing more.
+_IN_WORDS = {bool: "true or false", Versions: versions.EXPECTED, Verdicts: verdicts.EXPECTED}
+
 
 class Settings(Struct, frozen=True, kw_only=True):
     """What is chosen from outside; `TORCHLIT_PORT` is the field `port`, and so on.
@@ -123,8 +126,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     def unknown_models(self, models: Collection[str]) -> Iterator[str]:
         """Yield a sentence for each model that a setting names and that is none of `models`."""
-        for field in ("versions", "batching"):
-            named: set[str] = getattr(self, field).names
+        for field, named in (("versions", self.versions.names), ("batching", self.batching.names)):
             for name in sorted(named - set(models)):
                 yield f"{variable_name(field)}: {name!r}: no such model"
 
@@ -222,12 +224,8 @@ def _expected(annotation: Any) -> str:
     kind, bounds = annotation.__origin__, annotation.__metadata__[0]
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(get_args(kind))
-    if kind is bool:
-        return "true or false"
-    if kind is Versions:
-        return versions.EXPECTED
-    if kind is Verdicts:
-        return verdicts.EXPECTED
+    if kind in _IN_WORDS:
+        return _IN_WORDS[kind]
     if RoutePath in get_args(kind):
         return "a path that begins with /"
     if kind not in (int, float):

@@ -184,7 +184,6 @@ class Scoring:
     ) -> None:
         """Take the finished parts; `mark` is where source and output are."""
         self._source = source
-        self._model = source.model
         self._layout = layout
         self._output = output
         self._strict = strict
@@ -251,7 +250,7 @@ class Scoring:
 
     def _predict(self, batch: list[Row]) -> list[tuple[Row, dict[str, Any]]]:
         """Return rows with their predictions; those that the model fails on are bad ones."""
-        model = self._model
+        model = self._source.model
         try:
             outputs = run_rows(model, model.rows_of([row.numbers for row in batch]))
         except InferenceFailed as error:

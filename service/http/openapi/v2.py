@@ -34,7 +34,6 @@ from service.http.openapi.parts import (
 from service.http.route import Route
 
 WHOLE: Json = {"type": "integer", "minimum": 0}
-FLAG: Json = {"type": "boolean"}
 FLAG_OR_NULL: Json = {"type": ["boolean", "null"]}
 OBJECT_OR_NULL: Json = {"type": ["object", "null"]}
 SWITCHED_OFF = "Loading and unloading is off: TORCHLIT_MODEL_CONTROL, or several workers"
@@ -61,7 +60,7 @@ def index(route: Route, context: Context) -> Json:
         route.summary,
         answer("Name, version and state of each", list_of(ref("IndexEntry"))),
         ("400", "408", "413", "431"),
-        requestBody=_body_or_none(json_object({}, ready=FLAG)),
+        requestBody=_body_or_none(json_object({}, ready={"type": "boolean"})),
     )
     return {route.path: described}
 
