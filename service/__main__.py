@@ -11,6 +11,8 @@ import signal
 import sys
 from collections.abc import Iterator
 
+import msgspec
+
 from service.commands.terminal import open_closed, say
 from service.errors import ServiceError
 from service.settings import Settings, describe
@@ -56,16 +58,7 @@ def run(options: argparse.Namespace) -> int:
         with _no_interrupt():
             from service.commands.score.job import Job, score
 
-        job = Job(
-            model=options.model,
-            input=options.input,
-            output=options.output,
-            format=options.format,
-            keep=options.keep,
-            strict=options.strict,
-            force=options.force,
-        )
-        return score(job, settings)
+        return score(msgspec.convert(vars(options), Job), settings)
     elif options.command == "inspect":
         with _no_interrupt():
             from service.commands.inspect import inspect

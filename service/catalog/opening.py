@@ -46,9 +46,7 @@ def where(model: Model) -> str:
 def facts(model: Model) -> Iterator[str]:
     """Yield what the log says of a model that serves now."""
     what = f"{model.largest_batch} rows" if model.is_batched else "a request"
-    cost = "a time that is not known"
-    if model.batch_s is not None:
-        cost = f"{model.batch_s * 1000:.2f} ms"
+    cost = "a time that is not known" if model.batch_s is None else f"{model.batch_s * 1000:.2f} ms"
     yield f"ready on {model.device}, {what} in {cost}, {where(model)}"
     runs = "each request by itself"
     if model.is_batched:

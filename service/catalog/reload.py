@@ -9,9 +9,9 @@ import asyncio
 import ctypes
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
-from typing import Literal, Self, TypeAlias
+from typing import Self, TypeAlias
 
 from service.catalog.catalog import Catalog, Key
 from service.catalog.folder import (
@@ -26,7 +26,7 @@ from service.catalog.opening import facts, open_tested, warnings
 from service.catalog.served import ServedModel, Version, check_replaces
 from service.catalog.watch import watching
 from service.engine.model import Model
-from service.errors import InvalidInput, InvalidSetting, ModelError, ServiceError, StartupError
+from service.errors import InvalidInput, ModelError, ServiceError, StartupError
 from service.metrics import Metrics
 from service.settings import Settings, machine
 
@@ -64,15 +64,14 @@ class Reloader:
         self._threads = machine.available().threads(settings.workers)  # of a slow model
         self._tried: Scan = {}  # the files of each version when last opened
         self.unloaded: dict[str, list[int]] = {}  # models that are not to be opened, and versions
-        self._others: set[str] = set()  # folders that the log has named as no version
-        self._trouble = {"folder": "", "watching": ""}  # that the log has named
+        self._trouble: dict[str, str] = {}  # that the log has named, by what it is of
         self._closing: dict[asyncio.Task[None], str] = {}  # what was replaced, and its name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._requested = asyncio.Event()  # to reload
         self._is_wanted = False  # by a caller of `reload` since the last one began
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[None]] = set()  # one goes on, others wait for it
-        self._follower: asyncio.Task[None] | None = None
+        self._follower: asyncio.Task[None]  # once it is entered
 
     async def __aenter__(self) -> Self:
         """Open every version, then follow.
@@ -88,23 +87,17 @@ class Reloader:
                 self._fail((name, None), str(files[0][0]))
             elif files != LEFT_OUT:
                 self._open_at_start(name, number)
-        default = self._settings.default_model
-        if default is not None and default not in self.catalog.versions:
-            raise InvalidSetting(
-                f"TORCHLIT_DEFAULT_MODEL: expected one of {', '.join(self.catalog.versions)}, "
-                f"got {default!r}"
-            )
+        self._settings.check_default_model(self.catalog.versions)
         self.catalog.await_all()
         self._follower = asyncio.create_task(self._follow())
         return self
 
     async def __aexit__(self, *error: object) -> None:
         """Follow no longer, answer what waits, then close; what is being opened is dropped."""
-        running = [each for each in (self._follower, *self._reloads) if each is not None]
+        running = [self._follower, *self._reloads]
         for each in running:
             each.cancel()
-        if running:
-            await asyncio.wait(running)
+        await asyncio.wait(running)
         served = [each.served for found in self.catalog.versions.values() for each in found]
         await asyncio.gather(*(each.close() for each in served if each), self.settled())
 
@@ -193,7 +186,7 @@ class Reloader:
         self._warn_once("watching", trouble)
 
     def _warn_once(self, what: str, trouble: str) -> None:
-        if trouble and trouble != self._trouble[what]:
+        if trouble and trouble != self._trouble.get(what):
             logger.warning("%s", trouble)
         self._trouble[what] = trouble
 
@@ -215,9 +208,7 @@ class Reloader:
         for name, found in scan(self._models_dir, self._settings.versions).items():
             for each in found.others:
                 trouble = f"model {name}: {each!r} is no version: not a whole number from 1"
-                if trouble not in self._others:
-                    self._others.add(trouble)
-                    logger.warning("%s", trouble)
+                self._warn_once(trouble, trouble)
             if found.reason:
                 scanned[name, None] = ((found.reason,),)
             if found.versions is None:  # it cannot be said: they stay as they are
@@ -317,12 +308,11 @@ class Reloader:
         return open_tested(path, name, self._settings, self._threads)
 
     def _serve(self, name: str, number: int, model: Model) -> None:
-        card = model.card
         metrics = self.metrics.add(
             name,
             str(number),
-            labels=card.labels if card else (),
-            features=[feature.name for feature in card.features] if card else (),
+            labels=model.card.labels if model.card else (),
+            features=model.feature_names,
             info={"provider": model.provider, "device": self._settings.device},
         )
         self.metrics.set_stale(name, str(number), False)
@@ -331,7 +321,7 @@ class Reloader:
         for sentence in warnings(model):
             logger.warning("model %s version %d: %s", name, number, sentence)
         served = ServedModel(name, number, model, metrics, self._settings)
-        self._put((name, number), Version(version=number, state="ready", served=served))
+        self._put((name, number), Version(number, served=served))
 
     def _fail(self, key: Key, reason: str, cause: str = "", old: Version | None = None) -> None:
         """Log and show why a version could not be opened; what serves of an old one stays."""
@@ -345,8 +335,7 @@ class Reloader:
         else:
             self.metrics.add_failed(name, str(number or ""))
         logger.error("model %s%s", reason, f" ({cause})" if cause else "")
-        state: Literal["ready", "failed"] = "failed" if served is None else "ready"
-        self._put(key, Version(version=number, state=state, reason=reason, served=served))
+        self._put(key, Version(number, reason, served))
 
     def _retire(self, key: Key) -> None:
         name, number = key
@@ -384,6 +373,5 @@ def _sentences(error: Exception) -> tuple[str, str]:
 
 def _give_back_memory() -> None:
     """Let the C library return free memory to the system: glibc keeps it else."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    with suppress(AttributeError):  # other libraries have no such function
+        ctypes.CDLL(None).malloc_trim(0)

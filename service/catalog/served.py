@@ -91,13 +91,17 @@ class ServedModel:
         self.model.close()
 
 
-class Version(Struct, kw_only=True, omit_defaults=True):
+class Version(Struct):
     """What /models says of one version: served, or why not; or why its newer file is not."""
 
     version: int | None
-    state: Literal["ready", "failed"]
     reason: str = ""
     served: ServedModel | None = None
+
+    @property
+    def state(self) -> Literal["ready", "failed"]:
+        """Whether it answers."""
+        return "ready" if self.served else "failed"
 
 
 class OwnThread:

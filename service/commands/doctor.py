@@ -33,13 +33,13 @@ from service.settings.machine import (
     temporary_folder,
 )
 from service.settings.port import bind
+from service.settings.settings import as_text
 from service.words import plain
 
 PACKAGES = (
     *("litestar", "uvicorn", "uvloop", "httptools", "numpy", "msgspec", "pysimdjson"),
     *("pillow", "prometheus-client", "watchfiles"),
 )
-SECRET = {"api_keys"}
 TELEMETRY = "ORT_DISABLE_TELEMETRY"
 ADVICE = {  # where the port cannot be taken, by errno
     errno.EACCES: "set TORCHLIT_PORT to one from 1024; those below need CAP_NET_BIND_SERVICE",
@@ -61,7 +61,9 @@ def examine(
     for finding in scan_all(environ, check_routes):
         findings.append(finding)
         if not as_json:
-            _print(finding)
+            Stdout().line(plain(f"{MARKS[finding.state]}  {finding.topic}: {finding.text}"))
+        if finding.advice and not as_json:
+            Stdout().line(plain(f"       -> {finding.advice}"))
     wrong = sum(finding.state == "wrong" for finding in findings)
     if as_json:
         report = {"ok": not wrong, "findings": findings}
@@ -69,12 +71,6 @@ def examine(
     else:
         Stdout().line("all is well" if not wrong else f"{wrong} thing{'s' * (wrong > 1)} wrong")
     return 1 if wrong else 0
-
-
-def _print(finding: Finding) -> None:
-    Stdout().line(plain(f"{MARKS[finding.state]}  {finding.topic}: {finding.text}"))
-    if finding.advice:
-        Stdout().line(plain(f"       -> {finding.advice}"))
 
 
 def scan_all(
@@ -86,13 +82,13 @@ def scan_all(
     settings, findings = _settings(environ, check_routes)
     yield from _machine(available, settings)
     yield from runtime_findings(settings)
-    yield from _telemetry(environ)
+    yield _telemetry(environ)
     yield from findings
-    yield from _keys(settings)
+    yield _access(settings)
     yield from model_findings(settings, available.threads(settings.workers))
-    yield from _port(settings)
-    yield from _open_files(settings)
-    yield from _metrics_folder(settings)
+    yield _port(settings)
+    yield _open_files(settings)
+    yield _counters(settings)
 
 
 def _python() -> Iterator[Finding]:
@@ -109,9 +105,8 @@ def _python() -> Iterator[Finding]:
 
 def _machine(available: Resources, settings: Settings) -> Iterator[Finding]:
     topic, workers = "machine", settings.workers
-    threads = available.threads(workers)
-    said = f"{available}; workers: {workers}, threads of a slow model in each: {threads}"
-    yield Finding(topic, "well", said)
+    threads = f"threads of a slow model in each: {available.threads(workers)}"
+    yield Finding(topic, "well", f"{available}; workers: {workers}, {threads}")
     needed = workers * BYTES_OF_A_WORKER
     memory = min(available.memory_bytes or sys.maxsize, available.physical_bytes)
     if memory < needed:
@@ -124,13 +119,12 @@ def _machine(available: Resources, settings: Settings) -> Iterator[Finding]:
         yield Finding(topic, "note", f"{more}; TORCHLIT_WORKERS=auto takes as many as there are")
 
 
-def _telemetry(environ: Mapping[str, str]) -> Iterator[Finding]:
+def _telemetry(environ: Mapping[str, str]) -> Finding:
     said = environ.get(TELEMETRY, "")
-    if said in ("", "0"):
-        text = f"{TELEMETRY} is {said or 'unset'}: ONNX Runtime may report home"
-        yield Finding("telemetry", "note", text, f"set {TELEMETRY}=1")
-    else:
-        yield Finding("telemetry", "well", f"off ({TELEMETRY}={said})")
+    if said not in ("", "0"):
+        return Finding("telemetry", "well", f"off ({TELEMETRY}={said})")
+    text = f"{TELEMETRY} is {said or 'unset'}: ONNX Runtime may report home"
+    return Finding("telemetry", "note", text, f"set {TELEMETRY}=1")
 
 
 def _settings(
@@ -146,13 +140,13 @@ def _settings(
                 check_routes(settings)
             break
         except InvalidSetting as error:
+            if not error.variable:
+                raise
             advice = f"correct or unset {error.variable}"
             findings.append(Finding("settings", "wrong", str(error), advice))
             field = error.variable.removeprefix(PREFIX).lower()
             for name in (error.variable, *OF_PLATFORMS.get(field, ())):
                 fitting.pop(name, None)
-            if not error.variable:
-                raise
     defaults = Settings()
     changed = [
         f"{variable_name(field)}={_shown(field, value)}{_source(field, fitting)}"
@@ -164,9 +158,9 @@ def _settings(
 
 
 def _shown(field: str, value: object) -> str:
-    if field in SECRET or (field == "api_keys_file" and _may_be_a_key(value)):
+    if field == "api_keys" or (field == "api_keys_file" and _may_be_a_key(value)):
         return "(not shown)"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return as_text(value)
 
 
 def _may_be_a_key(path: object) -> bool:
@@ -180,7 +174,7 @@ def _source(field: str, environ: Mapping[str, str]) -> str:
     return f" ({others[0]})" if others and variable_name(field) not in environ else ""
 
 
-def _keys(settings: Settings) -> Iterator[Finding]:
+def _access(settings: Settings) -> Finding:
     try:
         count = len(keys(settings))
         origins(settings)
@@ -188,55 +182,45 @@ def _keys(settings: Settings) -> Iterator[Finding]:
         text = str(error)
         if _may_be_a_key(settings.api_keys_file):
             text = text.replace(f"{settings.api_keys_file}: ", "")
-        yield Finding("access", "wrong", text, "the service does not start like that")
-        return
-    listens = settings.host not in ("127.0.0.1", "::1", "localhost")
+        return Finding("access", "wrong", text, "the service does not start like that")
     if count:
-        yield Finding("access", "well", f"API keys: {count}")
-    elif listens:
-        yield Finding("access", "note", f"no API key: all who reach {settings.host} may call")
-    else:
-        yield Finding("access", "well", "no API key; only this machine can call")
+        return Finding("access", "well", f"API keys: {count}")
+    if settings.host in ("127.0.0.1", "::1", "localhost"):
+        return Finding("access", "well", "no API key; only this machine can call")
+    return Finding("access", "note", f"no API key: all who reach {settings.host} may call")
 
 
-def _port(settings: Settings) -> Iterator[Finding]:
-    topic = "port"
+def _port(settings: Settings) -> Finding:
     where = f"{settings.host}:{settings.port}"
     if settings.port == 0:
-        yield Finding(topic, "well", f"{settings.host}, any that is free")
-        return
+        return Finding("port", "well", f"{settings.host}, any that is free")
     known: list[str] = []
     with contextlib.suppress(InvalidSetting):
         known = keys(settings)
     try:
         status, body = ask(settings, READY, known)
     except (ConnectionRefusedError, socket.gaierror):
-        yield _free(settings)
-        return
+        return _free(settings)
     except OSError as error:
-        yield _taken(where, f"something that gives no answer ({str(error).strip()})")
-        return
+        other = f"something that gives no answer ({str(error).strip()})"
     except http.client.HTTPException as error:
-        yield _taken(where, f"something that answers, but not as HTTP ({str(error).strip()})")
-        return
-    if not is_ours(status, body):
-        yield _taken(where, f"something else, which says {status}")
-        return
-    who = f"torchlit {_version_there(settings, known)}".strip()
-    if status == 200:
-        yield Finding(topic, "well", f"{where}: {who} serves there and is ready")
-    elif status == 401:
-        yield Finding(topic, "note", f"{where}: {who} serves there and wants another API key")
+        other = f"something that answers, but not as HTTP ({str(error).strip()})"
     else:
-        advice = "its log says why; the models are checked above"
-        yield Finding(
-            topic, "wrong", f"{where}: {who} is not ready: {body[:MOST_SHOWN].strip()}", advice
-        )
-
-
-def _taken(where: str, by: str) -> Finding:
+        if is_ours(status, body):
+            who = f"{where}: torchlit {_version_there(settings, known)}".strip()
+            return _ours(who, status, body)
+        other = f"something else, which says {status}"
     advice = "end that program, or set TORCHLIT_PORT to another"
-    return Finding("port", "wrong", f"{where} is taken by {by}", advice)
+    return Finding("port", "wrong", f"{where} is taken by {other}", advice)
+
+
+def _ours(who: str, status: int, body: str) -> Finding:
+    if status == 200:
+        return Finding("port", "well", f"{who} serves there and is ready")
+    if status == 401:
+        return Finding("port", "note", f"{who} serves there and wants another API key")
+    text = f"{who} is not ready: {body[:MOST_SHOWN].strip()}"
+    return Finding("port", "wrong", text, "its log says why; the models are checked above")
 
 
 def _free(settings: Settings) -> Finding:
@@ -244,9 +228,8 @@ def _free(settings: Settings) -> Finding:
     try:
         bind(msgspec.structs.replace(settings, reuse_port=True)).close()
     except StartupError as error:
-        cause = error.__cause__
-        why = cause.errno if isinstance(cause, OSError) else None
-        return Finding("port", "wrong", str(error), ADVICE.get(why, ADVICE[None]))
+        advice = ADVICE.get(getattr(error.__cause__, "errno", None), ADVICE[None])
+        return Finding("port", "wrong", str(error), advice)
     return Finding("port", "well", f"{settings.host}:{settings.port} is free")
 
 
@@ -261,28 +244,23 @@ def _version_there(settings: Settings, known: list[str]) -> str:
     return str(document.get("version", "")) if is_ours else ""
 
 
-def _open_files(settings: Settings) -> Iterator[Finding]:
+def _open_files(settings: Settings) -> Finding:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = settings.max_connections + OTHER_FILES
-    if most != resource.RLIM_INFINITY and most < needed:
-        connections = f"TORCHLIT_MAX_CONNECTIONS={settings.max_connections}"
-        fewer = f"TORCHLIT_MAX_CONNECTIONS={max(1, most - OTHER_FILES)}"
-        yield Finding(
-            "open files",
-            "wrong",
-            f"{connections} need {needed}, {most} are allowed",
-            f"allow more (ulimit -Hn, --ulimit=nofile={needed}), or set {fewer}",
-        )
-        return
-    allowed = "any number" if most == resource.RLIM_INFINITY else most
-    yield Finding("open files", "well", f"{needed} needed at most, {allowed} allowed")
+    if most == resource.RLIM_INFINITY or most >= needed:
+        allowed = "any number" if most == resource.RLIM_INFINITY else most
+        return Finding("open files", "well", f"{needed} needed at most, {allowed} allowed")
+    setting = "TORCHLIT_MAX_CONNECTIONS="
+    text = f"{setting}{settings.max_connections} need {needed}, {most} are allowed"
+    more = f"allow more (ulimit -Hn, --ulimit=nofile={needed})"
+    fewer = f"set {setting}{max(1, most - OTHER_FILES)}"
+    return Finding("open files", "wrong", text, f"{more}, or {fewer}")
 
 
-def _metrics_folder(settings: Settings) -> Iterator[Finding]:
+def _counters(settings: Settings) -> Finding:
     folder = settings.metrics_dir
     if folder is None and settings.workers == 1:
-        yield Finding("counters", "well", "in memory, as there is one worker")
-        return
+        return Finding("counters", "well", "in memory, as there is one worker")
     folder = folder or Path(temporary_folder())
     try:
         there = next(each for each in (folder, *folder.absolute().parents) if os.path.exists(each))
@@ -291,6 +269,5 @@ def _metrics_folder(settings: Settings) -> Iterator[Finding]:
     except OSError as error:
         advice = "set TORCHLIT_METRICS_DIR to a folder that can be written"
         text = f"{folder}: cannot be written: {error.strerror}"
-        yield Finding("counters", "wrong", text, advice)
-        return
-    yield Finding("counters", "well", f"{folder} can be written, {free >> 20:,} MiB are free")
+        return Finding("counters", "wrong", text, advice)
+    return Finding("counters", "well", f"{folder} can be written, {free >> 20:,} MiB are free")

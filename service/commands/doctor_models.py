@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from service.catalog.folder import LEFT_OUT, MODEL_FILE, Found, scan
-from service.errors import ModelError, StartupError
+from service.errors import InvalidSetting, ModelError, StartupError
 from service.settings import Settings
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
@@ -84,10 +84,11 @@ def model_findings(settings: Settings, threads: int) -> Iterator[Finding]:
     yield Finding(topic, "well", f"{len(found)} in {settings.models_dir.resolve()}")
     for unknown in settings.unknown_models(found):
         yield Finding(topic, "note", unknown)
-    if settings.default_model is not None and settings.default_model not in found:
-        said = f"TORCHLIT_DEFAULT_MODEL: expected one of {', '.join(found)}, got "
+    try:
+        settings.check_default_model(found)
+    except InvalidSetting as error:
         advice = "correct it: the service does not start like that"
-        yield Finding(topic, "wrong", said + repr(settings.default_model), advice)
+        yield Finding(topic, "wrong", str(error), advice)
     for name, each in found.items():
         if each.reason:
             yield Finding(f"model {name}", "wrong", each.reason, _advice(name, each))
@@ -143,11 +144,10 @@ def _model(name: str, number: int, settings: Settings, threads: int) -> Finding:
     if not model.is_batched:
         text += f"; each request runs by itself, as {model.why_batching}"
     is_well = model.batch_s is not None and model.trial.is_steady
-    state: Literal["well", "note"] = "well" if is_well else "note"
     if model.why_no_rows:
         text += f"; only by way of /v2, as {model.why_no_rows}"
     model.close()
     if wants_cuda and model.provider != CUDA and not why_no_cuda(available()):
         advice = "CUDA's libraries may be missing: install the extra gpu with cuda and cudnn"
         return Finding(topic, "wrong", f"{text}, though TORCHLIT_DEVICE is cuda", advice)
-    return Finding(topic, state, text)
+    return Finding(topic, "well" if is_well else "note", text)

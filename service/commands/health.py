@@ -99,14 +99,7 @@ def _end(peer: socket.socket, is_late: threading.Event) -> None:
 
 def reachable_host(host: str) -> str:
     """Return the address at which a service answers that listens on `host`."""
-    if not _is_any(host):
-        return host
-    return "::1" if ":" in host else "127.0.0.1"
-
-
-def _is_any(host: str) -> bool:
-    """Whether a service that listens there listens on all addresses."""
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
+    with contextlib.suppress(ValueError):  # a name is no address
+        if ipaddress.ip_address(host).is_unspecified:
+            return "::1" if ":" in host else "127.0.0.1"
+    return host

@@ -1,13 +1,13 @@
 """`python -m service inspect MODEL`: what a model is, takes and answers, and how good it is."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 
-from service.card import Card
+from service.card import Card, Example
 from service.catalog.opening import open_untested, where
 from service.commands.place import File, Place, files_of, find, sentence
 from service.commands.terminal import Stdout
@@ -20,6 +20,9 @@ from service.settings import Settings, machine
 from service.words import plain
 
 WIDTH = 13  # of the left column
+
+# A word for the left column, and the lines that stand beside it, if any.
+Section: TypeAlias = tuple[str, list[str]]
 
 
 class Port(Struct, frozen=True):
@@ -94,7 +97,6 @@ def inspection(model: str, settings: Settings) -> Inspection:
 
 
 def _of(place: Place, model: Model, self_test: str) -> Inspection:
-    head = file.read(place.path)
     was_tested = self_test in ("passed", "none")
     return Inspection(
         model=place.name,
@@ -110,12 +112,7 @@ def _of(place: Place, model: Model, self_test: str) -> Inspection:
         why_no_rows=model.why_no_rows,
         batching="rows" if model.is_batched else "requests",
         why_batching=model.why_batching,
-        head=Head(
-            ir_version=head.ir_version,
-            opsets=head.opsets,
-            producer=head.producer,
-            producer_version=head.producer_version,
-        ),
+        head=msgspec.convert(file.read(place.path), Head, from_attributes=True),
         inputs=[_port(each) for each in model.inputs],
         outputs=[_port(each) for each in model.trial.outputs],
         left_out=model.left_out,
@@ -133,75 +130,63 @@ def report(found: Inspection) -> Iterator[str]:
     card = found.card
     yield f"{plain(found.model)}: {plain(card.description) if card else 'an ONNX file, no card'}"
     yield ""
-    yield from _lines("opens", [f"yes, on {device_of(found.provider)}"])
-    yield from _lines("self-test", [_self_test(found)])
-    yield from _lines("cost", [_cost(found)])
-    together = "rows of several requests" if found.batching == "rows" else "each request by itself"
-    yield from _lines("runs", [f"{together}: {found.why_batching}"])
-    for each in found.files:
-        yield from _lines("file", [f"{each.name}, {each.bytes:,} bytes", f"sha256 {each.sha256}"])
-    yield from _lines("made by", [_maker(found.head)])
-    if card is None or not found.takes_rows:
-        takes = found.why_no_rows and f"no rows by way of /predict: {found.why_no_rows}"
-        yield from _lines("takes", [takes or "rows of numbers"])
-    yield from _lines("inputs", [_port_text(each) for each in found.inputs])
-    yield from _lines("outputs", [_port_text(each) for each in found.outputs])
-    if found.left_out:
-        yield from _lines("left out", [f"{name}: {kind}" for name, kind in found.left_out.items()])
+    yield from _lines(_of_file(found))
     if card is not None:
-        yield from _card_lines(card)
+        yield ""
+        yield from _lines(_of_card(card))
 
 
-def _card_lines(card: Card) -> Iterator[str]:
-    yield ""
-    yield from _lines("task", [card.task])
-    if card.features:
-        yield from _lines("features", _table(_feature_rows(card)))
-    if card.image is not None:
-        image = card.image
-        size = " x ".join(map(str, image.shape))
-        yield from _lines("image", [f"{size}, values 0 to 255", image.preparation])
-    if card.labels:
-        yield from _lines("labels", [", ".join(card.labels)])
-    if card.targets:
-        rows = [[each.name, each.unit, each.description] for each in card.targets]
-        yield from _lines("targets", _table(rows))
-    if card.interval is not None:
-        coverage = f"{card.interval.coverage:.0%}"
-        yield from _lines("interval", [f"meant to hold {coverage} of the true values"])
-    yield from _lines("held out", [_pairs(card.metrics)])
-    dataset = card.dataset
-    yield from _lines(
-        "data set",
-        [
-            f"{dataset.name}, {dataset.source}",
-            f"licence: {dataset.licence}",
-            f"sha256 {dataset.sha256}",
-            *(f"caveat: {each}" for each in dataset.caveats),
-        ],
-    )
-    yield from _lines("training", [_pairs(card.training)])
-    yield from _lines("versions", [_pairs(card.versions)])
-    yield from _lines("examples", [_example(card, index) for index in range(len(card.examples))])
-    if card.pictures:
-        yield from _lines("pictures", [f"{each.file}: {each.title}" for each in card.pictures])
-
-
-def _feature_rows(card: Card) -> list[list[str]]:
+def _of_file(found: Inspection) -> list[Section]:
+    together = "rows of several requests" if found.batching == "rows" else "each request by itself"
+    takes = found.why_no_rows and f"no rows by way of /predict: {found.why_no_rows}"
     return [
-        [
-            each.name,
-            each.unit or "-",
-            f"{each.minimum:g} to {each.maximum:g}",
-            f"mean {each.mean:.4g}",
-            each.description,
-        ]
-        for each in card.features
+        ("opens", [f"yes, on {device_of(found.provider)}"]),
+        ("self-test", [_self_test(found)]),
+        ("cost", [_cost(found)]),
+        ("runs", [f"{together}: {found.why_batching}"]),
+        *(
+            ("file", [f"{each.name}, {each.bytes:,} bytes", f"sha256 {each.sha256}"])
+            for each in found.files
+        ),
+        ("made by", [_maker(found.head)]),
+        ("takes", [takes or "rows of numbers"] if takes or not found.card else []),
+        ("inputs", [_port_text(each) for each in found.inputs]),
+        ("outputs", [_port_text(each) for each in found.outputs]),
+        ("left out", [f"{name}: {kind}" for name, kind in found.left_out.items()]),
     ]
 
 
-def _example(card: Card, index: int) -> str:
-    example = card.examples[index]
+def _of_card(card: Card) -> list[Section]:
+    dataset = card.dataset
+    origin = f"{dataset.name}, {dataset.source}", f"licence: {dataset.licence}"
+    caveats = [f"caveat: {each}" for each in dataset.caveats]
+    image = []
+    if card.image:
+        size = " x ".join(map(str, card.image.shape))
+        image = [f"{size}, values 0 to 255", card.image.preparation]
+    features = []
+    for each in card.features:
+        seen = f"{each.minimum:g} to {each.maximum:g}", f"mean {each.mean:.4g}"
+        features.append([each.name, each.unit or "-", *seen, each.description])
+    targets = [[each.name, each.unit, each.description] for each in card.targets]
+    interval = card.interval and f"meant to hold {card.interval.coverage:.0%} of the true values"
+    return [
+        ("task", [card.task]),
+        ("features", _table(features)),
+        ("image", image),
+        ("labels", [", ".join(card.labels)] if card.labels else []),
+        ("targets", _table(targets)),
+        ("interval", [interval] if interval else []),
+        ("held out", [_pairs(card.metrics)]),
+        ("data set", [*origin, f"sha256 {dataset.sha256}", *caveats]),
+        ("training", [_pairs(card.training)]),
+        ("versions", [_pairs(card.versions)]),
+        ("examples", [_example(card, each) for each in card.examples]),
+        ("pictures", [f"{each.file}: {each.title}" for each in card.pictures]),
+    ]
+
+
+def _example(card: Card, example: Example) -> str:
     if card.labels:
         highest = max(example.output)
         answer = f"{card.labels[example.output.index(highest)]} ({highest:.3g})"
@@ -228,18 +213,14 @@ def _self_test(found: Inspection) -> str:
 def _cost(found: Inspection) -> str:
     if found.row_seconds is None or found.batch_seconds is None:
         return f"not measured: {found.runs_in}" if found.runs_in else "not measured"
-    one = f"1 row {found.row_seconds * 1000:.3g} ms"
-    return (
-        f"{one}, {found.max_batch_size} rows {found.batch_seconds * 1000:.3g} ms: {found.runs_in}"
-    )
+    one, many = (f"{each * 1000:.3g} ms" for each in (found.row_seconds, found.batch_seconds))
+    return f"1 row {one}, {found.max_batch_size} rows {many}: {found.runs_in}"
 
 
 def _maker(head: Head) -> str:
-    producer = " ".join(each for each in (head.producer, head.producer_version) if each)
+    producer = f"{head.producer} {head.producer_version}".strip() or "an unknown producer"
     opsets = ", ".join(f"{domain} {version}" for domain, version in head.opsets.items())
-    return (
-        f"{producer or 'an unknown producer'}; opset {opsets or '?'}; IR {head.ir_version or '?'}"
-    )
+    return f"{producer}; opset {opsets or '?'}; IR {head.ir_version or '?'}"
 
 
 def _port_text(port: Port) -> str:
@@ -250,24 +231,22 @@ def _port_text(port: Port) -> str:
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
-    shown = (
-        f"{value:.6g}" if isinstance(value, float) else str(value) for value in values.values()
+    return ", ".join(
+        f"{key} {value:.6g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in values.items()
     )
-    return ", ".join(f"{key} {value}" for key, value in zip(values, shown, strict=True))
 
 
 def _table(rows: list[list[str]]) -> list[str]:
     """Return rows as lines, their columns one below the other."""
     rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
-def _lines(head: str, texts: list[str]) -> Iterator[str]:
-    """Yield a line for each text, the first with its head."""
-    for text in texts:
-        yield f"{head:<{WIDTH}} {plain(text)}".rstrip()
-        head = ""
+def _lines(sections: list[Section]) -> Iterator[str]:
+    """Yield a line for each text, the first of a section with its head."""
+    for head, texts in sections:
+        for text in texts:
+            yield f"{head:<{WIDTH}} {plain(text)}".rstrip()
+            head = ""

@@ -2,17 +2,17 @@
 
 An ONNX file is a ModelProto of protobuf (onnx.proto; protobuf's documentation, "Encoding"). It is
 read field by field, and weights are passed over: a file of gigabytes costs milliseconds.
-ONNX Runtime reports none of this, and the `onnx` package would read every weight. All of it is one
-walk over one format, so it stands in one module, though that has more than 400 lines.
+ONNX Runtime reports none of this, and the `onnx` package would read every weight.
 """
 
 import errno
 import math
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, TypeVar
 
 from msgspec import Struct
 
@@ -20,29 +20,16 @@ from service.errors import ModelError
 
 _LARGEST_TEXT = 2**16  # bytes of a name; more is none
 _BITS = {  # of a number, by TensorProto.DataType
-    1: 32,
-    2: 8,
-    3: 8,
-    4: 16,
-    5: 16,
-    6: 32,
-    7: 64,
-    9: 8,
-    10: 16,
-    11: 64,
-    12: 32,
-    13: 64,
-    14: 64,
-    15: 128,
-    16: 16,
-    17: 8,
-    18: 8,
-    19: 8,
-    20: 8,
-    21: 4,
-    22: 4,
-    23: 4,
-    24: 8,
+    kind: bits
+    for bits, kinds in {
+        4: (21, 22, 23),
+        8: (2, 3, 9, 17, 18, 19, 20, 24),
+        16: (4, 5, 10, 16),
+        32: (1, 6, 12),
+        64: (7, 11, 13, 14),
+        128: (15,),
+    }.items()
+    for kind in kinds
 }
 
 
@@ -80,8 +67,24 @@ class ModelFile(Struct, frozen=True):
     producer_version: str = ""
 
 
-# The value of a field: a number, or where its bytes begin and end.
-_Value: TypeAlias = int | tuple[int, int]
+_OTHERS = {  # what a file is that begins like this
+    rb"\Z": "an empty file",
+    rb"version https://git-lfs": "a pointer of Git LFS to it: run `git lfs pull`",
+    rb"\x1f\x8b": "a file compressed with gzip: decompress it",
+    rb"PK\x03\x04": (
+        "a zip archive, as PyTorch saves: unpack it, or export it with torch.onnx.export"
+    ),
+    rb"\x89HDF": "an HDF5 file, as Keras saves: convert it with tf2onnx",
+    rb"....ORTM": "ONNX Runtime's own format (.ort): give it the .onnx file that this was made of",
+    rb"[\xef\xbb\xbf \t\r\n]*(?i:<!doctype html|<html|<\?xml|<head)": (
+        "a page of HTML or XML, as a download that failed leaves"
+    ),
+    rb"\x80.[c}\]\x95(]": "a pickle of Python: convert it, of scikit-learn with skl2onnx",
+}
+_FIXED = {1: 8, 5: 4}  # bytes of a value, by protobuf's wire type
+
+# The value of a field: a number, or where its bytes are.
+_Value = TypeVar("_Value", int, range)
 
 
 def read(path: Path) -> ModelFile:
@@ -115,9 +118,9 @@ def read_weights(path: Path, weights: Mapping[str, int]) -> dict[str, bytes]:
             data = place.read_bytes()
         except OSError as error:
             got = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+            folder = "/".join(path.absolute().parts[-3:-1])  # <name>/<version>
             raise ModelError(
-                f"{path.name}: its weights are in {name!r}, expected in the folder "
-                f"{_folder(path)}: {got}"
+                f"{path.name}: its weights are in {name!r}, expected in the folder {folder}: {got}"
             ) from error
         if len(data) < expected:
             raise ModelError(
@@ -143,11 +146,6 @@ def names_of(path: Path) -> list[str]:
     return list(names)
 
 
-def _folder(path: Path) -> str:
-    """Return a folder as people find it: <name>/<version>."""
-    return "/".join(path.absolute().parts[-3:-1])
-
-
 def _inside(path: Path, name: str) -> Path:
     """Return the path of a file of weights. Raises ModelError where that is not in the folder.
 
@@ -163,28 +161,12 @@ def _inside(path: Path, name: str) -> Path:
 
 def _other_format(head: bytes) -> str:
     """Say what a file is that begins like this, nothing if it may be ONNX."""
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if not head:
-        return "an empty file"
-    if head.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS to it: run `git lfs pull`"
-    if head.startswith(b"\x1f\x8b"):
-        return "a file compressed with gzip: decompress it"
-    if head.startswith(b"PK\x03\x04"):
-        return "a zip archive, as PyTorch saves: unpack it, or export it with torch.onnx.export"
-    if head.startswith(b"\x89HDF"):
-        return "an HDF5 file, as Keras saves: convert it with tf2onnx"
-    if head[4:8] == b"ORTM":
-        return "ONNX Runtime's own format (.ort): give it the .onnx file that this was made of"
-    if text.startswith((b"<!doctype html", b"<html", b"<?xml", b"<head")):
-        return "a page of HTML or XML, as a download that failed leaves"
-    if head.startswith(b"\x80") and head[2:3] in (b"c", b"}", b"]", b"\x95", b"("):
-        return "a pickle of Python: convert it, of scikit-learn with skl2onnx"
-    return ""
+    found = (name for begin, name in _OTHERS.items() if re.match(begin, head, re.DOTALL))
+    return next(found, "")
 
 
 class _Reader:
-    """Walks the messages of a file. Each method takes where a message begins and ends.
+    """Walks the messages of a file. Each method takes where a message is.
 
     Raises EOFError where a message ends too early, or is none.
     """
@@ -197,214 +179,136 @@ class _Reader:
 
     def model(self, size: int) -> ModelFile:
         """Read a ModelProto."""
-        ir_version: int | None = None
-        texts = {2: "", 3: ""}
-        opsets: dict[str, int] = {}
-        graph: Graph | None = None
-        functions: dict[tuple[str, str], Graph] = {}
-        for number, value in self._fields((0, size)):
-            if number == 1 and isinstance(value, int):
-                ir_version = value
-            elif isinstance(value, int):
-                continue
-            elif number in texts:
-                texts[number] = self._text(value)
-            elif number == 7:
-                graph = self._graph(value)
-            elif number == 8:
-                domain, version = self._opset(value)
-                opsets[domain or "ai.onnx"] = version
-            elif number == 25:
-                key, body = self._function(value)
-                functions[key] = body
-        if graph is None:
+        place = range(size)
+        (ir_versions,) = self._fields(int, place, 1)
+        producers, versions, graphs, opsets, functions = self._fields(range, place, 2, 3, 7, 8, 25)
+        if not graphs:
             raise EOFError
         return ModelFile(
-            *(graph, functions, self._weights, self._has_inner_weights),
-            *(ir_version, opsets, texts[2], texts[3]),
+            graph=self._graph(graphs[-1]),
+            functions=dict(map(self._function, functions)),
+            weights=self._weights,
+            has_inner_weights=self._has_inner_weights,
+            ir_version=ir_versions[-1] if ir_versions else None,
+            opsets=dict(map(self._opset, opsets)),
+            producer=self._text(producers),
+            producer_version=self._text(versions),
         )
 
-    def _opset(self, place: tuple[int, int]) -> tuple[str, int]:
-        domain, version = "", 0
-        for number, value in self._fields(place):
-            if number == 1 and not isinstance(value, int):
-                domain = self._text(value)
-            elif number == 2 and isinstance(value, int):
-                version = value
-        return domain, version
+    def _opset(self, place: range) -> tuple[str, int]:
+        (domains,), (versions,) = self._fields(range, place, 1), self._fields(int, place, 2)
+        return self._text(domains) or "ai.onnx", versions[-1] if versions else 0
 
-    def _graph(self, place: tuple[int, int]) -> Graph:
-        graph = Graph([], [], set(), set(), set())
+    def _graph(self, place: range) -> Graph:
+        nodes, weights, inputs, outputs, sparse = self._fields(range, place, 1, 5, 11, 12, 15)
         self._depth += 1
-        for number, value in self._fields(place):
-            if isinstance(value, int):
-                continue
-            if number == 1:
-                graph.nodes.append(self._node(value))
-            elif number == 5:
-                name, sizes = self._tensor(value)
-                graph.constants.add(name)
-                graph.sizes.update(sizes)
-            elif number == 15:
-                self._sparse(value)
-            elif number in (11, 12):
-                name, has_shape = self._value_info(value)
-                if not has_shape:
-                    graph.without_shape.add(name)
-                if number == 11:
-                    graph.inputs.append(name)
+        graph = Graph(list(map(self._node, nodes)), [], set(), set(), set())
+        for name, sizes in map(self._tensor, weights):
+            graph.constants.add(name)
+            graph.sizes.update(sizes)
+        self._note_sparse(sparse)
+        infos = [self._value_info(each) for each in inputs + outputs]
+        graph.inputs.extend(name for name, _ in infos[: len(inputs)])
+        graph.without_shape.update(name for name, has_shape in infos if not has_shape)
         self._depth -= 1
         return graph
 
-    def _function(self, place: tuple[int, int]) -> tuple[tuple[str, str], Graph]:
+    def _function(self, place: range) -> tuple[tuple[str, str], Graph]:
         """Read a FunctionProto."""
-        name = domain = ""
-        body = Graph([], [], set(), set(), set())
-        for number, value in self._fields(place):
-            if isinstance(value, int):
-                continue
-            if number == 1:
-                name = self._text(value)
-            elif number == 4:
-                body.inputs.append(self._text(value))
-            elif number == 7:
-                body.nodes.append(self._node(value))
-            elif number == 10:
-                domain = self._text(value)
-        return (_domain(domain), name), body
+        names, inputs, nodes, domains = self._fields(range, place, 1, 4, 7, 10)
+        body = Graph(list(map(self._node, nodes)), self._texts(inputs), set(), set(), set())
+        return (_domain(self._text(domains)), self._text(names)), body
 
-    def _node(self, place: tuple[int, int]) -> Node:
-        op = domain = ""
-        inputs: list[str] = []
-        outputs: list[str] = []
-        attributes: list[str] = []
-        graphs: list[Graph] = []
-        for number, value in self._fields(place):
-            if isinstance(value, int):
-                continue
-            if number == 1:
-                inputs.append(self._text(value))
-            elif number == 2:
-                outputs.append(self._text(value))
-            elif number == 4:
-                op = self._text(value)
-            elif number == 7:
-                domain = self._text(value)
-            elif number == 5:
-                name, inner = self._attribute(value)
-                attributes.append(name)
-                graphs += inner
-        return Node(op, _domain(domain), inputs, outputs, attributes, graphs)
+    def _node(self, place: range) -> Node:
+        inputs, outputs, ops, inner, domains = self._fields(range, place, 1, 2, 4, 5, 7)
+        attributes = [self._attribute(each) for each in inner]
+        return Node(
+            op=self._text(ops),
+            domain=_domain(self._text(domains)),
+            inputs=self._texts(inputs),
+            outputs=self._texts(outputs),
+            attributes=[name for name, _ in attributes],
+            graphs=[graph for _, graphs in attributes for graph in graphs],
+        )
 
-    def _attribute(self, place: tuple[int, int]) -> tuple[str, list[Graph]]:
+    def _attribute(self, place: range) -> tuple[str, list[Graph]]:
         """Return the name of an attribute and the graphs in it; note the weights of its tensors."""
-        name = ""
-        graphs: list[Graph] = []
-        for number, value in self._fields(place):
-            if isinstance(value, int):
-                continue
-            if number == 1:
-                name = self._text(value)
-            elif number in (6, 11):
-                graphs.append(self._graph(value))
-            elif number in (5, 10):
-                self._tensor(value)
-            elif number in (22, 23):
-                self._sparse(value)
-        return name, graphs
+        names, *values = self._fields(range, place, 1, 5, 10, 6, 11, 22, 23)
+        tensor, tensors, graph, graphs, sparse, sparses = values
+        for each in tensor + tensors:
+            self._tensor(each)
+        self._note_sparse(sparse + sparses)
+        return self._text(names), list(map(self._graph, graph + graphs))
 
-    def _sparse(self, place: tuple[int, int]) -> None:
-        for number, value in self._fields(place):
-            if number in (1, 2) and not isinstance(value, int):
-                self._tensor(value)
+    def _note_sparse(self, places: list[range]) -> None:
+        for place in places:
+            values, indices = self._fields(range, place, 1, 2)
+            for each in values + indices:
+                self._tensor(each)
 
-    def _tensor(self, place: tuple[int, int]) -> tuple[str, list[int]]:
+    def _tensor(self, place: range) -> tuple[str, list[int]]:
         """Return name and shape of a TensorProto; note the file that has its numbers, if any."""
-        name = ""
-        sizes: list[int] = []
-        kind = 0
-        is_outside = False
-        outside: dict[str, str] = {}
-        for number, value in self._fields(place):
-            if number == 1 and isinstance(value, int):
-                sizes.append(value)
-            elif number == 1 and not isinstance(value, int):  # packed
-                inner = BytesIO(self._bytes(value))
-                while inner.tell() < value[1] - value[0]:
-                    sizes.append(_varint(inner))
-            elif number == 2 and isinstance(value, int):
-                kind = value
-            elif number == 14 and isinstance(value, int):
-                is_outside = value == 1  # else what it says of a file is left over
-            elif number == 8 and not isinstance(value, int):
-                name = self._text(value)
-            elif number == 13 and not isinstance(value, int):
-                key, text = self._entry(value)
-                outside[key] = text
-        if (location := outside.get("location")) and is_outside:
-            needed = math.prod(sizes) * _BITS.get(kind, 0) // 8
+        packed, names, entries = self._fields(range, place, 1, 8, 13)
+        sizes, kinds, locations = self._fields(int, place, 1, 2, 14)
+        for each in packed:
+            inner = BytesIO(self._bytes(each))
+            while inner.tell() < len(each):
+                sizes.append(_varint(inner))
+        outside = dict(map(self._entry, entries))
+        # Where it says that its numbers are in itself, what it says of a file is left over.
+        if (location := outside.get("location")) and locations[-1:] == [1]:
+            needed = math.prod(sizes) * _BITS.get(kinds[-1] if kinds else 0, 0) // 8
             start, length = outside.get("offset", "0"), outside.get("length", str(needed))
             end = int(start) + int(length) if (start + length).isdecimal() else 0
             self._weights[location] = max(end, self._weights.get(location, 0))
             self._has_inner_weights |= self._depth > 1
-        return name, sizes
+        return self._text(names), sizes
 
-    def _entry(self, place: tuple[int, int]) -> tuple[str, str]:
+    def _entry(self, place: range) -> tuple[str, str]:
         """Read a StringStringEntryProto."""
-        texts = {1: "", 2: ""}
-        for number, value in self._fields(place):
-            if number in texts and not isinstance(value, int):
-                texts[number] = self._text(value)
-        return texts[1], texts[2]
+        keys, values = self._fields(range, place, 1, 2)
+        return self._text(keys), self._text(values)
 
-    def _value_info(self, place: tuple[int, int]) -> tuple[str, bool]:
+    def _value_info(self, place: range) -> tuple[str, bool]:
         """Return a name, and whether its type says a shape; what is no tensor counts as if."""
-        name, has_shape = "", True
-        for number, value in self._fields(place):
-            if isinstance(value, int):
-                continue
-            if number == 1:
-                name = self._text(value)
-            elif number == 2:
-                for kind, tensor in self._fields(value):
-                    if kind == 1 and not isinstance(tensor, int):
-                        has_shape = any(field == 2 for field, _ in self._fields(tensor))
-        return name, has_shape
+        names, types = self._fields(range, place, 1, 2)
+        tensors = [each for kind in types for each in self._fields(range, kind, 1)[0]]
+        return self._text(names), all(self._fields(range, each, 2)[0] for each in tensors)
 
-    def _text(self, place: tuple[int, int]) -> str:
-        return os.fsdecode(self._bytes(place))
+    def _text(self, places: list[range]) -> str:
+        """Return the last of a field's texts, which counts; "" if there is none."""
+        return "".join(self._texts(places[-1:]))
 
-    def _bytes(self, place: tuple[int, int]) -> bytes:
-        start, end = place
-        if end - start > _LARGEST_TEXT:
+    def _texts(self, places: list[range]) -> list[str]:
+        return [os.fsdecode(self._bytes(each)) for each in places]
+
+    def _bytes(self, place: range) -> bytes:
+        if len(place) > _LARGEST_TEXT:
             raise EOFError
-        self._file.seek(start)
-        return self._file.read(end - start)
+        self._file.seek(place.start)
+        return self._file.read(len(place))
 
-    def _fields(self, place: tuple[int, int]) -> Iterator[tuple[int, _Value]]:
-        """Yield the number and the value of each field of a message."""
-        at, end = place
-        while at < end:
+    def _fields(self, kind: type[_Value], place: range, *numbers: int) -> list[list[_Value]]:
+        """Return the values of the fields of these numbers in a message, where they are `kind`."""
+        found: dict[int, list[_Value]] = {number: [] for number in numbers}
+        at = place.start
+        while at < place.stop:
             self._file.seek(at)
-            key = _varint(self._file)
-            number, wire = key >> 3, key & 7
+            number, wire = divmod(_varint(self._file), 8)
+            value: int | range | None = None
             if wire == 0:
-                number_value = _varint(self._file)
-                at = self._file.tell()
-                yield number, number_value
+                value = _varint(self._file)
             elif wire == 2:
                 length = _varint(self._file)
-                start = self._file.tell()
-                at = start + length
-                if at > end:
-                    raise EOFError
-                yield number, (start, at)
-            elif wire in (1, 5):
-                at = self._file.tell() + (8 if wire == 1 else 4)
-            else:
+                value = range(self._file.tell(), self._file.tell() + length)
+            elif wire not in _FIXED:
                 raise EOFError  # groups are no part of ONNX
-        if at != end:
-            raise EOFError
+            at = value.stop if isinstance(value, range) else self._file.tell() + _FIXED.get(wire, 0)
+            if at > place.stop:
+                raise EOFError
+            if number in found and isinstance(value, kind):
+                found[number].append(value)
+        return list(found.values())
 
 
 def _domain(name: str) -> str:

@@ -8,34 +8,19 @@ from service.engine.spec import Spec
 # They run other graphs, or as often as they like (ONNX Operators; ONNX Runtime, ContribOperators).
 _CONTROL = {"Loop", "Scan", "If", "BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"}
 
-# The size of what they answer, and so the cost of all behind them, is in the values of these
-# inputs (by place; None is all of them). Reshape is none: it changes no size.
-_SIZED_BY: dict[str, tuple[int, ...] | None] = {
-    "CenterCropPad": (1,),
-    "Col2Im": (1,),
-    "Compress": None,
-    "ConstantOfShape": None,
-    "DFT": (1,),
-    "Expand": (1,),
-    "ImageDecoder": None,
-    "MaxUnpool": (2,),
-    "MelWeightMatrix": None,
-    "NonMaxSuppression": None,
-    "NonZero": None,
-    "OneHot": (1,),
-    "Pad": (1,),
-    "Range": None,
-    "Resize": (1, 2, 3),
-    "RoiAlign": (2,),
+# The size of what they answer, and so the cost of all behind them, is in the values of the inputs
+# at these places. Reshape is none: it changes no size.
+_SIZED_BY: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("CenterCropPad", "Col2Im", "DFT", "Expand", "OneHot", "Pad"), (1,)),
+    **dict.fromkeys(("Tile", "TopK", "Upsample"), (1,)),
+    **dict.fromkeys(("MaxUnpool", "RoiAlign"), (2,)),
     "STFT": (1, 3),
+    "Resize": (1, 2, 3),
     "Slice": (1, 2, 3, 4),
-    "Tile": (1,),
-    "TopK": (1,),
-    "Unique": None,
-    "Upsample": (1,),
-    "BlackmanWindow": None,
-    "HammingWindow": None,
-    "HannWindow": None,
+}
+_SIZED_BY_ALL = {  # or of any input
+    *("Compress", "ConstantOfShape", "ImageDecoder", "MelWeightMatrix", "NonMaxSuppression"),
+    *("NonZero", "Range", "Unique", "BlackmanWindow", "HammingWindow", "HannWindow"),
 }
 
 _OF_STRINGS = {"RegexFullMatch", "TfIdfVectorizer", "Tokenizer"}  # and those with it in their name
@@ -105,13 +90,11 @@ def _sized_by_values(graph: Graph) -> str:
     from_values = set(graph.inputs) - graph.constants
     for node in graph.nodes:
         places = _SIZED_BY.get(node.op, ())
-        deciding = node.inputs if places is None else [_at(node.inputs, place) for place in places]
+        deciding = [name for place, name in enumerate(node.inputs) if place in places]
+        if node.op in _SIZED_BY_ALL:
+            deciding = node.inputs
         if from_values.intersection(deciding):
             return node.op
         if node.op not in _MEASURING and from_values.intersection(node.inputs):
             from_values.update(filter(None, node.outputs))
     return ""
-
-
-def _at(names: list[str], place: int) -> str:
-    return names[place] if place < len(names) else ""

@@ -64,7 +64,8 @@ class Model:
         self.device = device_of(self.provider)
         self.threads: int = session.get_session_options().intra_op_num_threads
         self.is_batched, self.why_batching = _verdict(spec, trial, batching)
-        self.largest_batch = _largest_batch(trial, self.is_batched, max_batch_size)
+        most = trial.largest_batch if trial.is_batched else max_batch_size
+        self.largest_batch = most if self.is_batched else 1
         self.why_no_rows = _why_no_rows(spec, trial, batching)
         is_known = self.is_batched or spec.is_closed
         self.row_s = trial.row_s if is_known else None
@@ -206,12 +207,6 @@ def _verdict(spec: Spec, trial: Trial, batching: Batching | None) -> tuple[bool,
     return batching == "rows", (
         f"TORCHLIT_BATCHING says {batching}" + f", though {trial.why}" * is_overruled
     )
-
-
-def _largest_batch(trial: Trial, is_batched: bool, max_batch_size: int) -> int:
-    if not is_batched:
-        return 1
-    return trial.largest_batch if trial.is_batched else max_batch_size
 
 
 def _why_no_rows(spec: Spec, trial: Trial, batching: Batching | None) -> str:

@@ -49,12 +49,7 @@ _REASONS = (
 
 
 def open_session(
-    path: Path,
-    file: ModelFile,
-    *,
-    device: str,
-    threads: int,
-    is_optimized: bool = True,
+    path: Path, file: ModelFile, *, device: str, threads: int, is_optimized: bool = True
 ) -> ort.InferenceSession:
     """Open the file at `path`, which says `file`, and the weights that it names.
 

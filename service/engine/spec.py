@@ -90,9 +90,9 @@ class Spec(Struct, frozen=True):
         for each in self.inputs:
             if not each.has_shape:
                 return f"the file says no shape for input {each.name}"
-            if each.shape[:1] != (-1,):
-                if not each.shape:
-                    return f"input {each.name} is a single number, without rows"
+            if not each.shape:
+                return f"input {each.name} is a single number, without rows"
+            if each.shape[0] != -1:
                 return (
                     f"the first dimension of input {each.name} is fixed at {each.shape[0]}; an "
                     "export with dynamic_shapes lets it vary"
@@ -113,9 +113,7 @@ def spec_of(session: Any, graph: Graph) -> Spec:
     nodes = session.get_inputs()
     inputs = [_tensor(node, graph) for node in nodes]
     outputs = [_tensor(node, graph) for node in session.get_outputs() if node.type in DTYPES]
-    left_out = {node.name: node.type for node in session.get_outputs()}
-    for each in outputs:
-        del left_out[each.name]
+    left_out = {node.name: node.type for node in session.get_outputs() if node.type not in DTYPES}
     if not inputs:
         raise ModelError("expected an input, got a graph that has none")
     if not outputs:

@@ -17,7 +17,6 @@ from service.engine.answers import Mixed, Uncounted, are_alike, differ, differen
 from service.engine.file import ModelFile
 from service.engine.graph import why_rows_mix, why_values_are_sizes
 from service.engine.providers import CPU
-from service.engine.session import short
 from service.engine.spec import Spec, Tensor
 from service.engine.trial_rows import (
     FAR,
@@ -34,7 +33,7 @@ from service.engine.trial_rows import (
     different,
     joined,
 )
-from service.engine.trial_runner import TRIAL_BYTES, TRIAL_S, Runner, Stopped
+from service.engine.trial_runner import TRIAL_BYTES, TRIAL_S, RunFailed, Runner, Stopped
 
 _STYLES = (SCALED, TAME, SPREAD, FAR)
 _ORDERS = ((0,), (0, 1), (1, 0), (0, 1, 2), (2, 1, 0))  # of the rows, in the small batches
@@ -102,7 +101,7 @@ def measured(session: ort.InferenceSession, spec: Spec, file: ModelFile, trial: 
                 row = maker.row(style, all_of(1), 0)
                 row_s = runner.best_of_two(row)
                 batch_s = runner.best_of_two(joined([row] * trial.largest_batch))
-            except Exception:  # ONNX Runtime raises its own, undocumented classes
+            except (Stopped, RunFailed):
                 continue
             return replace(trial, row_s=row_s, batch_s=batch_s)
     return trial
@@ -113,9 +112,10 @@ def _try_requests(runner: Runner, maker: TrialRows, why: str) -> Trial:
     spec = maker.spec
     seconds: float | None = None
     is_steady = True
+    failure = ""
     for size in _SIZES[:1] if spec.is_closed else _SIZES[:2]:
         if maker.bytes(all_of(size)) > TRIAL_BYTES / 4:
-            runner.failure = "its inputs are too large to try"
+            failure = "its inputs are too large to try"
             break
         for style in _STYLES[:2]:
             try:
@@ -125,13 +125,12 @@ def _try_requests(runner: Runner, maker: TrialRows, why: str) -> Trial:
                 is_steady = is_steady and are_alike(first, again)
                 break
             except Stopped:
-                runner.failure = _TOO_MUCH
+                failure = _TOO_MUCH
                 break
-            except Exception as error:  # ONNX Runtime raises its own, undocumented classes
-                runner.failure = short(error)
+            except RunFailed as error:
+                failure = str(error)
     if not spec.is_closed:
         seconds = None
-    has_run = any(runner.shapes)
     return Trial(
         is_batched=False,
         why=why,
@@ -139,7 +138,7 @@ def _try_requests(runner: Runner, maker: TrialRows, why: str) -> Trial:
         and all(shape[:1] == (1,) for shapes in runner.shapes for shape in shapes),
         is_one_by_one=spec.is_fixed_at_one,
         is_steady=is_steady,
-        failure="" if has_run else runner.failure,
+        failure="" if any(runner.shapes) else failure,
         row_s=seconds,
         batch_s=seconds,
     )
@@ -147,28 +146,26 @@ def _try_requests(runner: Runner, maker: TrialRows, why: str) -> Trial:
 
 def _try_rows(rows: "_Rows", max_batch_size: int) -> Trial:
     """Try what may be rows, as far as the shapes say."""
-    trial = Trial(is_batched=False, why="")
+    seen = Trial(is_batched=False, why="")
     why = ""
     try:
         why = rows.why_not(max_batch_size)
-    except Mixed as error:
+    except (Mixed, FailedTogether) as error:
         why = str(error)
-        trial = replace(
-            trial,
+        seen = Trial(
+            is_batched=False,
+            why=why,
             answers_rows=not isinstance(error, Uncounted),
+            is_one_by_one=isinstance(error, FailedTogether),
             is_steady=not isinstance(error, Unsteady),
         )
-    except FailedTogether as error:
-        why = str(error)
-        trial = replace(trial, is_one_by_one=True)
     except Stopped:  # large rows: what was tried is enough for batches of that size
         if not rows.is_settled:
             why = _TOO_MUCH
     why = why_rows_mix(rows.file) or why
     if why:
-        return replace(trial, why=why, failure="" if rows.has_run else rows.failure or why)
-    return replace(
-        trial,
+        return replace(seen, why=why, failure="" if rows.has_run else rows.failure or why)
+    return Trial(
         is_batched=True,
         why=f"rows of a trial had the same answers alone and in batches of up to {rows.largest}",
         largest_batch=max(1, min(rows.largest, max_batch_size)),
@@ -193,15 +190,11 @@ class _Rows:
         self.file = file
         self._differ = False  # whether two rows ever had different answers
         self.has_run = False
+        self.failure = ""  # of the last row that could not be run
         self.are_pairs_tried = False  # in both orders
         self.largest = 1  # the most rows that were run together
         self.row_s = math.inf
         self.batch_s: float | None = None
-
-    @property
-    def failure(self) -> str:
-        """What ONNX Runtime said last of a row that failed."""
-        return self._runner.failure
 
     @property
     def is_settled(self) -> bool:
@@ -212,12 +205,12 @@ class _Rows:
         """Try everything; return why that shows nothing, if so."""
         tries = self._inner_sizes()
         if self.spec.is_open_inside and not tries:
-            return f"rows of no size that was tried could be run: {self._runner.failure}"
+            return f"rows of no size that was tried could be run: {self.failure}"
         size = tries[0] if tries else all_of(1)
         found = [rows for style in self._styles if (rows := self._try(style, size)) is not None]
         if not found:
             which = "not every" if self.has_run else "no"
-            return f"{which} row of a trial could be run: {self._runner.failure}"
+            return f"{which} row of a trial could be run: {self.failure}"
         if not self._differ:
             self._try(ODD, size)
         if not self._differ:
@@ -256,10 +249,8 @@ class _Rows:
             row = self._maker.row(style, size, number)
             try:
                 answer, seconds = self._runner.timed(row)
-            except Stopped:
-                raise
-            except Exception as error:  # ONNX Runtime raises its own, undocumented classes
-                self._runner.failure = short(error)
+            except RunFailed as error:
+                self.failure = str(error)
                 return None
             self.has_run = True
             self.row_s = min(self.row_s, seconds)
@@ -285,11 +276,9 @@ class _Rows:
             )
             if fits < min(2 * self.largest, most):
                 break
-            before = self.largest
             try:
                 self._run_together(rows, answers, order[:fits])
             except (FailedTogether, Stopped):
-                self.largest = before
                 break
         largest = joined([rows[place] for place in order[: self.largest]])
         try:
@@ -305,18 +294,11 @@ class _Rows:
             raise Stopped  # as a single operation may take all of it before it can be stopped
         try:
             together = self._runner.timed(joined([rows[place] for place in order]))[0]
-        except Stopped:
-            raise
-        except Exception as error:  # ONNX Runtime raises its own, undocumented classes
-            raise FailedTogether(
-                f"a row can be run alone, {count} together fail: {short(error)}"
-            ) from error
-        if why := difference(
-            self.spec.outputs,
-            [answers[place] for place in order],
-            together,
-            self._runner.provider,
-        ):
+        except RunFailed as error:
+            failure = f"a row can be run alone, {count} together fail: {error}"
+            raise FailedTogether(failure) from error
+        alone = [answers[place] for place in order]
+        if why := difference(self.spec.outputs, alone, together, self._runner.provider):
             if count == 1 and not isinstance(why, Uncounted):
                 raise Unsteady("the same row gets other answers each time")
             raise why
@@ -329,7 +311,7 @@ def _takes_zeros(runner: Runner, maker: TrialRows) -> bool:
         return False
     try:
         runner.timed(maker.zeros())
-    except Exception:  # ONNX Runtime raises its own, undocumented classes
+    except (Stopped, RunFailed):
         return False
     return True
 
@@ -344,7 +326,7 @@ def _as_seen(declared: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:
     is_alike = declared.has_shape and len(declared.shape) == len(seen)
     sizes = []
     for place, found in enumerate(seen):
-        size = declared.shape[place] if is_alike else found.copy().pop()
+        size = declared.shape[place] if is_alike else min(found)
         is_row = not is_alike and place == 0
-        sizes.append(-1 if len(found) > 1 or size not in found or is_row else size)
+        sizes.append(size if found == {size} and not is_row else -1)
     return replace(declared, shape=tuple(sizes), has_shape=True)

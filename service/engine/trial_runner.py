@@ -12,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.engine.providers import CPU
+from service.engine.session import short
 from service.engine.spec import Spec
 from service.engine.trial_rows import Arrays
 
@@ -27,6 +28,10 @@ class Stopped(Exception):
     """The runs may cost no more."""
 
 
+class RunFailed(Exception):
+    """A run failed; the message is what ONNX Runtime said of it."""
+
+
 class Runner:
     """Runs a session, and stops it when the runs together cost too much. `with` it."""
 
@@ -37,7 +42,6 @@ class Runner:
         self._outputs = [each.name for each in spec.outputs]
         self.provider: str = session.get_providers()[0]
         self.shapes: list[list[tuple[int, ...]]] = [[] for _ in spec.outputs]  # of all answers
-        self.failure = ""  # what ONNX Runtime said last
         # A busy machine makes no model slower where this thread does all the work.
         is_alone = self.provider == CPU and session.get_session_options().intra_op_num_threads == 1
         self._clock = _clock_of_this_thread() if is_alone else perf_counter
@@ -74,7 +78,7 @@ class Runner:
     def timed(self, inputs: Sequence[NDArray[Any]]) -> tuple[Arrays, float]:
         """Return what the session answers, and the seconds that it took.
 
-        Raises Stopped, and what ONNX Runtime raises.
+        Raises Stopped and RunFailed.
         """
         if self._is_over():
             raise Stopped
@@ -82,10 +86,10 @@ class Runner:
         start = self._clock()
         try:
             outputs: Arrays = self._session.run(self._outputs, feed, self._options)
-        except Exception:
+        except Exception as error:  # ONNX Runtime raises its own, undocumented classes
             if self._options.terminate:
                 raise Stopped from None
-            raise
+            raise RunFailed(short(error)) from error
         seconds = self._clock() - start
         if seconds < self._least[1]:
             self._least = feed, seconds

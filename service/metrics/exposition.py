@@ -8,12 +8,15 @@ import operator
 import os
 from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import accumulate
+from typing import TypeAlias
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from service.metrics.cells import Cells
 from service.metrics.instruments import (
     BATCH_ROWS,
     BATCHES_TOTAL,
@@ -24,26 +27,26 @@ from service.metrics.instruments import (
     OF_A_MODEL,
     PID,
     READY,
-    RELOAD_OUTCOMES,
     RELOADS,
     ROWS_TOTAL,
     SERVING,
     STALE,
     UNMATCHED,
-    UNMATCHED_OUTCOMES,
     WORKERS,
     Instrument,
 )
 from service.metrics.recording import Metrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
+VERSION_LABELS = ["model", "version"]
+
+# What the labels of cells are; the values of each instrument's own label; the sums of the cells.
+Summed: TypeAlias = tuple[list[str], dict[Instrument, Sequence[str]], dict[Instrument, list[float]]]
 
 
 def render(metrics: Metrics) -> bytes:
     """Return the text of /metrics, added up over the workers."""
-    registry = CollectorRegistry()
-    registry.register(_Collector(metrics))
-    return generate_latest(registry)
+    return generate_latest(_Collector(metrics))
 
 
 class _Collector(Collector):
@@ -54,112 +57,86 @@ class _Collector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family; called by prometheus_client."""
-        self._metrics.note_cpu()
+        metrics = self._metrics
+        metrics.note_cpu()
         living = self._living()
-        yield from self._collect_models(living)
-        yield from self._collect_states(living)
-        sums = self._metrics.worker.sums(living)
-        for instrument in (UNMATCHED, CONNECTIONS, CONNECTIONS_LIMIT):
-            family = _family(instrument)
-            _add(family, instrument, [], UNMATCHED_OUTCOMES, sums[instrument])
-            yield family
+        models = [(key, each.cells) for key, each in metrics.models.items() if key in metrics.ready]
+        of_models = _families(OF_A_MODEL, VERSION_LABELS, models, living)
+        yield from of_models
+        batches = of_models[OF_A_MODEL.index(BATCH_ROWS)]
+        yield _part(batches, "_sum", ROWS_TOTAL)
+        yield _part(batches, "_count", BATCHES_TOTAL)
+        yield self._info()
+        yield self._ready(living)
+        states = [(key, each) for key, each in metrics.states.items() if key in metrics.known]
+        yield from _families((RELOADS, STALE), VERSION_LABELS, states, living)
+        of_all = (UNMATCHED, CONNECTIONS, CONNECTIONS_LIMIT)
+        yield from _families(of_all, [], [((), metrics.worker)], living)
         yield GaugeMetricFamily(WORKERS.name, WORKERS.help, value=len(living))
-        (cpu_seconds,) = sums[CPU]
-        yield from _process_families(living.values(), cpu_seconds)
+        yield from _process_families(living.values(), sum(metrics.worker.each(CPU).values()))
 
     def _living(self) -> dict[int, int]:
         """Return the process id of each worker that lives, by its number."""
-        pids = {number: int(pid) for number, pid in self._metrics.worker.each(PID).items()}
-        return {number: pid for number, pid in pids.items() if _is_alive(pid)}
+        pids = self._metrics.worker.each(PID)
+        return {number: int(pid) for number, pid in pids.items() if _is_alive(int(pid))}
 
-    def _collect_models(self, living: Container[int]) -> Iterator[Metric]:
-        shown = (each for key, each in self._metrics.models.items() if key in self._metrics.ready)
-        sums = [(each, each.cells.sums(living)) for each in shown]
-        for instrument in OF_A_MODEL:
-            family = _family(instrument)
-            for each, cells in sums:
-                where, values = [each.model, each.version], each.cells.label_values[instrument]
-                _add(family, instrument, where, values, cells[instrument])
-            yield family
-        rows, batches = _counter(ROWS_TOTAL), _counter(BATCHES_TOTAL)
-        for each, cells in sums:
-            *counts, total = cells[BATCH_ROWS]
-            rows.add_metric([each.model, each.version], total)
-            batches.add_metric([each.model, each.version], sum(counts))
-        yield rows
-        yield batches
-
-    def _collect_states(self, living: dict[int, int]) -> Iterator[Metric]:
+    def _info(self) -> Metric:
         names = sorted({name for info in self._metrics.info.values() for name in info})
-        info_family = GaugeMetricFamily(INFO.name, INFO.help, labels=["model", "version", *names])
-        for (model, version), info in self._metrics.info.items():
-            info_family.add_metric([model, version, *(info.get(name, "") for name in names)], 1)
-        yield info_family
-        ready = GaugeMetricFamily(READY.name, READY.help, labels=["model", "version"])
-        serving = self._metrics.worker.each(SERVING)
-        serving_now = {number: pid for number, pid in living.items() if serving.get(number) == pid}
-        for key in self._metrics.ready:
-            ready.add_metric([*key], float(self._is_ready_in(key, serving_now)))
-        yield ready
-        shown = {
-            key: self._metrics.states[key].sums(living)
-            for key in self._metrics.states
-            if key in self._metrics.known
-        }
-        for instrument in (RELOADS, STALE):
-            family = _family(instrument)
-            for key, sums in shown.items():
-                _add(family, instrument, [*key], RELOAD_OUTCOMES, sums[instrument])
-            yield family
+        family = GaugeMetricFamily(INFO.name, INFO.help, labels=[*VERSION_LABELS, *names])
+        for key, info in self._metrics.info.items():
+            family.add_metric([*key, *(info.get(name, "") for name in names)], 1)
+        return family
 
-    def _is_ready_in(self, key: tuple[str, str], pids: dict[int, int]) -> bool:
-        """Whether a version answers in this worker and in all others, by number, of `pids`."""
-        if not self._metrics.ready[key]:
-            return False
-        answering = self._metrics.states[key].each(READY)
-        return all(answering.get(number) == pid for number, pid in pids.items())
+    def _ready(self, living: dict[int, int]) -> Metric:
+        """Say of each version whether it answers in this worker and in all others that serve."""
+        family = GaugeMetricFamily(READY.name, READY.help, labels=VERSION_LABELS)
+        serving = self._metrics.worker.each(SERVING).items() & living.items()
+        for key, is_ready in self._metrics.ready.items():
+            answering = self._metrics.states[key].each(READY).items() if is_ready else set()
+            family.add_metric([*key], float(is_ready and serving <= answering))
+        return family
 
 
-def _family(instrument: Instrument) -> Metric:
-    labels = ["model", "version"] if instrument in (*OF_A_MODEL, RELOADS, STALE) else []
+def _families(
+    instruments: Iterable[Instrument],
+    labels: list[str],
+    cells: Iterable[tuple[tuple[str, ...], Cells]],
+    living: Container[int],
+) -> list[Metric]:
+    """Return a family for each instrument; cells come with what the labels are of them."""
+    summed = [([*where], each.label_values, each.sums(living)) for where, each in cells]
+    return [_family(each, labels, summed) for each in instruments]
+
+
+def _family(instrument: Instrument, labels: list[str], summed: list[Summed]) -> Metric:
+    about = instrument.name, instrument.help
     if instrument.buckets:
-        return HistogramMetricFamily(instrument.name, instrument.help, labels=labels)
+        bounds = [*map(str, instrument.buckets), "+Inf"]
+        histograms = HistogramMetricFamily(*about, labels=labels)
+        for where, _, sums in summed:
+            *counts, total = sums[instrument]
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            histograms.add_metric(where, buckets, total)
+        return histograms
     if instrument.label:
-        return CounterMetricFamily(
-            instrument.name, instrument.help, labels=[*labels, instrument.label]
-        )
-    return GaugeMetricFamily(instrument.name, instrument.help, labels=labels)
+        counters = CounterMetricFamily(*about, labels=[*labels, instrument.label])
+        for where, values, sums in summed:
+            for value, total in zip(values[instrument], sums[instrument], strict=True):
+                counters.add_metric([*where, value], total)
+        return counters
+    gauges = GaugeMetricFamily(*about, labels=labels)
+    for where, _, sums in summed:
+        gauges.add_metric(where, sums[instrument][0])
+    return gauges
 
 
-def _counter(instrument: Instrument) -> CounterMetricFamily:
-    return CounterMetricFamily(instrument.name, instrument.help, labels=["model", "version"])
-
-
-def _add(
-    family: Metric,
-    instrument: Instrument,
-    where: list[str],
-    values: Sequence[str],
-    cells: list[float],
-) -> None:
-    if isinstance(family, HistogramMetricFamily):
-        *counts, total = cells
-        family.add_metric(where, buckets=_cumulative(instrument.buckets, counts), sum_value=total)
-    elif isinstance(family, CounterMetricFamily):
-        for value, cell in zip(values, cells, strict=True):
-            family.add_metric([*where, value], cell)
-    elif isinstance(family, GaugeMetricFamily):
-        family.add_metric(where, cells[0])
-
-
-def _cumulative(bounds: Sequence[float], counts: list[float]) -> list[tuple[str, float]]:
-    """Return (le, count of values up to le) as the exposition format wants them."""
-    total = 0.0
-    buckets = []
-    for bound, count in zip([*map(str, bounds), "+Inf"], counts, strict=True):
-        total += count
-        buckets.append((bound, total))
-    return buckets
+def _part(histograms: Metric, end: str, instrument: Instrument) -> Metric:
+    """Return one number of each histogram, the sum or the count, as a counter of its own."""
+    family = CounterMetricFamily(instrument.name, instrument.help, labels=VERSION_LABELS)
+    for sample in histograms.samples:
+        if sample.name == histograms.name + end:
+            family.add_metric([*sample.labels.values()], sample.value)
+    return family
 
 
 def _is_alive(pid: int) -> bool:

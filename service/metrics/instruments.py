@@ -3,15 +3,8 @@
 from msgspec import Struct
 
 OUTCOMES = (
-    "ok",
-    "invalid",
-    "not_found",
-    "too_large",
-    "queue_full",
-    "deadline",
-    "unavailable",
-    "failed",
-    "cancelled",
+    *("ok", "invalid", "not_found", "too_large", "queue_full", "deadline"),
+    *("unavailable", "failed", "cancelled"),
 )
 UNMATCHED_OUTCOMES = (
     *("invalid", "unauthorized", "not_found", "timeout", "too_large", "deadline"),

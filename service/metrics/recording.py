@@ -39,6 +39,8 @@ from service.metrics.instruments import (
     UNMATCHED_OUTCOMES,
 )
 
+NO_LABEL = ("",)  # the values of an instrument without a label of its own
+
 
 class Total(Struct, frozen=True):
     """How often something was done, and how long it took in all."""
@@ -75,9 +77,8 @@ class ModelMetrics:
         self.version = version
         values = {REQUESTS: OUTCOMES, REJECTED: REASONS, PREDICTIONS: labels, OUTSIDE: features}
         instruments = (*OF_A_MODEL, FAILED_SECONDS, LAST)
-        self.cells = Cells(
-            blocks, f"{model}@{version}", [(each, values.get(each, ("",))) for each in instruments]
-        )
+        described = [(each, values.get(each, NO_LABEL)) for each in instruments]
+        self.cells = Cells(blocks, f"{model}@{version}", described)
         self.labels, self.features = list(labels), list(features)
         own = self.cells.own
         self._outcomes = dict(zip(OUTCOMES, range(len(OUTCOMES)), strict=True))
@@ -151,11 +152,8 @@ class Metrics:
         self.ready: dict[tuple[str, str], bool] = {}  # of those that are shown
         self.states: dict[tuple[str, str], Cells] = {}
         self.known: set[tuple[str, str]] = set()  # of those in states, which are shown
-        self.worker = Cells(
-            blocks,
-            "worker",
-            [(UNMATCHED, UNMATCHED_OUTCOMES), *((each, ("",)) for each in OF_A_WORKER)],
-        )
+        described = [(UNMATCHED, UNMATCHED_OUTCOMES), *((each, NO_LABEL) for each in OF_A_WORKER)]
+        self.worker = Cells(blocks, "worker", described)
         own = self.worker.own
         self._unmatched = own(UNMATCHED)
         self._connections = own(CONNECTIONS)
@@ -212,11 +210,8 @@ class Metrics:
     def expect(self, model: str, version: str) -> None:
         """Show a version's reloads, from 0, before the first ends: a rate sees it only then."""
         if (model, version) not in self.states:
-            cells = Cells(
-                self._blocks,
-                f"{model}@{version}.state",
-                [(RELOADS, RELOAD_OUTCOMES), (STALE, ("",)), (READY, ("",))],
-            )
+            described = [(RELOADS, RELOAD_OUTCOMES), (STALE, NO_LABEL), (READY, NO_LABEL)]
+            cells = Cells(self._blocks, f"{model}@{version}.state", described)
             cells.own(STALE)[0] = 0.0  # of a worker before this one
             self.states[model, version] = cells
         self.known.add((model, version))

@@ -32,15 +32,13 @@ class Resources(Struct, frozen=True):
     @property
     def workers(self) -> int:
         """How many workers there is room for, from 1: each gets a whole CPU, and its memory."""
-        quota = math.inf if self.cpu_quota is None else self.cpu_quota
-        memory = math.inf if self.memory_bytes is None else self.memory_bytes
-        room = min(memory, self.physical_bytes) / BYTES_OF_A_WORKER
+        room = min(self.memory_bytes or math.inf, self.physical_bytes) / BYTES_OF_A_WORKER
+        quota = self.cpu_quota or math.inf
         return max(1, math.floor(min(self.cpus, quota, room, MOST_WORKERS)))
 
     def threads(self, workers: int) -> int:
         """How many threads each of so many workers may run at the same time, from 1."""
-        quota = math.inf if self.cpu_quota is None else self.cpu_quota
-        return max(1, math.ceil(min(self.cpus, quota)) // workers)
+        return max(1, math.ceil(min(self.cpus, self.cpu_quota or math.inf)) // workers)
 
     def __str__(self) -> str:
         """Say it for the log."""

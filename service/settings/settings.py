@@ -12,12 +12,18 @@ from msgspec import Meta, Struct
 from service.errors import InvalidSetting
 from service.settings import machine as resources
 from service.settings import verdicts, versions
+from service.settings.machine import MOST_WORKERS
 from service.settings.verdicts import Verdicts
 from service.settings.versions import Versions
 
 PREFIX = "TORCHLIT_"
 OF_TRAINING = {"TORCHLIT_DATA_DIR"}  # read by `python -m training`, known here
 AUTO = "auto"  # of `workers`
+MOST_PIXELS = 89_478_485  # Pillow's own: beyond it, it warns
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+LogFormat: TypeAlias = Literal["text", "json"]
+Count: TypeAlias = Annotated[int, Meta(ge=1)]
+Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=3600)]
 RoutePath: TypeAlias = Annotated[str, Meta(pattern="^/")]  # http/routes.py says which are free
 
 # What cloud platforms call a setting; TORCHLIT_ comes first, then these in their order.
@@ -36,112 +42,81 @@ _SERVICE_LINK = re.compile(
 )
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")
 
+# What is expected of a type, where bounds say nothing more.
+_IN_WORDS = {bool: "true or false", Versions: versions.EXPECTED, Verdicts: verdicts.EXPECTED}
+
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What is chosen from outside; `TORCHLIT_PORT` is the field `port`, and so on."""
+    """What is chosen from outside; `TORCHLIT_PORT` is the field `port`, and so on.
 
-    host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 takes a free one")] = 8000
-    models_dir: Annotated[Path, Meta(description="folder of `<name>/<version>/model.onnx`")] = Path(
-        "models"
-    )
+    Each has its type, its bounds, if any, and what it is for.
+    """
+
+    host: Annotated[str, Meta(min_length=1), "address to listen on"] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535), "port; 0 takes a free one"] = 8000
+    models_dir: Annotated[Path, "folder of `<name>/<version>/model.onnx`"] = Path("models")
     versions: Annotated[
-        Versions,
-        Meta(description="which to open: `all`, `latest`, `latest:2` or `1,3`; also `name=1,3`"),
+        Versions, "which to open: `all`, `latest`, `latest:2` or `1,3`; also `name=1,3`"
     ] = Versions()
-    watch: Annotated[
-        bool, Meta(description="follow changes in the folder; else only at SIGHUP")
-    ] = True
+    watch: Annotated[bool, "follow changes in the folder; else only at SIGHUP"] = True
     model_control: Annotated[
-        bool, Meta(description="whether callers may load and unload models (`/v2/repository`)")
+        bool, "whether callers may load and unload models (`/v2/repository`)"
     ] = False
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
-        Meta(description="`cuda` refuses to start without a GPU, `auto` falls back to the CPU"),
+        "`cuda` refuses to start without a GPU, `auto` falls back to the CPU",
     ] = "auto"
-    reuse_port: Annotated[
-        bool, Meta(description="share the port with another such process, to replace it")
-    ] = False
+    reuse_port: Annotated[bool, "share the port with another such process, to replace it"] = False
     workers: Annotated[
         int,
-        Meta(
-            ge=1,
-            le=resources.MOST_WORKERS,
-            description="processes that share the port; `auto`: as many as CPUs and memory allow",
-        ),
+        Meta(ge=1, le=MOST_WORKERS),
+        "processes that share the port; `auto`: as many as CPUs and memory allow",
     ] = 1
     default_model: Annotated[
-        str | None,
-        Meta(description="the model of requests that name none; the only one if unset"),
+        str | None, "the model of requests that name none; the only one if unset"
     ] = None
     predict_route: Annotated[
-        RoutePath | None, Meta(description="a further path that predicts, as Vertex AI wants it")
+        RoutePath | None, "a further path that predicts, as Vertex AI wants it"
     ] = None
-    health_route: Annotated[
-        RoutePath | None, Meta(description="a further path that says what `/ping` does")
-    ] = None
+    health_route: Annotated[RoutePath | None, "a further path that says what `/ping` does"] = None
     batching: Annotated[
-        Verdicts,
-        Meta(description="overrules the trial of a model: `name=rows` or `name=requests`"),
+        Verdicts, "overrules the trial of a model: `name=rows` or `name=requests`"
     ] = Verdicts()
-    max_batch_size: Annotated[int, Meta(ge=1, le=65_536, description="most rows run together")] = 64
+    max_batch_size: Annotated[int, Meta(ge=1, le=65_536), "most rows run together"] = 64
     max_queue_delay_ms: Annotated[
-        float, Meta(ge=0, le=60_000, description="how long a batch waits for more rows")
+        float, Meta(ge=0, le=60_000), "how long a batch waits for more rows"
     ] = 0.0
-    max_queue_rows: Annotated[
-        int, Meta(ge=1, description="most rows waiting per model and worker; beyond it 503")
-    ] = 8192
-    max_request_rows: Annotated[int, Meta(ge=1, description="most rows in one request")] = 4096
-    request_timeout_s: Annotated[
-        float,
-        Meta(gt=0, le=3600, description="how long an answer may take; beyond it 504"),
-    ] = 10.0
-    receive_timeout_s: Annotated[
-        float, Meta(gt=0, le=3600, description="how long a request may arrive; beyond it 408")
-    ] = 10.0
+    max_queue_rows: Annotated[Count, "most rows waiting per model and worker; beyond it 503"] = 8192
+    max_request_rows: Annotated[Count, "most rows in one request"] = 4096
+    request_timeout_s: Annotated[Seconds, "how long an answer may take; beyond it 504"] = 10.0
+    receive_timeout_s: Annotated[Seconds, "how long a request may arrive; beyond it 408"] = 10.0
     keep_alive_s: Annotated[
-        int, Meta(ge=1, le=3600, description="how long a connection is kept between requests")
+        int, Meta(ge=1, le=3600), "how long a connection is kept between requests"
     ] = 75
-    max_connections: Annotated[
-        int, Meta(ge=1, description="most open connections per worker; beyond it 503")
-    ] = 4096
-    max_body_bytes: Annotated[int, Meta(ge=1, description="largest request body")] = 16_777_216
+    max_connections: Annotated[Count, "most open connections per worker; beyond it 503"] = 4096
+    max_body_bytes: Annotated[Count, "largest request body"] = 16_777_216
     max_image_pixels: Annotated[
         int,
-        Meta(
-            ge=1,
-            le=89_478_485,  # Pillow's own; beyond it, it warns
-            description="most pixels of an image; all of one request: four times that",
-        ),
+        Meta(ge=1, le=MOST_PIXELS),
+        "most pixels of an image; all of one request: four times that",
     ] = 16_777_216
     drain_s: Annotated[
-        float,
-        Meta(ge=0, le=3600, description="after SIGTERM: how long it still serves, not ready"),
+        float, Meta(ge=0, le=3600), "after SIGTERM: how long it still serves, not ready"
     ] = 1.0
     api_keys: Annotated[
-        str | None,
-        Meta(description="keys, one of which a request must have; all may call if unset"),
+        str | None, "keys, one of which a request must have; all may call if unset"
     ] = None
-    api_keys_file: Annotated[
-        Path | None, Meta(description="file of more such keys, one a line")
-    ] = None
-    protect_health: Annotated[
-        bool, Meta(description="whether `/health/`, `/v2/health/` and `/ping` need a key")
-    ] = False
-    protect_metrics: Annotated[bool, Meta(description="whether `/metrics` needs a key")] = False
-    cors_origins: Annotated[
-        str, Meta(description="origins whose web pages may call, blank-separated, or `*`")
-    ] = ""
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="least level logged")
-    ] = "info"
-    log_format: Annotated[
-        Literal["text", "json"], Meta(description="log lines for people, or JSON for machines")
-    ] = "text"
-    access_log: Annotated[bool, Meta(description="whether each reply is logged")] = False
+    api_keys_file: Annotated[Path | None, "file of more such keys, one a line"] = None
+    protect_health: Annotated[bool, "whether `/health/`, `/v2/health/` and `/ping` need a key"] = (
+        False
+    )
+    protect_metrics: Annotated[bool, "whether `/metrics` needs a key"] = False
+    cors_origins: Annotated[str, "origins whose web pages may call, blank-separated, or `*`"] = ""
+    log_level: Annotated[LogLevel, "least level logged"] = "info"
+    log_format: Annotated[LogFormat, "log lines for people, or JSON for machines"] = "text"
+    access_log: Annotated[bool, "whether each reply is logged"] = False
     metrics_dir: Annotated[
-        Path | None,
-        Meta(description="where several workers share counters; a temporary folder if unset"),
+        Path | None, "where several workers share counters; a temporary folder if unset"
     ] = None
 
     @property
@@ -151,10 +126,15 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     def unknown_models(self, models: Collection[str]) -> Iterator[str]:
         """Yield a sentence for each model that a setting names and that is none of `models`."""
-        for field in ("versions", "batching"):
-            named: set[str] = getattr(self, field).names
+        for field, named in (("versions", self.versions.names), ("batching", self.batching.names)):
             for name in sorted(named - set(models)):
                 yield f"{variable_name(field)}: {name!r}: no such model"
+
+    def check_default_model(self, models: Collection[str]) -> None:
+        """Raise InvalidSetting for a default model that is none of `models`."""
+        if self.default_model is not None and self.default_model not in models:
+            expected = f"TORCHLIT_DEFAULT_MODEL: expected one of {', '.join(models)}"
+            raise InvalidSetting(f"{expected}, got {self.default_model!r}")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -179,12 +159,15 @@ def describe() -> list[tuple[str, str, str]]:
     types = get_type_hints(Settings, include_extras=True)
     rows = []
     for field in msgspec.structs.fields(Settings):
-        default = "" if field.default is None else str(field.default)
-        if isinstance(field.default, bool):
-            default = default.lower()
-        (meta,) = types[field.name].__metadata__
-        rows.append((variable_name(field.name), default, meta.description))
+        *_, description = types[field.name].__metadata__
+        default = "" if field.default is None else as_text(field.default)
+        rows.append((variable_name(field.name), default, description))
     return rows
+
+
+def as_text(value: object) -> str:
+    """Return a value as its variable says it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _variables(environ: Mapping[str, str], fields: Mapping[str, object]) -> dict[str, str]:
@@ -209,9 +192,8 @@ def _variables(environ: Mapping[str, str], fields: Mapping[str, object]) -> dict
 
 def _is_service_link(variable: str, text: str) -> bool:
     """Whether Kubernetes says with it where a Service is, rather than somebody a setting."""
-    if variable.endswith("_PORT") and _SERVICE_URL.fullmatch(text):
-        return True
-    return _SERVICE_LINK.fullmatch(variable) is not None
+    is_url = variable.endswith("_PORT") and _SERVICE_URL.fullmatch(text)
+    return bool(is_url or _SERVICE_LINK.fullmatch(variable))
 
 
 def _converted(variable: str, text: str, annotation: Any) -> Any:
@@ -230,34 +212,27 @@ def _converted(variable: str, text: str, annotation: Any) -> Any:
         raise InvalidSetting(sentence, variable) from error
 
 
-def _parsed(expected: type, text: str) -> Path | Versions | Verdicts:
-    if expected is Versions:
-        return Versions(text)
-    if expected is Verdicts:
-        return Verdicts(text)
-    if expected is Path and text:
-        return Path(text)
-    raise ValueError("not a path")
+def _parsed(expected: type, text: str) -> object:
+    """Return a Path, Versions or Verdicts. Raises ValueError."""
+    if expected is Path and not text:
+        raise ValueError("not a path")
+    return expected(text)
 
 
 def _expected(annotation: Any) -> str:
     """Say in words what a field takes, from its type and bounds."""
-    kind, (meta,) = annotation.__origin__, annotation.__metadata__
+    kind, bounds = annotation.__origin__, annotation.__metadata__[0]
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(get_args(kind))
-    if kind is bool:
-        return "true or false"
-    if kind is Versions:
-        return versions.EXPECTED
-    if kind is Verdicts:
-        return verdicts.EXPECTED
+    if kind in _IN_WORDS:
+        return _IN_WORDS[kind]
     if RoutePath in get_args(kind):
         return "a path that begins with /"
     if kind not in (int, float):
         return "an address" if kind is str else "the path of a folder"
     number = "a whole number" if kind is int else "a number"
-    low = f"above {meta.gt}" if meta.gt is not None else f"from {meta.ge}"
-    return f"{number} {low}" + ("" if meta.le is None else f" to {meta.le}")
+    low = f"above {bounds.gt}" if bounds.gt is not None else f"from {bounds.ge}"
+    return f"{number} {low}" + ("" if bounds.le is None else f" to {bounds.le}")
 
 
 def _nearest(variable: str, fields: Mapping[str, object]) -> str:

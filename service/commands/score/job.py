@@ -73,7 +73,7 @@ def score(job: Job, settings: Settings) -> int:
         mark = Mark(job=identity)
         if part is not None:
             stack.enter_context(part)
-            mark = _go_on(part, source, identity, force=job.force)
+            mark = _go_on(part, source, mark, force=job.force)
         scoring = Scoring(source, layout, part or Stdout(), mark, strict=job.strict)
         return scoring.run(job.input, place.name)
 
@@ -153,29 +153,27 @@ def _open_model(
     }
 
 
-def _go_on(part: Part, source: Source, identity: Identity, *, force: bool) -> Mark:
-    """Go on where the same job was stopped, else begin; return how far it is.
+def _go_on(part: Part, source: Source, new: Mark, *, force: bool) -> Mark:
+    """Go on where the same job was stopped, else begin at `new`; return how far it is.
 
     Raises CannotScore where that would cost what another job has done, unless `force`.
     """
-    found = part.mark()
-    if found is None:
-        part.begin()
-        return Mark(job=identity)
-    changed = [what for what, value in identity.items() if found.job.get(what) != value]
-    if not changed and source.pass_to(found):
-        part.go_on(found.output_bytes)
-        say(f"goes on after {source.rows.unit} {found.lines}")
-        return found
-    what = " and ".join(changed or ["the input"])
-    if not force:
-        raise CannotScore(
-            f"{part.path}: holds {found.rows} rows of a job that was stopped, but {what} changed "
-            "since: set that back to go on, choose another OUTPUT, or begin anew with --force"
-        )
-    say(f"begins anew, as {what} changed")
+    if found := part.mark():
+        changed = [what for what, value in new.job.items() if found.job.get(what) != value]
+        if not changed and source.pass_to(found):
+            part.go_on(found.output_bytes)
+            say(f"goes on after {source.rows.unit} {found.lines}")
+            return found
+        what = " and ".join(changed or ["the input"])
+        if not force:
+            raise CannotScore(
+                f"{part.path}: holds {found.rows} rows of a job that was stopped, but {what} "
+                "changed since: set that back to go on, choose another OUTPUT, or begin anew with "
+                "--force"
+            )
+        say(f"begins anew, as {what} changed")
     part.begin()
-    return Mark(job=identity)
+    return new
 
 
 class Scoring:
@@ -186,7 +184,6 @@ class Scoring:
     ) -> None:
         """Take the finished parts; `mark` is where source and output are."""
         self._source = source
-        self._model = source.model
         self._layout = layout
         self._output = output
         self._strict = strict
@@ -254,7 +251,7 @@ class Scoring:
 
     def _predict(self, batch: list[Row]) -> list[tuple[Row, dict[str, Any]]]:
         """Return rows with their predictions; those that the model fails on are bad ones."""
-        model = self._model
+        model = self._source.model
         try:
             outputs = run_rows(model, model.rows_of([row.numbers for row in batch]))
         except InferenceFailed as error:

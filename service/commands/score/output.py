@@ -7,8 +7,8 @@ on, so the result is the same bytes as if it had never stopped.
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -60,31 +60,27 @@ class Part:
 
     def __enter__(self) -> Self:
         """Open the file, as far as it is. Raises NotWritten."""
-        try:
+        with self._writing():
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(self._file), self.path.stat()):
-                raise BlockingIOError  # it was finished before it was held
-        except (BlockingIOError, FileNotFoundError) as error:
-            if self._file == -1:
-                raise self._cannot(error) from error
-            self._close()
-            raise NotWritten(f"{self.path}: another process is writing it") from None
-        except OSError as error:
-            raise self._cannot(error) from error
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.path.samestat(os.fstat(self._file), self.path.stat()):
+                    raise BlockingIOError  # it was finished before it was held
+            except (BlockingIOError, FileNotFoundError):
+                os.close(self._file)
+                raise NotWritten(f"{self.path}: another process is writing it") from None
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._close()
-
-    def _close(self) -> None:
+    def __exit__(self, *error: object) -> None:
         os.close(self._file)
-        self._file = -1
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raise NotWritten for an OSError."""
+        try:
+            yield
+        except OSError as error:
+            raise NotWritten(f"{self.path}: cannot be written: {error.strerror}") from error
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -101,54 +97,44 @@ class Part:
 
     def begin(self) -> None:
         """Begin anew. Raises NotWritten."""
-        try:
+        with self._writing():
             self._sidecar.unlink(missing_ok=True)  # before the bytes that it speaks of are others
-        except OSError as error:
-            raise self._cannot(error) from error
         self.go_on(0)
 
     def go_on(self, output_bytes: int) -> None:
         """Cut off what is beyond, and write on from there. Raises NotWritten."""
-        try:
+        with self._writing():
             os.ftruncate(self._file, output_bytes)
             os.lseek(self._file, output_bytes, os.SEEK_SET)
-        except OSError as error:
-            raise self._cannot(error) from error
 
     def write(self, data: bytes) -> None:
         """Write all of `data`. Raises NotWritten."""
-        try:
+        with self._writing():
             write_all(self._file, data)
-        except OSError as error:
-            raise self._cannot(error) from error
 
     def save(self, mark: Mark) -> None:
         """Keep how far it is; what is said to be written is on the disk. Raises NotWritten."""
         beside = self._sidecar.with_name(self._sidecar.name + ".new")
-        try:
-            os.fsync(self._file)
-            beside.write_bytes(msgspec.json.encode(mark))
-            beside.replace(self._sidecar)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                beside.unlink(missing_ok=True)
-            raise self._cannot(error) from error
+        with self._writing():
+            try:
+                os.fsync(self._file)
+                beside.write_bytes(msgspec.json.encode(mark))
+                beside.replace(self._sidecar)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    beside.unlink(missing_ok=True)
+                raise
 
     def finish(self) -> None:
         """Give the file its name. Raises NotWritten."""
         self.check()
-        try:
+        with self._writing():
             os.fsync(self._file)
             self.path.replace(self._output)
             self._sidecar.unlink(missing_ok=True)
-        except OSError as error:
-            raise self._cannot(error) from error
 
     def drop(self) -> None:
         """Remove the file, of which nothing is worth keeping."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
             self._sidecar.unlink(missing_ok=True)
-
-    def _cannot(self, error: OSError) -> NotWritten:
-        return NotWritten(f"{self.path}: cannot be written: {error.strerror}")

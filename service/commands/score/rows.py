@@ -37,11 +37,8 @@ class Source:
         self.size = status.st_size - self._start if self.is_file else 0  # bytes
         self._file = file
         self._read = format.rows
-        self._options = Options(
-            longest=settings.max_body_bytes,
-            keep=keep,
-            max_image_pixels=settings.max_image_pixels,
-        )
+        longest, pixels = settings.max_body_bytes, settings.max_image_pixels
+        self._options = Options(longest=longest, keep=keep, max_image_pixels=pixels)
         self._begin()
 
     def _begin(self) -> None:

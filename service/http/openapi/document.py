@@ -11,7 +11,7 @@ import msgspec
 
 from service.catalog.catalog import Catalog
 from service.http.openapi import row_schemas, v2
-from service.http.openapi.parts import ERRORS, Context, Json, error
+from service.http.openapi.parts import ERRORS, Context, Json, error, ref
 from service.http.rest import replies as rest_replies
 from service.http.route import Route
 from service.http.v2 import replies as v2_replies
@@ -35,6 +35,9 @@ def document(routes: Sequence[Route], catalog: Catalog, settings: Settings) -> J
         for path, operation in found.items():
             _add_refusals(operation, route, settings)
             paths.setdefault(path, {})[route.method.lower()] = operation
+    # The replies that are the same for all models.
+    types = (*rest_replies.REPLIES, *v2_replies.REPLIES)
+    _, replies = msgspec.json.schema_components(types, ref_template=ref("{name}")["$ref"])
     described: Json = {
         "openapi": "3.1.0",
         "info": {
@@ -43,7 +46,7 @@ def document(routes: Sequence[Route], catalog: Catalog, settings: Settings) -> J
             "description": "Small neural networks over HTTP.",
         },
         "paths": paths,
-        "components": {"schemas": _replies() | row_schemas.schemas(with_rows) | v2.schemas(served)},
+        "components": {"schemas": replies | row_schemas.schemas(with_rows) | v2.schemas(served)},
     }
     if settings.has_api_keys:
         described["components"]["securitySchemes"] = API_KEYS
@@ -62,11 +65,3 @@ def _add_refusals(described: Json, route: Route, settings: Settings) -> None:
         described["security"] = []
     else:
         described["responses"]["401"] = error(ERRORS["401"])
-
-
-def _replies() -> Json:
-    """Return the schemas of the replies that are the same for all models, by name."""
-    template = "#/components/schemas/{name}"
-    types = (*rest_replies.REPLIES, *v2_replies.REPLIES)
-    _, components = msgspec.json.schema_components(types, ref_template=template)
-    return components

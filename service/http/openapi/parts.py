@@ -14,8 +14,10 @@ from service.settings import Settings
 
 Json = dict[str, Any]
 
-
 MOST_ZEROS = 4096  # of an example
+
+TEXT: Json = {"type": "string"}
+FROM_ONE: Json = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
 
 ERRORS = {
     "400": "The input does not fit",
@@ -32,30 +34,33 @@ ERRORS = {
 }
 OF_INFERENCE = ("400", "404", "408", "413", "431", "500", "501", "503", "504")
 
-TIMEOUT_PARAMETER = {
-    "name": TIMEOUT,
-    "in": "header",
-    "description": "A deadline shorter than the service's own",
-    "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
-}
-CONTENT_ENCODING_PARAMETER = {
-    "name": "Content-Encoding",
-    "in": "header",
-    "description": "How the body is compressed; deflate is zlib's format",
-    "schema": {"enum": ["gzip", "deflate", "identity"]},
-}
-VERSION_PARAMETER = {
-    "name": "version",
-    "in": "query",
-    "description": "Of the model, where the body does not say it; the highest if absent",
-    "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
-}
-PREPARE_PARAMETER = {
-    "name": "prepare",
-    "in": "query",
-    "description": "For images; false: they have the model's size and are taken as they are",
-    "schema": {"enum": ["auto", "false"]},
-}
+
+def parameter(place: str, name: str, schema: Json, description: str) -> Json:
+    """Describe a parameter in the query or a header."""
+    return {"name": name, "in": place, "description": description, "schema": schema}
+
+
+TIMEOUT_PARAMETER = parameter(
+    "header", TIMEOUT, FROM_ONE, "A deadline shorter than the service's own"
+)
+CONTENT_ENCODING_PARAMETER = parameter(
+    "header",
+    "Content-Encoding",
+    {"enum": ["gzip", "deflate", "identity"]},
+    "How the body is compressed; deflate is zlib's format",
+)
+VERSION_PARAMETER = parameter(
+    "query",
+    "version",
+    FROM_ONE,
+    "Of the model, where the body does not say it; the highest if absent",
+)
+PREPARE_PARAMETER = parameter(
+    "query",
+    "prepare",
+    {"enum": ["auto", "false"]},
+    "For images; false: they have the model's size and are taken as they are",
+)
 
 
 class Context(Struct, frozen=True):
@@ -98,9 +103,8 @@ def reads(
 
 def metrics(route: Route, context: Context) -> Json:
     """Describe GET /metrics."""
-    text = {"content": {"text/plain": {"schema": {"type": "string"}}}}
-    described = text | {"description": "Exposition format"}
-    return {route.path: operation("metrics", route.summary, described)}
+    text = {"description": "Exposition format", "content": {"text/plain": {"schema": TEXT}}}
+    return {route.path: operation("metrics", route.summary, text)}
 
 
 def plot(route: Route, context: Context) -> Json:
@@ -110,9 +114,9 @@ def plot(route: Route, context: Context) -> Json:
         route.summary,
         {"description": "A PNG file", "content": {"image/png": {}}},
         parameters=[
-            in_path("model", {"type": "string"}),
+            in_path("model", TEXT),
             in_path("version", {"type": "integer", "minimum": 1}),
-            in_path("picture", {"type": "string", "examples": ["loss.png"]}),
+            in_path("picture", TEXT | {"examples": ["loss.png"]}),
         ],
     )
     described["responses"] |= {
@@ -139,7 +143,15 @@ def operation(
 
 def answer(description: str, schema: Json) -> Json:
     """Describe a response of JSON."""
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+    return {"description": description, "content": as_json(schema)}
+
+
+def as_json(schema: Json, examples: Json | None = None) -> Json:
+    """Describe the content of a body of JSON; examples are values by their names."""
+    described = {"schema": schema}
+    if examples:
+        described["examples"] = {name: {"value": value} for name, value in examples.items()}
+    return {"application/json": described}
 
 
 def error(description: str) -> Json:
@@ -157,9 +169,14 @@ def json_object(required: Json, **optional: Json) -> Json:
     return {"type": "object", "required": list(required), "properties": required | optional}
 
 
-def list_of(items: Json) -> Json:
-    """Describe a list."""
-    return {"type": "array", "items": items}
+def closed_object(required: Json, **optional: Json) -> Json:
+    """Describe an object that has no other fields."""
+    return json_object(required, **optional) | {"additionalProperties": False}
+
+
+def list_of(items: Json, **limits: int) -> Json:
+    """Describe a list; limits: minItems and maxItems."""
+    return {"type": "array", "items": items} | limits
 
 
 def any_of(names: Iterable[str]) -> Json:

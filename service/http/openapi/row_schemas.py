@@ -5,7 +5,15 @@ import numpy as np
 from service.card import Card, Target
 from service.catalog.served import ServedModel
 from service.formats.images.decode import image_of
-from service.http.openapi.parts import Json, any_of, json_object, list_of, ref
+from service.http.openapi.parts import (
+    TEXT,
+    Json,
+    any_of,
+    closed_object,
+    json_object,
+    list_of,
+    ref,
+)
 
 
 def schemas(served: list[ServedModel]) -> Json:
@@ -18,63 +26,45 @@ def schemas(served: list[ServedModel]) -> Json:
     }
     for each in served:
         described[f"{each.name}_instance"] = _instance(each)
-        described[f"{each.name}_reply"] = json_object(
-            {
-                "model": {"const": each.name},
-                "version": {"type": "integer"},
-                "predictions": list_of(ref(f"{each.name}_prediction")),
-            }
-        )
         described[f"{each.name}_prediction"] = _prediction(each)
+        about = {"model": {"const": each.name}, "version": {"type": "integer"}}
+        predictions = list_of(ref(f"{each.name}_prediction"))
+        described[f"{each.name}_reply"] = json_object(about | {"predictions": predictions})
         if image_of(each.model):
-            described[f"{each.name}_prepared"] = json_object(
-                {
-                    "model": {"const": each.name},
-                    "version": {"type": "integer"},
-                    "instances": list_of(_nested(each)),
-                }
-            )
+            instances = list_of(_nested(each))
+            described[f"{each.name}_prepared"] = json_object(about | {"instances": instances})
     return described
 
 
 def _instance(served: ServedModel) -> Json:
     model, card = served.model, served.card
     number = _number(model.input.dtype)
-    flat = {
-        "type": "array",
-        "items": number,
-        "minItems": model.row_size,
-        "maxItems": model.row_size,
-    }
-    forms: list[Json] = [flat]
+    flat = list_of(number, minItems=model.row_size, maxItems=model.row_size)
+    forms = [flat]
     if card and card.features:
         flat["description"] = "in the order " + ", ".join(model.feature_names)
-        named = {
-            each.name: number
-            | {
-                "description": f"{each.description} ({each.unit}); "
-                f"{each.minimum:g} to {each.maximum:g} in training",
-            }
-            for each in card.features
-        }
-        forms.append(json_object(named) | {"additionalProperties": False})
+        named = {}
+        for each in card.features:
+            seen = f"{each.minimum:g} to {each.maximum:g} in training"
+            about = {"description": f"{each.description} ({each.unit}); {seen}"}
+            named[each.name] = number | about
+        forms.append(closed_object(named))
     if len(model.row_shape) > 1:
         forms.append(_nested(served))
     if image_of(model):
         image = {
-            "type": "string",
             "contentMediaType": "image/png",
             "contentEncoding": "base64",
             "description": "A PNG or JPEG, also as a data: URL",
         }
-        forms.append(json_object({"b64": image}) | {"additionalProperties": False})
+        forms.append(closed_object({"b64": TEXT | image}))
     return {"anyOf": forms}
 
 
 def _nested(served: ServedModel) -> Json:
     nested = _number(served.model.input.dtype)
     for size in reversed(served.model.row_shape):
-        nested = {"type": "array", "items": nested, "minItems": size, "maxItems": size}
+        nested = list_of(nested, minItems=size, maxItems=size)
     return nested
 
 

@@ -15,39 +15,42 @@ from service.formats.tensors import DATATYPES, NAMES, widened
 from service.http.openapi.parts import (
     CONTENT_ENCODING_PARAMETER,
     OF_INFERENCE,
+    TEXT,
     TIMEOUT_PARAMETER,
     Context,
     Document,
     Json,
     answer,
+    as_json,
     error,
     in_path,
     json_object,
     list_of,
     operation,
+    parameter,
     ref,
     zeros_fit,
 )
 from service.http.route import Route
 
-TEXT: Json = {"type": "string"}
 WHOLE: Json = {"type": "integer", "minimum": 0}
-FLAG: Json = {"type": "boolean"}
+FLAG_OR_NULL: Json = {"type": ["boolean", "null"]}
+OBJECT_OR_NULL: Json = {"type": ["object", "null"]}
 SWITCHED_OFF = "Loading and unloading is off: TORCHLIT_MODEL_CONTROL, or several workers"
 
-HEADER_LENGTH_PARAMETER = {
-    "name": "Inference-Header-Content-Length",
-    "in": "header",
-    "description": "The bytes of the JSON, when binary data follows it; 0: there is only data, "
-    "that of the one input, and the outputs come as binary data",
-    "schema": WHOLE,
-}
-ACCEPT_ENCODING_PARAMETER = {
-    "name": "Accept-Encoding",
-    "in": "header",
-    "description": "Whether a long reply is to be compressed with gzip or deflate",
-    "schema": TEXT | {"examples": ["gzip"]},
-}
+HEADER_LENGTH_PARAMETER = parameter(
+    "header",
+    "Inference-Header-Content-Length",
+    WHOLE,
+    "The bytes of the JSON, when binary data follows it; 0: there is only data, that of the one "
+    "input, and the outputs come as binary data",
+)
+ACCEPT_ENCODING_PARAMETER = parameter(
+    "header",
+    "Accept-Encoding",
+    TEXT | {"examples": ["gzip"]},
+    "Whether a long reply is to be compressed with gzip or deflate",
+)
 
 
 def index(route: Route, context: Context) -> Json:
@@ -57,7 +60,7 @@ def index(route: Route, context: Context) -> Json:
         route.summary,
         answer("Name, version and state of each", list_of(ref("IndexEntry"))),
         ("400", "408", "413", "431"),
-        requestBody=_body_or_none(json_object({}, ready=FLAG)),
+        requestBody=_body_or_none(json_object({}, ready={"type": "boolean"})),
     )
     return {route.path: described}
 
@@ -78,7 +81,7 @@ def control(route: Route, context: Context) -> Json:
 
 
 def _body_or_none(schema: Json) -> Json:
-    return {"required": False, "content": {"application/json": {"schema": schema}}}
+    return {"required": False, "content": as_json(schema)}
 
 
 def of_model(name: str, reply: str) -> Document:
@@ -117,35 +120,27 @@ def infer(route: Route, context: Context) -> Json:
 
 def _infer_with(served: ServedModel) -> Json:
     name = served.name
-    described = _infer(f"v2_infer_{name}", f"Infer with {name}", ref(f"{name}_infer_request"))
-    if examples := _examples(served):
-        described["requestBody"]["content"]["application/json"]["examples"] = examples
-    return described
+    request = ref(f"{name}_infer_request")
+    return _infer(f"v2_infer_{name}", f"Infer with {name}", request, _examples(served))
 
 
-def _infer(operation_id: str, summary: str, request: Json) -> Json:
+def _infer(operation_id: str, summary: str, request: Json, examples: Json | None = None) -> Json:
     """Describe inference. Each body is JSON, or JSON and the data of tensors behind it."""
     replied = answer("The outputs", ref("InferReply"))
     replied["content"]["application/octet-stream"] = {}
+    length = "The bytes of the JSON, when binary data follows it"
+    encoding = "How the reply is compressed, if it is"
     replied["headers"] = {
-        HEADER_LENGTH_PARAMETER["name"]: {
-            "description": "The bytes of the JSON, when binary data follows it",
-            "schema": WHOLE,
-        },
-        "Content-Encoding": {
-            "description": "How the reply is compressed, if it is",
-            "schema": {"enum": ["gzip", "deflate"]},
-        },
+        HEADER_LENGTH_PARAMETER["name"]: {"description": length, "schema": WHOLE},
+        "Content-Encoding": {"description": encoding, "schema": {"enum": ["gzip", "deflate"]}},
     }
     binary = {
-        "schema": {
-            "type": "string",
-            "format": "binary",
-            "description": "JSON, then the data of those inputs that have "
-            "parameters.binary_data_size instead of data, in their order: little-endian, "
-            "row-major, BYTES each behind its length in four bytes",
-        }
+        "format": "binary",
+        "description": "JSON, then the data of those inputs that have parameters.binary_data_size "
+        "instead of data, in their order: little-endian, row-major, BYTES each behind its length "
+        "in four bytes",
     }
+    content = as_json(request, examples) | {"application/octet-stream": {"schema": TEXT | binary}}
     return operation(
         operation_id,
         summary,
@@ -157,98 +152,84 @@ def _infer(operation_id: str, summary: str, request: Json) -> Json:
             CONTENT_ENCODING_PARAMETER,
             ACCEPT_ENCODING_PARAMETER,
         ],
-        requestBody={
-            "required": True,
-            "content": {
-                "application/json": {"schema": request},
-                "application/octet-stream": binary,
-            },
-        },
+        requestBody={"required": True, "content": content},
     )
 
 
 def schemas(served: list[ServedModel]) -> Json:
     """Return the schemas of all bodies below /v2, by name."""
-    tensor = {"name": TEXT, "datatype": ref("Datatype"), "shape": list_of(WHOLE)}
-    described = {
-        "Datatype": {"enum": list(DATATYPES)},
-        "TensorData": list_of(
-            {"anyOf": [{"type": ["number", "boolean", "string"]}, ref("TensorData")]}
-        )
-        | {"description": "The elements in row-major order, flat or nested as the shape"},
-        "Parameters": {"type": ["object", "null"]},
-        "InferRequest": _request(
-            json_object(tensor | {"data": ref("TensorData")}, parameters=ref("Parameters")), TEXT
-        ),
-        "InferReply": json_object(
-            {
-                "model_name": TEXT,
-                "model_version": TEXT,
-                "id": TEXT | {"description": "that of the request, if it had one"},
-                "outputs": list_of(json_object(tensor | {"data": ref("TensorData")})),
-            }
-        ),
+    data = {"data": ref("TensorData")}
+    tensor = {"name": TEXT, "datatype": ref("Datatype"), "shape": list_of(WHOLE)} | data
+    element = {"anyOf": [{"type": ["number", "boolean", "string"]}, ref("TensorData")]}
+    order = "The elements in row-major order, flat or nested as the shape"
+    reply = {
+        "model_name": TEXT,
+        "model_version": TEXT,
+        "id": TEXT | {"description": "that of the request, if it had one"},
+        "outputs": list_of(json_object(tensor)),
     }
-    for each in served:
-        described[f"{each.name}_infer_request"] = _request_of(each)
-    return described
+    return {
+        "Datatype": {"enum": list(DATATYPES)},
+        "TensorData": list_of(element) | {"description": order},
+        "Parameters": OBJECT_OR_NULL,
+        "InferRequest": _request(
+            list_of(json_object(tensor, parameters=ref("Parameters")), minItems=1), TEXT
+        ),
+        "InferReply": json_object(reply),
+        **{f"{each.name}_infer_request": _request_of(each) for each in served},
+    }
 
 
-def _request(inputs: Json, output_name: Json, count: int | None = None) -> Json:
-    """Describe a request: what each of its inputs is, and how outputs are called."""
+def _request(inputs: Json, output_name: Json) -> Json:
+    """Describe a request: what its inputs are, and how outputs are called."""
     wanted = {
-        "binary_data": {"type": ["boolean", "null"]},
+        "binary_data": FLAG_OR_NULL,
         "classification": WHOLE | {"description": "how many of the highest, as BYTES; 0: as it is"},
     }
     reserved = {
         "timeout": WHOLE | {"description": "a deadline in microseconds; 0 is none"},
-        "binary_data_output": {"type": ["boolean", "null"]},
+        "binary_data_output": FLAG_OR_NULL,
     }
-    limits: Json = {"minItems": 1} if count is None else {"minItems": count, "maxItems": count}
-    output = json_object(
-        {"name": output_name}, parameters={"type": ["object", "null"], "properties": wanted}
-    )
+    output = json_object({"name": output_name}, parameters=OBJECT_OR_NULL | {"properties": wanted})
+    outputs = {"type": ["array", "null"], "description": "each once; all if none"}
     return json_object(
-        {"inputs": list_of(inputs) | limits},
+        {"inputs": inputs},
         id={"type": ["string", "null"]},
-        parameters={"type": ["object", "null"], "properties": reserved},
-        outputs={
-            "type": ["array", "null"],
-            "items": output,
-            "description": "each once; all if none",
-        },
+        parameters=OBJECT_OR_NULL | {"properties": reserved},
+        outputs=outputs | {"items": output},
     )
 
 
 def _request_of(served: ServedModel) -> Json:
     """Describe a request to a model: the names, datatypes and shapes that fit."""
-    inputs = []
-    for tensor in served.model.inputs:
-        taken = [
-            name
-            for name, dtype in DATATYPES.items()
-            if name != "FP16" and widened(np.empty(0, dtype), tensor.dtype) is not None
-        ]
-        sizes = [
-            {"const": size} if size != -1 else WHOLE | {"minimum": 1 if place == 0 else 0}
-            for place, size in enumerate(tensor.shape)
-        ]
-        shape: Json = {"type": "array"}
-        if tensor.has_shape:
-            shape |= {"minItems": len(sizes), "maxItems": max(1, len(sizes))}
-        if tensor.has_shape and not sizes:
-            sizes = [{"const": 1}]  # a single number, which may also be sent as [1]
-        if sizes:
-            shape["prefixItems"] = sizes
-        fields = {
-            "name": {"const": tensor.name},
-            "datatype": {"enum": taken},
-            "shape": shape,
-            "data": ref("TensorData"),
-        }
-        inputs.append(json_object(fields, parameters=ref("Parameters")))
+    inputs = [_input(each) for each in served.model.inputs]
     names = [each.name for each in served.model.outputs]
-    return _request({"anyOf": inputs}, {"enum": names}, len(inputs))
+    all_inputs = list_of({"anyOf": inputs}, minItems=len(inputs), maxItems=len(inputs))
+    return _request(all_inputs, {"enum": names})
+
+
+def _input(tensor: Tensor) -> Json:
+    taken = [
+        name
+        for name, dtype in DATATYPES.items()
+        if name != "FP16" and widened(np.empty(0, dtype), tensor.dtype) is not None
+    ]
+    sizes = [
+        {"const": size} if size != -1 else WHOLE | {"minimum": 1 if place == 0 else 0}
+        for place, size in enumerate(tensor.shape)
+    ]
+    shape: Json = {"type": "array"}
+    if tensor.has_shape:
+        shape |= {"minItems": len(sizes), "maxItems": max(1, len(sizes))}
+        # A single number may also be sent as [1].
+        shape["prefixItems"] = sizes or [{"const": 1}]
+    fields = {
+        "name": {"const": tensor.name},
+        "datatype": {"enum": taken},
+        "shape": shape,
+        "data": ref("TensorData"),
+    }
+    return json_object(fields, parameters=ref("Parameters"))
 
 
 def _examples(served: ServedModel) -> Json:
@@ -260,20 +241,18 @@ def _examples(served: ServedModel) -> Json:
     if any(each.dtype is np.float16 for each in model.inputs + model.outputs):
         return {}
     if card is None:
-        zeros = {"inputs": [_zeros(each) for each in model.inputs]}
-        return {"zeros": {"value": zeros}} if zeros_fit(model) else {}
-    fields = {
-        "name": model.input.name,
-        "datatype": NAMES[model.input.dtype],
-        "shape": [1, *model.input.shape[1:]],
-    }
-    return {
-        each.name: {"value": {"inputs": [fields | {"data": each.input}]}} for each in card.examples
-    }
+        zeros = {"inputs": [_one_row(each) for each in model.inputs]}
+        return {"zeros": zeros} if zeros_fit(model) else {}
+    return {each.name: {"inputs": [_one_row(model.input, each.input)]} for each in card.examples}
 
 
-def _zeros(tensor: Tensor) -> Json:
+def _one_row(tensor: Tensor, data: list[float] | None = None) -> Json:
+    """Return an input of one row; of zeros, false or empty strings if there is no data."""
     shape = [1 if size == -1 else size for size in tensor.shape]
     zero = {np.object_: "", np.bool_: False}.get(tensor.dtype, 0)
-    data = [zero] * math.prod(shape)
-    return {"name": tensor.name, "datatype": NAMES[tensor.dtype], "shape": shape, "data": data}
+    return {
+        "name": tensor.name,
+        "datatype": NAMES[tensor.dtype],
+        "shape": shape,
+        "data": data or [zero] * math.prod(shape),
+    }
