@@ -628,12 +628,14 @@ def no_garbage_collection() -> Iterator[None]:
 async def test_what_was_replaced_or_failed_is_gone_without_garbage_collection(
     folder: Path, replace: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: list[weakref.ref[object]] = []
-    open_session = Model.__init__
+    models_seen: list[weakref.ref[Model]] = []
+    sessions: list[weakref.ref[object]] = []
+    take = Model.__init__
 
-    def remember(model: Model, *arguments: Any, **options: Any) -> None:
-        open_session(model, *arguments, **options)
-        opened.extend((weakref.ref(model), weakref.ref(model._session)))
+    def remember(model: Model, *, session: Any, **others: Any) -> None:
+        take(model, session=session, **others)
+        models_seen.append(weakref.ref(model))
+        sessions.append(weakref.ref(session))
 
     monkeypatch.setattr(Model, "__init__", remember)
     with no_garbage_collection():
@@ -648,9 +650,10 @@ async def test_what_was_replaced_or_failed_is_gone_without_garbage_collection(
             await models.reload()
             await models.settled()
             assert gone() is None
-            kept = models.catalog.get("toy").model
-            left = {id(each()) for each in opened} - {id(None)}
-            assert left == {id(kept), id(kept._session)}
+            is_kept = [each() is models.catalog.get("toy").model for each in models_seen]
+            assert is_kept == [False] * (len(is_kept) - 1) + [True]
+            assert [each() is not None for each in models_seen] == is_kept
+            assert [each() is not None for each in sessions] == is_kept
 
 
 async def test_latest_serves_the_newest_and_keeps_the_old_one_until_it_is_ready(
