@@ -1,7 +1,12 @@
 import gc
+import os
 from pathlib import Path
 
 import pytest
+
+# As the service and the training have it: a tenth of a run was threads that waited for each other.
+# Before NumPy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def pytest_collection_finish() -> None:

@@ -828,7 +828,7 @@ def test_sighup_at_any_time_is_no_harm(folder: Path, workers: int) -> None:
     with running(models_dir=folder, workers=workers) as service:
         for _ in range(20):
             service.process.send_signal(signal.SIGHUP)
-        assert httpx.get(f"{service.url}/health/live").status_code == 200
+        assert service.get("/health/live").status_code == 200
         service.process.send_signal(signal.SIGTERM)
         while service.process.poll() is None:
             service.process.send_signal(signal.SIGHUP)
@@ -1010,14 +1010,14 @@ def test_a_version_that_one_worker_lost_is_ready_in_none(folder: Path) -> None:
     second = '{model="toy",version="2"}'
     with running(models_dir=folder, workers=2) as service:
         pid = service.wait_for(r"process (\d+)\) serves")  # of the second
-        assert f"torchlit_model_ready{second} 1.0" in httpx.get(f"{service.url}/metrics").text
+        assert f"torchlit_model_ready{second} 1.0" in service.get("/metrics").text
         put_broken(folder, 2)
         for _ in range(2):
             service.wait_for(r"(what was opened before) serves on")
         os.kill(int(pid), signal.SIGKILL)
         service.wait_for(r"(worker \d) .* serves")
         for _ in range(6):  # whichever worker answers
-            metrics = httpx.get(f"{service.url}/metrics").text
+            metrics = service.get("/metrics").text
             assert f"torchlit_model_ready{second} 0.0" in metrics
             assert f"torchlit_model_stale{second} 1.0" in metrics
 

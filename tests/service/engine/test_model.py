@@ -400,7 +400,7 @@ def test_a_small_model_is_fast(tmp_path: Path) -> None:
         assert model.max_rows_in_loop == (0 if why_slow else 10)
 
 
-@pytest.mark.parametrize(("side", "threads"), [(8, 1), (800, 2)])
+@pytest.mark.parametrize(("side", "threads"), [(8, 1), (600, 2)])
 def test_only_a_model_that_is_slow_gets_several_threads(
     tmp_path: Path, side: int, threads: int
 ) -> None:

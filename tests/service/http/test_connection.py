@@ -56,7 +56,7 @@ def test_clients_that_do_not_go_on_are_cut_off(models_dir: Path) -> None:
 
     with running(models_dir=models_dir, receive_timeout_s=0.3) as service:
         got = dict(zip(SLOW, asyncio.run(all_of_them(service.url)), strict=True))
-        metrics = httpx.get(f"{service.url}/metrics").text
+        metrics = service.get("/metrics").text
     assert {name: reply.partition(b"\r\n")[0] for name, reply in got.items()} == {
         name: line for name, (_, line) in SLOW.items()
     }
@@ -283,7 +283,7 @@ def test_beyond_the_limit_of_connections_only_probes_get_through(models_dir: Pat
 
     with running(models_dir=models_dir, max_connections=4) as service:
         asyncio.run(fill(service.url))
-        metrics = httpx.get(f"{service.url}/metrics").text
+        metrics = service.get("/metrics").text
     refused = 'torchlit_unmatched_requests_total{outcome="too_many_connections"'
     assert counted(metrics, refused) >= 2
 
