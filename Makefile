@@ -2,9 +2,7 @@
 PYTHON ?= python3
 PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PROMTOOL ?= $(or $(shell command -v promtool),$(CURDIR)/.cache/usr/bin/promtool)
-# Asserts that were rewritten once are kept, also where the environment says to write no bytecode:
-# that takes 4 s in each worker.
-PYTEST := PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest
+PYTEST := .venv/bin/python -m pytest
 IN_PARALLEL := -n 2 --dist worksteal
 KUBECTL ?= $(or $(shell command -v kubectl),$(CURDIR)/.cache/usr/bin/kubectl)
 OF_IMAGE := .venv/bin/python -m tests.system.container.supply_chain
