@@ -283,7 +283,7 @@ def test_beyond_the_limit_of_connections_only_probes_get_through(models_dir: Pat
 
     with running(models_dir=models_dir, max_connections=4) as service:
         asyncio.run(fill(service.url))
-        metrics = service.get("/metrics").text
+        metrics = httpx.get(f"{service.url}/metrics").text
     refused = 'torchlit_unmatched_requests_total{outcome="too_many_connections"'
     assert counted(metrics, refused) >= 2
 

@@ -293,10 +293,10 @@ def test_a_stop_under_load_loses_no_request(
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_second_interrupt_ends_it_at_once(models_dir: Path, workers: int) -> None:
     with running(models_dir=models_dir, workers=workers, drain_s=60) as service:
-        service.get("/health/live")
+        httpx.get(f"{service.url}/health/live")
         os.killpg(service.process.pid, signal.SIGINT)
         draining = '"draining"'
-        while draining not in service.get("/health/ready").text:
+        while draining not in httpx.get(f"{service.url}/health/ready").text:
             pass
         os.killpg(service.process.pid, signal.SIGINT)
         assert service.process.wait(timeout=20) == 0
