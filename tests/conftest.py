@@ -1,7 +1,17 @@
 import gc
+import os
+import sys
 from pathlib import Path
 
 import pytest
+
+# As the service and the training have it: a tenth of a run was threads that waited for each other.
+# Before NumPy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Also where PYTHONDONTWRITEBYTECODE is set, as in images: else each worker rewrites the asserts of
+# all tests in every run, and each process that a test starts compiles the service again.
+sys.dont_write_bytecode = False
 
 
 def pytest_collection_finish() -> None:

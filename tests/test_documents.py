@@ -17,7 +17,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -304,7 +303,7 @@ def routes_of(page: Path) -> set[str]:
 
 
 def test_every_route_is_in_the_document(started: Callable[..., Process]) -> None:
-    document = httpx.get(f"{started().url}/schema/openapi.json").json()
+    document = started().get("/schema/openapi.json").json()
     routes = set()
     for path, item in document["paths"].items():
         general = re.sub(r"^/(predict|prepare)/.*", r"/\1/{model}", path)
@@ -320,7 +319,7 @@ def test_every_model_is_in_the_document_with_its_held_out_result(
     started: Callable[..., Process],
 ) -> None:
     text = TRAINING.read_text()
-    models = httpx.get(f"{started().url}/models").json()["models"]
+    models = started().get("/models").json()["models"]
     assert len(models) > 4
     for model in models:
         for version in model["versions"]:
@@ -373,7 +372,7 @@ def test_guide_leads_from_a_table_to_a_served_model(tmp_path: Path) -> None:
     assert "random forest" in run(evaluate, tmp_path)
     path, body = re.fullmatch(r"curl -s localhost:8000(\S+) -d @(\S+)", call).groups()
     with running(models_dir=tmp_path / "models") as service:
-        reply = httpx.post(service.url + path, content=(tmp_path / body).read_bytes())
+        reply = service.post(path, content=(tmp_path / body).read_bytes())
     answer = reply.json()
     assert answer["model"] == "wine"
     assert answer["predictions"][0]["label"] == "barolo"
@@ -386,7 +385,7 @@ def test_an_image_in_json_is_read_as_the_document_says(
     image = base64.b64encode((folder / "digit.png").read_bytes()).decode()
     for text in (image, f"data:image/png;base64,{image}"):
         body = {"model": "mnist", "instances": [{"b64": text}]}
-        (prediction,) = httpx.post(f"{started().url}/predict", json=body).json()["predictions"]
+        (prediction,) = started().post("/predict", json=body).json()["predictions"]
         assert prediction["label"] == "7"
 
 

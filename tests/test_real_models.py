@@ -6,7 +6,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import torch
@@ -40,7 +39,7 @@ def predictions(
     service: Process, model: str, instances: list[Any], version: int = 1
 ) -> list[dict[str, Any]]:
     body = json.dumps({"model": model, "version": version, "instances": instances})
-    reply = httpx.post(f"{service.url}/predict", content=body)
+    reply = service.post("/predict", content=body)
     assert reply.status_code == 200, reply.text
     return reply.json()["predictions"]
 

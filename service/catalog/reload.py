@@ -6,10 +6,9 @@ goes wrong with it, the old one serves on.
 """
 
 import asyncio
-import ctypes
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from functools import partial
 from typing import Self, TypeAlias
 
@@ -26,6 +25,7 @@ from service.catalog.opening import facts, open_tested, warnings
 from service.catalog.served import ServedModel, Version, check_replaces
 from service.catalog.watch import watching
 from service.engine.model import Model
+from service.engine.trial_runner import give_back_free_memory
 from service.errors import InvalidInput, ModelError, ServiceError, StartupError
 from service.metrics import Metrics
 from service.settings import Settings, machine
@@ -358,7 +358,7 @@ async def _close(replaced: ServedModel) -> None:
     """Let a model go once nobody uses it, and give its memory back to the system."""
     await replaced.close()
     del replaced
-    await asyncio.to_thread(_give_back_memory)
+    await asyncio.to_thread(give_back_free_memory)
 
 
 def _sentences(error: Exception) -> tuple[str, str]:
@@ -369,9 +369,3 @@ def _sentences(error: Exception) -> tuple[str, str]:
     if isinstance(error, ServiceError):
         return str(error), str(error.__cause__ or "")
     return f"{MODEL_FILE}: could not be opened", f"this is a bug: {error!r}"
-
-
-def _give_back_memory() -> None:
-    """Let the C library return free memory to the system: glibc keeps it else."""
-    with suppress(AttributeError):  # other libraries have no such function
-        ctypes.CDLL(None).malloc_trim(0)

@@ -1,6 +1,7 @@
 """Runs of a session that may cost only so much time and memory together."""
 
 import contextlib
+import ctypes
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -52,6 +53,7 @@ class Runner:
         self._least: tuple[dict[str, NDArray[Any]] | None, float] = None, inf  # that was run
 
     def __enter__(self) -> Self:
+        give_back_free_memory()  # else what is taken of it would not be seen
         self._start = self._clock()
         self._statm = _open_statm()
         self._bytes_before = _resident_bytes(self._statm)
@@ -134,6 +136,13 @@ def _clock_of_this_thread() -> Callable[[], float]:
         return perf_counter
     clock = pthread_getcpuclockid(threading.get_ident())
     return lambda: clock_gettime(clock)
+
+
+def give_back_free_memory() -> None:
+    """Let the C library return free memory to the system: glibc keeps it else."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def resident_bytes() -> int:

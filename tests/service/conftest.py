@@ -1,8 +1,11 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from service.settings import Settings
 from tests.support.toys import save_mean, save_toy, serving, toy_card
@@ -26,3 +29,13 @@ def models_dir(tmp_path: Path) -> Path:
 async def client(models_dir: Path) -> AsyncIterator[httpx.AsyncClient]:
     async with serving(Settings(models_dir=models_dir)) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def held_out(real_data: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """500 digits of MNIST that nothing was trained on, uint8 (500, 28, 28), and what they are."""
+    from training import mnist  # here: see real_data
+
+    _, rows = mnist.load()
+    digits = rows.inputs[:500].numpy().astype(np.uint8).reshape(-1, 28, 28)
+    return digits, rows.targets[:500].numpy()

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import tritonclient.http as triton
@@ -153,7 +152,7 @@ def test_a_zipmap_is_left_out_and_the_label_is_answered(
     assert caught.value.status() == "400"
     assert "output_probability is seq(map(" in caught.value.message()
     body = {"model": name, "instances": FLOWERS.tolist()}
-    predictions = httpx.post(f"{service.url}/predict", json=body).json()["predictions"]
+    predictions = service.post("/predict", json=body).json()["predictions"]
     assert predictions == [{"output_label": label} for label in expected]
 
 
@@ -178,7 +177,7 @@ def test_without_it_labels_and_probabilities_are_answered(
         assert as_text(answer.as_numpy("label")) == labels
         assert np.abs(answer.as_numpy("probabilities") - probabilities).max() < 1e-5
     body = {"model": f"{name}_arrays", "instances": FLOWERS.tolist()}
-    predictions = httpx.post(f"{service.url}/predict", json=body).json()["predictions"]
+    predictions = service.post("/predict", json=body).json()["predictions"]
     assert [each["label"] for each in predictions] == labels
     got = np.array([each["probabilities"] for each in predictions])
     assert np.abs(got - probabilities).max() < 1e-5
@@ -252,7 +251,7 @@ async def test_an_unknown_category_fails_only_the_request_that_has_it(
 
 def test_predict_says_who_answers_for_several_columns(service: Process) -> None:
     body = {"model": "ignoring", "instances": [[1, 2, 3, 4]]}
-    reply = httpx.post(f"{service.url}/predict", json=body)
+    reply = service.post("/predict", json=body)
     assert reply.status_code == 400
     assert reply.json() == {
         "error": "model ignoring: expected one that takes rows of numbers, but it has 4 inputs: "

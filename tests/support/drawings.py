@@ -1,6 +1,7 @@
 """Digits drawn large, as people send them: on paper or on nothing, in colours, badly lit."""
 
 import io
+import itertools
 import struct
 import zlib
 from collections.abc import Callable
@@ -33,6 +34,22 @@ def header_only(width: int, height: int) -> bytes:
     chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     head = struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
     return b"\x89PNG\r\n\x1a\n" + head + struct.pack(">I", 9) + b"IDAT"
+
+
+def three_lines(random: np.random.Generator) -> Array:
+    """Return a drawing of three thick lines: ink, 0 to 1 (160, 160)."""
+    ends = random.uniform(25, 135, (4, 2))
+    down, across = np.mgrid[:160, :160]
+    ink = np.zeros((160, 160))
+    for start, end in itertools.pairwise(ends):
+        along = end - start
+        share = ((down - start[0]) * along[0] + (across - start[1]) * along[1]) / (along @ along)
+        share = np.clip(share, 0, 1)
+        distance = np.hypot(
+            down - start[0] - share * along[0], across - start[1] - share * along[1]
+        )
+        ink = np.maximum(ink, np.clip(8 - distance, 0, 1))
+    return ink
 
 
 def enlarged(image: Array, random: np.random.Generator, thickness: int = 0) -> Array:

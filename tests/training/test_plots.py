@@ -54,8 +54,8 @@ def test_regressor_has_predicted_against_actual(regressor: Candidate) -> None:
     assert list(drawn(regressor)) == ["loss.png", "predicted.png"]
 
 
-def test_without_a_history_there_is_no_plot_of_it(classifier: Candidate) -> None:
-    assert list(drawn(classifier, None)) == ["confusion.png", "boundary.png"]
+def test_without_a_history_there_is_no_plot_of_it(regressor: Candidate) -> None:
+    assert list(drawn(regressor, None)) == ["predicted.png"]
 
 
 class Answering(nn.Module):

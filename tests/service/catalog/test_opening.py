@@ -32,7 +32,7 @@ def test_what_cannot_be_read_is_told_before_onnx_runtime_sees_it(tmp_path: Path)
 def test_where_a_model_runs_is_said(tmp_path: Path) -> None:
     fast = open_tested(save_toy(tmp_path), "toy", Settings(), 2)
     assert where(fast) == "in the event loop"
-    path = save_dear(tmp_path, side=800)
+    path = save_dear(tmp_path, side=600)
     for threads, said in ((1, "1 core"), (2, "2 cores")):
         slow = open_tested(path, "dear", Settings(), threads)
         assert where(slow) == f"in a thread of its own, {said}"

@@ -628,12 +628,14 @@ def no_garbage_collection() -> Iterator[None]:
 async def test_what_was_replaced_or_failed_is_gone_without_garbage_collection(
     folder: Path, replace: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: list[weakref.ref[object]] = []
-    open_session = Model.__init__
+    models_seen: list[weakref.ref[Model]] = []
+    sessions: list[weakref.ref[object]] = []
+    take = Model.__init__
 
-    def remember(model: Model, *arguments: Any, **options: Any) -> None:
-        open_session(model, *arguments, **options)
-        opened.extend((weakref.ref(model), weakref.ref(model._session)))
+    def remember(model: Model, *, session: Any, **others: Any) -> None:
+        take(model, session=session, **others)
+        models_seen.append(weakref.ref(model))
+        sessions.append(weakref.ref(session))
 
     monkeypatch.setattr(Model, "__init__", remember)
     with no_garbage_collection():
@@ -648,9 +650,10 @@ async def test_what_was_replaced_or_failed_is_gone_without_garbage_collection(
             await models.reload()
             await models.settled()
             assert gone() is None
-            kept = models.catalog.get("toy").model
-            left = {id(each()) for each in opened} - {id(None)}
-            assert left == {id(kept), id(kept._session)}
+            is_kept = [each() is models.catalog.get("toy").model for each in models_seen]
+            assert is_kept == [False] * (len(is_kept) - 1) + [True]
+            assert [each() is not None for each in models_seen] == is_kept
+            assert [each() is not None for each in sessions] == is_kept
 
 
 async def test_latest_serves_the_newest_and_keeps_the_old_one_until_it_is_ready(
@@ -825,7 +828,7 @@ def test_sighup_at_any_time_is_no_harm(folder: Path, workers: int) -> None:
     with running(models_dir=folder, workers=workers) as service:
         for _ in range(20):
             service.process.send_signal(signal.SIGHUP)
-        assert httpx.get(f"{service.url}/health/live").status_code == 200
+        assert service.get("/health/live").status_code == 200
         service.process.send_signal(signal.SIGTERM)
         while service.process.poll() is None:
             service.process.send_signal(signal.SIGHUP)
@@ -1007,14 +1010,14 @@ def test_a_version_that_one_worker_lost_is_ready_in_none(folder: Path) -> None:
     second = '{model="toy",version="2"}'
     with running(models_dir=folder, workers=2) as service:
         pid = service.wait_for(r"process (\d+)\) serves")  # of the second
-        assert f"torchlit_model_ready{second} 1.0" in httpx.get(f"{service.url}/metrics").text
+        assert f"torchlit_model_ready{second} 1.0" in service.get("/metrics").text
         put_broken(folder, 2)
         for _ in range(2):
             service.wait_for(r"(what was opened before) serves on")
         os.kill(int(pid), signal.SIGKILL)
         service.wait_for(r"(worker \d) .* serves")
         for _ in range(6):  # whichever worker answers
-            metrics = httpx.get(f"{service.url}/metrics").text
+            metrics = service.get("/metrics").text
             assert f"torchlit_model_ready{second} 0.0" in metrics
             assert f"torchlit_model_stale{second} 1.0" in metrics
 

@@ -212,7 +212,7 @@ def test_a_model_that_cannot_be_measured_is_noted(tmp_path: Path) -> None:
 def test_a_dear_model_is_told_where_it_would_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_dear(tmp_path, side=800)
+    save_dear(tmp_path, side=600)
     monkeypatch.setattr(resources, "available", lambda: Resources(2, None, None))
     one = told(found(models_dir=tmp_path), "model dear/1")
     two = told(found(models_dir=tmp_path, workers=2), "model dear/1")

@@ -1,5 +1,4 @@
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +39,10 @@ FIXED = (
 )
 
 
-def parts(path: Path, *, threads: int = 1) -> tuple[Any, Spec, ModelFile]:
+def parts(path: Path) -> tuple[Any, Spec, ModelFile]:
     """Return what `Model.open` makes of a file before it is tried."""
     file = read(path)
-    session = open_session(path, file, device="cpu", threads=threads)
+    session = open_session(path, file, device="cpu", threads=1)
     return session, spec_of(session, file.graph), file
 
 
@@ -281,38 +280,12 @@ def test_a_card_of_rows_needs_an_answer_for_each(tmp_path: Path) -> None:
         model.self_test()
 
 
-def test_outputs_that_are_no_tensors_are_left_out(tmp_path: Path) -> None:
+def test_a_model_answers_what_is_left_of_its_outputs(tmp_path: Path) -> None:
     model = Model.open(save_zipped(tmp_path))
     model.self_test()
-    assert [each.name for each in model.outputs] == ["highest"]
     assert model.left_out == {"zipped": "seq(map(string,tensor(float)))"}
     (highest,) = model.run([np.array([[0, 1], [1, 0]], np.float32)])
     assert highest.tolist() == [1, 0]
-
-
-def test_a_model_whose_outputs_are_all_left_out_is_refused_by_name(tmp_path: Path) -> None:
-    sentence = "expected an output that is a tensor of numbers, .* got .*zipped.*seq"
-    with pytest.raises(ModelError, match=sentence):
-        Model.open(save_zipped(tmp_path, only_maps=True))
-
-
-def test_an_input_that_is_no_tensor_is_refused_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    several = helper.make_tensor_sequence_value_info("several", TensorProto.FLOAT, [2])
-    nodes = [helper.make_node("SequenceLength", ["several"], ["count"])]
-    save_graph(path, nodes, [several], [tensor("count", [], TensorProto.INT64)], [], None)
-    sentence = r"^several: expected a tensor of numbers, booleans or strings, got seq\(tensor\(flo"
-    with pytest.raises(ModelError, match=sentence):
-        Model.open(path)
-
-
-def test_a_graph_without_inputs_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    nodes = [helper.make_node("Identity", ["one"], ["output"])]
-    one = numpy_helper.from_array(np.ones(1, np.float32), "one")
-    save_graph(path, nodes, [], [tensor("output", [1])], [one], None)
-    with pytest.raises(ModelError, match="expected an input, got a graph that has none"):
-        Model.open(path)
 
 
 def save_product(path: Path, shape: list[Any]) -> Path:
@@ -410,30 +383,6 @@ def test_an_error_of_onnx_runtime_is_not_shown_to_the_caller(tmp_path: Path) -> 
     assert error.value.__cause__ is not None
 
 
-class Waiting:
-    """A session on a machine that gives it no processor for a while, each time it runs."""
-
-    def __init__(self, session: Any) -> None:
-        self._session = session
-        self.get_session_options = session.get_session_options
-        self.get_providers = session.get_providers
-
-    def run(self, *arguments: Any) -> Any:
-        time.sleep(0.005)
-        return self._session.run(*arguments)
-
-
-@pytest.mark.parametrize(("threads", "is_fast"), [(1, True), (2, False)])
-def test_a_busy_machine_makes_no_model_dear_that_runs_in_one_thread(
-    tmp_path: Path, threads: int, is_fast: bool
-) -> None:
-    session, spec, file = parts(save_toy(tmp_path), threads=threads)
-    trial = try_out(Waiting(session), spec, file, 64)
-    model = Model(session, None, spec, trial)
-    assert model.is_batched
-    assert model.is_fast == is_fast
-
-
 def test_a_small_model_is_fast(tmp_path: Path) -> None:
     session, spec, file = parts(save_toy(tmp_path))
     trial = try_out(session, spec, file, 64)
@@ -451,7 +400,7 @@ def test_a_small_model_is_fast(tmp_path: Path) -> None:
         assert model.max_rows_in_loop == (0 if why_slow else 10)
 
 
-@pytest.mark.parametrize(("side", "threads"), [(8, 1), (800, 2)])
+@pytest.mark.parametrize(("side", "threads"), [(8, 1), (600, 2)])
 def test_only_a_model_that_is_slow_gets_several_threads(
     tmp_path: Path, side: int, threads: int
 ) -> None:

@@ -5,9 +5,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.errors import InvalidSetting
-from service.http.access import Access
-from service.http.routes import routes_for
 from service.settings import Settings
 from tests.support.toys import body, serving
 
@@ -17,11 +14,6 @@ KEY, OTHER = "a-key-of-24-characters-01", "another-key-of-24-chars-2"
 CONTENT = body("toy", [[1, 2, 3, 4]])
 PAGE = "https://page.example"
 BINARY = "inference-header-content-length"  # without it a page cannot tell JSON from binary data
-
-
-def access(settings: Settings) -> Access:
-    """Return what the settings allow on the routes that they name."""
-    return Access(settings, routes_for(settings))
 
 
 async def status(client: httpx.AsyncClient, path: str, **headers: str) -> int:
@@ -73,29 +65,6 @@ async def test_keys_come_from_a_file_too(models_dir: Path, tmp_path: Path) -> No
         assert await status(client, "/models", authorization="Bearer # of the web shop") == 401
 
 
-@pytest.mark.parametrize("text", ["", " , ", "short", KEY + ",\u00e9" + KEY])
-def test_keys_that_are_none_stop_the_start_and_are_not_told(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "keys"
-    file.write_text(text.replace(",", "\n"))
-    for variable, settings in (
-        ("TORCHLIT_API_KEYS", Settings(api_keys=text)),
-        ("TORCHLIT_API_KEYS_FILE", Settings(api_keys_file=file)),
-    ):
-        with pytest.raises(InvalidSetting, match=f"^{variable}: expected (at least one key|keys)"):
-            access(settings)
-    with pytest.raises(InvalidSetting) as error:
-        access(Settings(api_keys=f"{KEY},short"))
-    assert "short" not in str(error.value)
-
-
-def test_a_file_of_keys_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
-    with pytest.raises(InvalidSetting, match="cannot be read: No such file or directory"):
-        access(Settings(api_keys_file=tmp_path / "absent"))
-    (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    with pytest.raises(InvalidSetting, match="cannot be read: not UTF-8 text"):
-        access(Settings(api_keys_file=tmp_path / "binary"))
-
-
 async def test_no_page_may_call_by_default(client: httpx.AsyncClient) -> None:
     reply = await client.get("/models", headers={"origin": PAGE})
     assert not [name for name in reply.headers if name.startswith("access-control")]
@@ -123,12 +92,6 @@ async def test_pages_of_the_origins_that_are_set_may_call(models_dir: Path, orig
             elsewhere = await client.get("/health/live", headers={"origin": "https://evil.example"})
             assert "access-control-allow-origin" not in elsewhere.headers
             assert elsewhere.headers["vary"] == "origin"
-
-
-@pytest.mark.parametrize("origins", ["page.example", "https://page.example/", "https://a b"])
-def test_what_is_no_origin_stops_the_start(origins: str) -> None:
-    with pytest.raises(InvalidSetting, match=r"^TORCHLIT_CORS_ORIGINS: expected "):
-        access(Settings(cors_origins=origins))
 
 
 async def test_an_empty_bearer_does_not_hide_the_other_header(models_dir: Path) -> None:

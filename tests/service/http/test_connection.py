@@ -56,7 +56,7 @@ def test_clients_that_do_not_go_on_are_cut_off(models_dir: Path) -> None:
 
     with running(models_dir=models_dir, receive_timeout_s=0.3) as service:
         got = dict(zip(SLOW, asyncio.run(all_of_them(service.url)), strict=True))
-        metrics = httpx.get(f"{service.url}/metrics").text
+        metrics = service.get("/metrics").text
     assert {name: reply.partition(b"\r\n")[0] for name, reply in got.items()} == {
         name: line for name, (_, line) in SLOW.items()
     }

@@ -40,8 +40,8 @@ def start_fails(**settings: object) -> str:
 
 
 def test_it_serves_and_leaves_with_0_when_told_to(models_dir: Path) -> None:
-    with running(models_dir=models_dir) as service:
-        reply = httpx.post(f"{service.url}/predict", content=body("toy", [[1, 2, 3, 4]]))
+    with running(models_dir=models_dir, drain_s=0.2) as service:
+        reply = service.post("/predict", content=body("toy", [[1, 2, 3, 4]]))
         assert reply.status_code == 200
         assert "server" not in reply.headers
         assert service.stop() == 0
@@ -107,7 +107,7 @@ def test_requests_in_flight_are_answered_after_sigterm(models_dir: Path) -> None
             service.process.send_signal(signal.SIGTERM)
             return await asyncio.gather(*asked)
 
-    with running(models_dir=models_dir, max_queue_delay_ms=600) as service:
+    with running(models_dir=models_dir, max_queue_delay_ms=600, drain_s=0.2) as service:
         replies = asyncio.run(ask_and_stop(service))
         assert service.process.wait(timeout=20) == 0
     for number, reply in enumerate(replies):
@@ -156,8 +156,8 @@ def test_cells_of_an_earlier_run_are_not_added(
 ) -> None:
     for count in (2, workers):
         with running(models_dir=models_dir, workers=count, metrics_dir=tmp_path / "x") as service:
-            httpx.post(f"{service.url}/predict", content=body("toy", [[1, 2, 3, 4]]))
-            metrics = httpx.get(f"{service.url}/metrics").text
+            service.post("/predict", content=body("toy", [[1, 2, 3, 4]]))
+            metrics = service.get("/metrics").text
             service.stop()
     assert counted(metrics, 'torchlit_requests_total{model="toy",outcome="ok"') == 1
 
@@ -187,7 +187,7 @@ def test_a_failed_model_does_not_stop_the_others(models_dir: Path) -> None:
     broken = save_toy(models_dir, 2, card=toy_card())
     broken.write_bytes(b"")
     with running(models_dir=models_dir) as service:
-        reply = httpx.post(f"{service.url}/predict", content=body("toy", [[1, 2, 3, 4]]))
+        reply = service.post("/predict", content=body("toy", [[1, 2, 3, 4]]))
         assert reply.json()["version"] == 1
         assert service.stop() == 0
     log = "".join(service.log)
@@ -199,7 +199,7 @@ def test_a_failed_model_does_not_stop_the_others(models_dir: Path) -> None:
 def test_64_clients_get_only_their_own_right_answers(models_dir: Path, seconds: float) -> None:
     with running(models_dir=models_dir) as service:
         answered = asyncio.run(distinct_rows_from(service.url, 64, seconds))
-        metrics = httpx.get(f"{service.url}/metrics").text
+        metrics = service.get("/metrics").text
         assert service.stop() == 0
     ok = 'torchlit_requests_total{model="toy",outcome="ok"'
     assert counted(metrics, ok) == answered > 64
@@ -214,7 +214,7 @@ def test_several_workers_share_port_and_metrics_and_a_dead_one_is_replaced(
         service.wait_for(r"(worker \d) .* serves")
         asyncio.run(distinct_rows_from(service.url, 8, 0.5))
         ok = 'torchlit_requests_total{model="toy",outcome="ok"'
-        before = [counted(httpx.get(f"{service.url}/metrics").text, ok) for _ in range(6)]
+        before = [counted(service.get("/metrics").text, ok) for _ in range(6)]
         assert len(set(before)) == 1  # whichever worker answers
         assert before[0] > 0
         pid = re.search(r"process (\d+)\) serves", "".join(service.log))
@@ -222,7 +222,7 @@ def test_several_workers_share_port_and_metrics_and_a_dead_one_is_replaced(
         os.kill(int(pid[1]), signal.SIGKILL)
         service.wait_for(r"(ended with -9)")
         service.wait_for(r"(worker \d) .* serves")
-        assert counted(httpx.get(f"{service.url}/metrics").text, ok) == before[0]
+        assert counted(service.get("/metrics").text, ok) == before[0]
         assert service.stop() == 0
     assert "Traceback" not in "".join(service.log)
 
@@ -237,7 +237,7 @@ def test_a_replacement_that_cannot_start_leaves_the_others_alone(models_dir: Pat
         os.kill(int(pid[1]), signal.SIGKILL)
         service.wait_for(r"could not start: (TORCHLIT_MODELS_DIR: .*)$")
         service.wait_for(r"(ended with 1)$")
-        reply = httpx.post(f"{service.url}/predict", content=body("toy", [[1, 2, 3, 4]]))
+        reply = service.post("/predict", content=body("toy", [[1, 2, 3, 4]]))
         assert reply.status_code == 200
         assert service.stop() == 0
 
@@ -249,7 +249,7 @@ def test_workers_do_not_outlive_a_parent_that_was_killed(models_dir: Path) -> No
         service.wait_for(r"(worker \d) .* stops")
         service.wait_for(r"(worker \d) .* stops")
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{service.url}/health/live")
+            service.get("/health/live")
 
 
 def test_a_signal_while_the_models_load_ends_it_with_0(models_dir: Path) -> None:
@@ -283,7 +283,7 @@ def test_a_stop_under_load_loses_no_request(
         os.killpg(service.process.pid, number)  # as a terminal does: to every process of it
         return await asyncio.gather(*clients)
 
-    with running(models_dir=models_dir, workers=workers) as service:
+    with running(models_dir=models_dir, workers=workers, drain_s=0.2) as service:
         outcomes = asyncio.run(load(service))
         assert service.process.wait(timeout=20) == 0
     assert min(answered for answered, _ in outcomes) > 0
@@ -341,7 +341,7 @@ def test_a_client_that_leaves_in_the_middle_is_no_event(models_dir: Path) -> Non
         with socket.create_connection(address(service.url)) as connection:
             connection.sendall(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
             assert connection.recv(100).startswith(b"HTTP/1.1 400")
-        reply = httpx.post(f"{service.url}/predict", content=body("toy", [[1, 2, 3, 4]]))
+        reply = service.post("/predict", content=body("toy", [[1, 2, 3, 4]]))
         assert reply.status_code == 200
         assert service.stop() == 0
     assert "Traceback" not in "".join(service.log)
@@ -350,8 +350,8 @@ def test_a_client_that_leaves_in_the_middle_is_no_event(models_dir: Path) -> Non
 @pytest.mark.promtool
 def test_promtool_finds_nothing_to_say_about_the_metrics(models_dir: Path) -> None:
     with running(models_dir=models_dir, workers=2) as service:
-        httpx.post(f"{service.url}/predict", content=body("toy", [[1, 2, 3, 4]]))
-        metrics = httpx.get(f"{service.url}/metrics").text
+        service.post("/predict", content=body("toy", [[1, 2, 3, 4]]))
+        metrics = service.get("/metrics").text
     done = subprocess.run(
         [os.environ.get("PROMTOOL", "promtool"), "check", "metrics"],
         input=metrics,
@@ -366,7 +366,7 @@ def test_any_worker_tells_what_all_hold_and_cpu_time_outlives_one(models_dir: Pa
     settings = {"workers": 2, "max_connections": 50, "max_queue_rows": 100}
 
     def scrape() -> str:
-        return httpx.get(f"{service.url}/metrics").text
+        return service.get("/metrics").text
 
     def wait_until(series: str, expected: float) -> None:
         until = time.monotonic() + 20

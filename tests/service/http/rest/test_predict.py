@@ -169,13 +169,13 @@ async def test_a_body_in_chunks_is_put_together(client: httpx.AsyncClient) -> No
 async def test_a_caller_sets_a_shorter_deadline_but_no_longer_one(models_dir: Path) -> None:
     content = body("toy", [[1, 2, 3, 4]])
     late = 'torchlit_rejected_rows_total{model="toy",reason="deadline",version="1"}'
-    async with serving(Settings(models_dir=models_dir, max_queue_delay_ms=300)) as client:
+    async with serving(Settings(models_dir=models_dir, max_queue_delay_ms=100)) as client:
         headers = {"X-Request-Timeout-Ms": "10"}
         reply = await client.post("/predict", content=content, headers=headers)
         assert (reply.status_code, "deadline passed" in reply.text) == (504, True)
         assert (await post(client, content)).status_code == 200
         assert await counted(client, late) == 1
-    settings = Settings(models_dir=models_dir, max_queue_delay_ms=300, request_timeout_s=0.01)
+    settings = Settings(models_dir=models_dir, max_queue_delay_ms=100, request_timeout_s=0.01)
     async with serving(settings) as client:
         headers = {"X-Request-Timeout-Ms": "60000"}
         assert (await client.post("/predict", content=content, headers=headers)).status_code == 504

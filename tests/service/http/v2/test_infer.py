@@ -656,7 +656,7 @@ async def test_the_shorter_of_two_deadlines_counts(
 
 async def test_no_deadline_is_longer_than_the_setting(tmp_path: Path) -> None:
     save_toy(tmp_path)
-    settings = Settings(models_dir=tmp_path, max_queue_delay_ms=300, request_timeout_s=0.01)
+    settings = Settings(models_dir=tmp_path, max_queue_delay_ms=100, request_timeout_s=0.01)
     content = asked(four(), parameters={"timeout": 60_000_000})
     async with serving(settings) as client:
         assert (await client.post(TOY, content=content)).status_code == 504

@@ -518,7 +518,7 @@ async def test_many_who_control_at_once_leave_it_whole(controlled: Client) -> No
     assert await index(controlled) == [entry("same", 1), entry("toy", 1)]
 
 
-@pytest.mark.parametrize("side", [2, 700], ids=["in the event loop", "in a thread"])
+@pytest.mark.parametrize("side", [2, 600], ids=["in the event loop", "in a thread"])
 async def test_what_waits_when_a_model_is_unloaded_is_answered(tmp_path: Path, side: int) -> None:
     save_dear(tmp_path, side=side)
     save_toy(tmp_path)

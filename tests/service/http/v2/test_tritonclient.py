@@ -663,7 +663,7 @@ def test_a_request_of_json_alone_is_answered_with_json(service: Process) -> None
         [given("input", ROW, binary=False)], outputs=[wanted("probabilities", binary=False)]
     )
     assert json_size is None
-    reply = httpx.post(f"{service.url}/v2/models/toy/versions/1/infer", content=body)
+    reply = service.post("/v2/models/toy/versions/1/infer", content=body)
     assert reply.headers["content-type"] == "application/json"
     assert "inference-header-content-length" not in reply.headers
     answer = triton.InferenceServerClient.parse_response_body(reply.content)
