@@ -1,10 +1,14 @@
-"""JSON bodies through simdjson: all numbers of a body become one array.
+"""JSON bodies, fast: small ones through msgspec, others through simdjson.
 
-What does not fit goes the slow way (json_rows.py), which is the definition of what is accepted and
-finds the words for what is not. Both give the same rows. No document of simdjson leaves here.
+msgspec makes Python's numbers, which costs least for few; simdjson makes one array of all. What
+does not fit goes the slow way (json_rows.py), which is the definition of what is accepted and
+finds the words for what is not. All give the same rows. No document of simdjson leaves here.
 """
 
+import contextlib
 import threading
+from collections.abc import Callable
+from functools import cache
 from math import prod
 from typing import Any, ClassVar
 
@@ -22,11 +26,14 @@ from service.formats.message import LARGEST_IN_LOOP, Fields, Limits, Slow
 from service.formats.numbers import (
     LEAST_INFINITE,
     MINUS,
+    MINUS_ZERO,
     NUMBERS,
     give_signs,
     lost_a_sign,
     stay_finite,
 )
+
+SMALL = 800  # bytes of a body that is small
 
 _CONTAINERS = (simdjson.Array, simdjson.Object)
 _LARGE = LEAST_INFINITE[np.float32]
@@ -65,7 +72,7 @@ class WrongCount(Exception):
 
 
 class JsonMessage(Struct):
-    """A JSON object whose instances are an array of simdjson's."""
+    """A JSON object whose instances are an array of simdjson's, or lists or dicts of floats."""
 
     needs_images: ClassVar[bool] = False
     fields: Fields
@@ -79,6 +86,8 @@ class JsonMessage(Struct):
         self._instances = None  # once is enough, and the document takes memory
         if instances is not None:
             try:
+                if type(instances) is list:
+                    return _small_rows(instances, model, limits)
                 return fast_rows(instances, body, model, limits)
             except TooLarge:
                 raise
@@ -97,6 +106,10 @@ def read(
 
     Raises InvalidInput.
     """
+    # msgspec reads a -0 without a fraction as 0.
+    if len(body) <= SMALL and not (MINUS in body and MINUS_ZERO.search(body)):
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _read_small(body, known)
     try:
         document: Any = _parsers.parse(body)
         # simdjson finds a field by a walk over all of them: of many that would never end.
@@ -112,6 +125,46 @@ def read(
         pass
     document = parse(body, known)
     return Instances(document, document.pop("instances", UNSET), len(body), b'"b64"' in body)
+
+
+@cache
+def _decoder(known: frozenset[str]) -> Callable[[bytes], Any]:
+    """Return what decodes a body of fields that are known."""
+    instances = ("instances", list[list[float] | dict[str, float]])
+    others = [(name, Any, UNSET) for name in known - {"instances"}]
+    body = msgspec.defstruct("Body", [instances, *others], forbid_unknown_fields=True)
+    return msgspec.json.Decoder(body).decode
+
+
+def _read_small(body: bytes, known: frozenset[str]) -> JsonMessage:
+    """As `read`; raises msgspec's errors for what does not fit."""
+    document = _decoder(known)(body)
+    fields = {
+        name: value
+        for name in known
+        if name != "instances" and (value := getattr(document, name)) is not UNSET
+    }
+    return JsonMessage(fields, document.instances, body, known)
+
+
+def _small_rows(
+    instances: list[list[float] | dict[str, float]], model: Model, limits: Limits
+) -> NDArray[Any]:
+    """Return instances as rows (n, ...). Raises TooLarge; anything else: take the slow way."""
+    dtype = model.input.dtype
+    if dtype not in LEAST_INFINITE or not instances:
+        raise Unfit  # a whole number may be none any more
+    limits.check_count(len(instances))
+    size, names, largest = model.row_size, model.feature_names, LEAST_INFINITE[dtype]
+    rows = []
+    for instance in instances:
+        if len(instance) != size:
+            raise Unfit
+        row = [instance[name] for name in names] if isinstance(instance, dict) else instance
+        if not (-largest < min(row) and max(row) < largest):
+            raise Unfit
+        rows.append(row)
+    return model.rows_of(rows)
 
 
 def read_lists(text: bytes, model: Model, limits: Limits) -> NDArray[np.float32]:

@@ -27,6 +27,11 @@ def instances(text: str) -> str:
     return f'{{"instances": {text}}}'
 
 
+def large(body: str) -> str:
+    """Return a body of JSON that is long, by spaces behind it: simdjson reads those."""
+    return body + " " * json_fast.SMALL
+
+
 def message(body: bytes | str) -> Message:
     """Take a body of JSON apart."""
     return json_fast.read(body.encode() if isinstance(body, str) else body, FIELDS)

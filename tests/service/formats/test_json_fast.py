@@ -12,7 +12,7 @@ from service.formats import json_fast
 from service.formats.json_rows import slow_rows
 from service.formats.message import LARGEST_IN_LOOP, Slow
 from service.formats.tensors import DATATYPES
-from tests.support.bodies import FIELDS, instances, limits, message, read, went_fast
+from tests.support.bodies import FIELDS, instances, large, limits, message, read, went_fast
 
 FOUR = [[1.0, 2.0, 3.0, 4.0]]
 SIX = [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]
@@ -28,16 +28,18 @@ SIX = [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]
     ],
 )
 def test_lists_and_named_features_give_rows_the_fast_way(text: str, toy: Model) -> None:
-    rows = read(instances(text), toy)
-    assert rows.dtype == np.float32
-    assert rows.tolist() == FOUR
-    assert went_fast(instances(text), toy)
+    for body in (instances(text), large(instances(text))):
+        rows = read(body, toy)
+        assert rows.dtype == np.float32
+        assert rows.tolist() == FOUR
+        assert went_fast(body, toy)
 
 
 @pytest.mark.parametrize("text", ["[[1,2,3,4,5,6]]", "[[[1,2,3],[4,5,6]]]"])
 def test_images_are_flat_or_nested(text: str, mean: Model) -> None:
-    assert read(instances(text), mean).tolist() == SIX
-    assert went_fast(instances(text), mean)
+    for body in (instances(text), large(instances(text))):
+        assert read(body, mean).tolist() == SIX
+        assert went_fast(body, mean)
 
 
 @pytest.mark.parametrize(
@@ -48,19 +50,20 @@ def test_images_are_flat_or_nested(text: str, mean: Model) -> None:
         "[[1,2,3,4], [100000000000000000000,2,3,4]]",  # an integer beyond 64 bits
     ],
 )
-def test_what_is_unusual_goes_the_slow_way_and_is_right(text: str, toy: Model) -> None:
-    rows = read(instances(text), toy)
-    assert rows[0].tolist() == FOUR[0]
-    assert rows.shape == (2, 4)
-    assert not went_fast(instances(text), toy)
+def test_what_simdjson_does_not_read_goes_the_slow_way_and_is_right(text: str, toy: Model) -> None:
+    for body, is_fast in ((instances(text), True), (large(instances(text)), False)):
+        rows = read(body, toy)
+        assert rows[0].tolist() == FOUR[0]
+        assert rows.shape == (2, 4)
+        assert went_fast(body, toy) is is_fast
 
 
 def test_messages_do_not_disturb_each_other(toy: Model) -> None:
     """A parser of simdjson refuses while something that it parsed is alive."""
-    kept = [message('{"instances": [[1,2,3]]}'), message('{"instances": [[1,2,3,4]]}')]
+    kept = [message(large(instances(text))) for text in ("[[1,2,3]]", "[[1,2,3,4]]")]
     with pytest.raises(InvalidInput):
-        message("{")
-    assert went_fast('{"instances": [[1,2,3,4]]}', toy)
+        message(large("{"))
+    assert went_fast(large(instances("[[1,2,3,4]]")), toy)
     for _ in range(2):  # it may be read again, as it is in a thread
         with pytest.raises(InvalidInput, match="got a list of 3"):
             kept[0].rows(toy, limits())
@@ -73,9 +76,11 @@ def test_what_stands_beside_the_instances_is_no_object_of_simdjson(instances: st
         f'{{"model": "toy", "version": {{"a": [1, {{}}]}}, "other": [1, [2.5]], '
         f'"instances": {instances}}}'
     )
-    fields = json_fast.read(body.encode(), FIELDS | {"other"}).fields
-    assert fields == {"model": "toy", "version": {"a": [1, {}]}, "other": [1, [2.5]]}
-    assert [type(each) for each in fields.values()] == [str, dict, list]
+    for each in (body, large(body)):
+        fields = json_fast.read(each.encode(), FIELDS | {"other"}).fields
+        assert fields == {"model": "toy", "version": {"a": [1, {}]}, "other": [1, [2.5]]}
+        types = [type(fields[name]) for name in ("model", "version", "other")]
+        assert types == [str, dict, list]
 
 
 AWKWARD = '{"a":1,"b":2,"c":3,"d":4}'  # beside lists
@@ -123,13 +128,15 @@ def test_both_ways_say_the_same_of_any_instances(toy: Model, value: Any) -> None
         except RequestError as error:
             return str(error)
 
-    assert attempt(lambda: read(body, toy)) == attempt(
-        lambda: slow_rows(json.loads(body)["instances"], toy, limits())
-    )
+    expected = attempt(lambda: slow_rows(json.loads(body)["instances"], toy, limits()))
+    assert attempt(lambda: read(body, toy)) == expected
+    assert attempt(lambda: read(large(body.decode()), toy)) == expected
 
 
 def test_the_largest_number_as_it_is_printed_goes_the_fast_way(toy: Model) -> None:
-    assert went_fast(instances("[[3.4028235e38,-3.4028235e38,0,0.5]]"), toy)
+    body = instances("[[3.4028235e38,-3.4028235e38,0,0.5]]")
+    assert went_fast(body, toy)
+    assert went_fast(large(body), toy)
 
 
 def test_a_number_that_is_much_too_large_is_no_warning_in_the_fast_way(toy: Model) -> None:
@@ -153,7 +160,9 @@ def test_a_number_that_is_much_too_large_is_no_warning_in_the_fast_way(toy: Mode
 )
 @pytest.mark.parametrize("name", ["toy", "resnet-0", "x-0.5"])
 def test_zeros_and_signs_go_the_fast_way(text: str, name: str, toy: Model) -> None:
-    assert went_fast(f'{{"model": "{name}", "instances": {text}}}', toy)
+    body = f'{{"model": "{name}", "instances": {text}}}'
+    assert went_fast(body, toy)
+    assert went_fast(large(body), toy)
 
 
 SPACES = st.sampled_from(["", "", "", " ", "\n", "\t", " \r\n"])
@@ -183,8 +192,9 @@ def test_minus_zeros_among_others_go_the_fast_way(
     ]
     body = f"{{{','.join(data.draw(st.permutations(parts)))}}}"
     expected = np.array([float(each) for each in numbers], np.float32)
-    assert read(body, model).tobytes() == expected.tobytes()
-    assert went_fast(body, model)
+    for each in (body, large(body)):
+        assert read(each, model).tobytes() == expected.tobytes()
+        assert went_fast(each, model)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8, np.uint64])
