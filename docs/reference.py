@@ -172,8 +172,9 @@ PAGES: dict[str, Callable[[], str]] = {
 def _place_of(route: Route) -> str:
     """Return the file of a route's handler."""
     of_ours = [each for name, each in sys.modules.items() if name.startswith("service.http.")]
-    made = [each.__name__ for each in of_ours if route.handler in vars(each).values()]
-    # A partial knows its function's module, not its own; routes.py has imported it.
+    thing = route.procedure or route.handler
+    made = [each.__name__ for each in of_ours if thing in vars(each).values()]
+    # routes.py has imported it.
     (module,) = set(made) - {"service.http.routes"} or {route.handler.__module__}
     return f"{module.replace('.', '/')}.py"
 

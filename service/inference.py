@@ -2,19 +2,19 @@
 
     call = Call(start, deadline, is_alone)
     with inference.model_of_rows(call, "iris", None):  # which is call.served from now on
-        outputs = await inference.rows(call, rows)
+        outputs = await inference.run(call, work_of_rows(call.served, rows))
 
 Who answers the caller counts the call when it ends: `inference.count(call, "ok")`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from time import perf_counter
 from typing import Any
 
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from service.batching import Inputs, Outputs, Timing, check_rows
+from service.batching import Entry, Inputs, Outputs, Timing, Waiter, check_rows
 from service.catalog.catalog import Catalog
 from service.catalog.served import ServedModel
 from service.engine.model import Model, check_finite
@@ -31,6 +31,33 @@ class Call(Struct):
     is_alone: Callable[[], bool]  # whether no other request is being answered now
     timing: Timing | None = None  # gets where the time went
     served: ServedModel | None = None  # the model that it is for, once that is known
+
+
+class Work(Struct):
+    """What a request wants of a model."""
+
+    served: ServedModel
+    inputs: Inputs
+    rows: int
+    kind: Hashable  # as Batcher.submit takes it
+    answers_rows: bool  # whether each row must have an answer, and a finite one
+    asked: Any = None  # how the answer is wanted
+
+    def check(self, outputs: Outputs) -> None:
+        """Raise InferenceFailed unless that is an answer."""
+        if self.answers_rows:
+            check_rows(outputs, self.rows)
+            self.served.check_finite(outputs)
+
+
+def work_of_rows(served: ServedModel, rows: NDArray[Any]) -> Work:
+    """Return the work for rows (n, ...)."""
+    return Work(served, [rows], len(rows), served.kind_of_rows, answers_rows=True)
+
+
+def work_of_tensors(served: ServedModel, inputs: Inputs, rows: int, asked: Any = None) -> Work:
+    """Return the work for `inputs`, an array for each input; NaN and infinity are answers too."""
+    return Work(served, inputs, rows, served.kind_of(inputs), answers_rows=False, asked=asked)
 
 
 class Inference:
@@ -67,40 +94,26 @@ class Inference:
         call.served = served
         return served
 
-    async def rows(self, call: Call, rows: NDArray[Any]) -> Outputs:
-        """Return the outputs of the call's model for `rows` (n, ...), n of each, all finite.
-
-        Raises RequestError; cancelled when the caller leaves.
-        """
-        served = call.served
-        assert served is not None  # model_of_rows
-        outputs = await served.batcher.submit(
-            [rows],
-            len(rows),
+    async def run(self, call: Call, work: Work) -> Outputs:
+        """Return the outputs. Raises RequestError; cancelled when the caller leaves."""
+        outputs = await work.served.batcher.submit(
+            work.inputs,
+            work.rows,
             call.deadline,
             alone=call.is_alone(),
-            kind=served.kind_of_rows,
+            kind=work.kind,
             timing=call.timing,
         )
-        check_rows(outputs, len(rows))
-        served.check_finite(outputs)
+        work.check(outputs)
         return outputs
 
-    async def tensors(self, call: Call, inputs: Inputs, rows: int) -> Outputs:
-        """Return the outputs for `inputs`, an array for each input of the call's model.
+    def start(self, call: Call, work: Work, waiter: Waiter) -> Outputs | None:
+        """As `run`, for work that fits a batch: `waiter` gets the outputs, which nobody checked.
 
-        NaN and infinity are answers too. Raises RequestError; cancelled when the caller leaves.
+        Return the outputs if they are here already. Raises RequestError.
         """
-        served = call.served
-        assert served is not None  # model
-        return await served.batcher.submit(
-            inputs,
-            rows,
-            call.deadline,
-            alone=call.is_alone(),
-            kind=served.kind_of(inputs),
-            timing=call.timing,
-        )
+        entry = Entry(work.inputs, work.rows, work.kind, waiter, call.deadline, call.timing)
+        return work.served.batcher.put(entry, alone=call.is_alone())
 
     def count(self, call: Call, outcome: str) -> None:
         """Count a call that ended."""

@@ -7,16 +7,18 @@ arrays    arrays of several calls in one, and back
 
 from service.batching.arrays import Inputs, Outputs, check_rows
 from service.batching.batcher import SLOW_S, Batcher
-from service.batching.entry import UNSHARED, Observer, Spare, Timing
+from service.batching.entry import UNSHARED, Entry, Observer, Spare, Timing, Waiter
 
 __all__ = [
     "SLOW_S",
     "UNSHARED",
     "Batcher",
+    "Entry",
     "Inputs",
     "Observer",
     "Outputs",
     "Spare",
     "Timing",
+    "Waiter",
     "check_rows",
 ]

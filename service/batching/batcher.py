@@ -104,39 +104,37 @@ class Batcher:
         these rows. A caller that is cancelled while its rows wait takes them with it; its
         batch-mates are not touched. `timing` gets where the time went.
         """
-        now = self._clock()
-        if deadline <= now:
-            self._observer.dropped("deadline", rows)
-            raise DeadlineExceeded("the deadline passed before the request was complete")
-        self._admit(rows)
-        if alone and rows <= self._max_rows_in_loop and self._may_run_immediately():
-            return self._run_immediately(inputs, rows, timing)
-        step = self._max_batch_size
-        if rows <= step or kind is UNSHARED:
-            try:
-                return await self._enqueue(inputs, rows, kind, deadline, now, timing)
-            except asyncio.CancelledError:
-                self._someone_left = True
-                raise
-        parts = [
-            self._enqueue(
-                [array[start : start + step] for array in inputs],
-                min(step, rows - start),
-                kind,
-                deadline,
-                now,
-                timing,
-            )
-            for start in range(0, rows, step)
-        ]
+        if rows > self._max_batch_size and kind is not UNSHARED:
+            return await self._submit_in_parts(inputs, rows, deadline, kind, timing)
+        future: asyncio.Future[Outputs] = self._loop.create_future()
+        entry = Entry(inputs, rows, kind, future, deadline, timing)
+        outputs = self.put(entry, alone=alone)
+        if outputs is not None:
+            return outputs
         try:
-            outputs = await asyncio.gather(*parts)
-        except BaseException:  # cancelled, or one part failed: nobody wants the others
-            for part in parts:
-                part.cancel()
-            self._someone_left = True
+            return await future
+        except asyncio.CancelledError:
+            self.left()
             raise
-        for start, answers in zip(range(0, rows, step), outputs, strict=True):
+
+    async def _submit_in_parts(
+        self, inputs: Inputs, rows: int, deadline: float, kind: Hashable, timing: Timing | None
+    ) -> Outputs:
+        now, step = self._admitted(rows, deadline), self._max_batch_size
+        starts = range(0, rows, step)
+        futures: list[asyncio.Future[Outputs]] = [self._loop.create_future() for _ in starts]
+        for start, future in zip(starts, futures, strict=True):
+            part = [array[start : start + step] for array in inputs]
+            size = min(step, rows - start)
+            self._enqueue(Entry(part, size, kind, future, deadline, timing), now)
+        try:
+            outputs = await asyncio.gather(*futures)
+        except BaseException:  # cancelled, or one part failed: nobody wants the others
+            for future in futures:
+                future.cancel()
+            self.left()
+            raise
+        for start, answers in zip(starts, outputs, strict=True):
             check_rows(answers, min(step, rows - start))
         try:
             return [np.concatenate(arrays) for arrays in zip(*outputs, strict=True)]
@@ -144,6 +142,26 @@ class Batcher:
             raise InvalidInput(
                 f"the answers to {step} rows each differ in shape; send at most {step} rows"
             ) from error
+
+    def fits(self, rows: int, kind: Hashable) -> bool:
+        """Whether so many rows are one entry."""
+        return rows <= self._max_batch_size or kind is UNSHARED
+
+    def put(self, entry: Entry, *, alone: bool = False) -> Outputs | None:
+        """As `submit`, for an entry that `fits` and that has its own waiter.
+
+        Return the outputs if they are here already; else the waiter gets them, or what is raised
+        when its rows run. Whose waiter is cancelled calls `left`.
+        """
+        now = self._admitted(entry.size, entry.deadline)
+        if alone and entry.size <= self._max_rows_in_loop and self._may_run_immediately():
+            return self._run_immediately(entry)
+        self._enqueue(entry, now)
+        return None
+
+    def left(self) -> None:
+        """Note that a waiter waits no more: its rows need no room in the queue."""
+        self._someone_left = True
 
     async def close(self) -> None:
         """Refuse new rows, run those that wait now, and return when each has its answer."""
@@ -156,11 +174,19 @@ class Batcher:
         if self._check is not None:
             await asyncio.wait([self._check])
 
-    def _admit(self, rows: int) -> None:
+    def _admitted(self, rows: int, deadline: float) -> float:
+        """Return the time. Raises DeadlineExceeded, Unavailable, QueueFull."""
+        now = self._clock()
+        if deadline <= now:
+            self._observer.dropped("deadline", rows)
+            raise DeadlineExceeded("the deadline passed before the request was complete")
         if self._closed:
             raise Unavailable("the model is closing; try again")
-        if self._queued_rows + rows <= self._max_queue_rows:
-            return
+        if self._queued_rows + rows > self._max_queue_rows:
+            self._make_room(rows)
+        return now
+
+    def _make_room(self, rows: int) -> None:
         if self._someone_left:
             self._drop_cancelled()
         # An empty queue takes one request of any size: refusing it would be for ever.
@@ -174,36 +200,26 @@ class Batcher:
     def _may_run_immediately(self) -> bool:
         return self._idle.is_set() and not self._max_queue_delay_s
 
-    def _run_immediately(self, inputs: Inputs, rows: int, timing: Timing | None) -> Outputs:
+    def _run_immediately(self, entry: Entry) -> Outputs:
         start = self._clock()
         try:
-            return self._run(inputs)
+            return self._run(entry.inputs)
         finally:
             seconds = self._clock() - start
             if seconds > SLOW_S:
-                self._leave_loop([inputs], rows)
-            self._observer.ran(rows, seconds, _NO_WAIT)
-            if timing is not None:
-                timing.note(0.0, seconds)
+                self._leave_loop([entry.inputs], entry.size)
+            self._observer.ran(entry.size, seconds, _NO_WAIT)
+            if entry.timing is not None:
+                entry.timing.note(0.0, seconds)
 
-    def _enqueue(
-        self,
-        inputs: Inputs,
-        rows: int,
-        kind: Hashable,
-        deadline: float,
-        now: float,
-        timing: Timing | None,
-    ) -> asyncio.Future[Outputs]:
-        future: asyncio.Future[Outputs] = self._loop.create_future()
-        entry = Entry(inputs, rows, kind, future, deadline, now, timing)
+    def _enqueue(self, entry: Entry, now: float) -> None:
+        entry.since = now
         if self._executor is not None or self._max_queue_delay_s:
-            entry.timer = self._loop.call_later(deadline - now, self._expire, entry)
+            entry.timer = self._loop.call_later(entry.deadline - now, self._expire, entry)
         self._queue.append(entry)
         self._queued_rows += entry.size
         self._observer.queued(entry.size)
         self._schedule()
-        return future
 
     def _schedule(self) -> None:
         """Set the time of the coming batch, unless it is set or a batch runs."""
@@ -289,7 +305,7 @@ class Batcher:
                 break
             queue.popleft()
             self._queued_rows -= entry.size
-            if entry.future.done():
+            if entry.waiter.done():
                 self._dropped(entry)
             elif entry.deadline <= now:
                 self._expire(entry)
@@ -333,28 +349,28 @@ class Batcher:
                 entry.timing.note(start - entry.since, seconds)
             if entry.timer is not None:
                 entry.timer.cancel()
-            if entry.future.done():  # its caller left while the batch ran
+            if entry.waiter.done():  # its caller left while the batch ran
                 continue
             if isinstance(result, Exception):
-                entry.future.set_exception(result)
+                entry.waiter.set_exception(result)
             else:
-                entry.future.set_result(result)
+                entry.waiter.set_result(result)
         self._observer.ran(rows, seconds, waits)
 
     def _expire(self, entry: Entry) -> None:
-        if not entry.future.done():
+        if not entry.waiter.done():
             self._someone_left = True
             waited = self._clock() - entry.since
-            entry.future.set_exception(
+            entry.waiter.set_exception(
                 DeadlineExceeded(f"the deadline passed after {waited:.3f} s of waiting")
             )
 
     def _drop_cancelled(self) -> None:
         """Take the entries nobody waits for out of the queue."""
         queued_before = self._queued_rows
-        waiting = [entry for entry in self._queue if not entry.future.done()]
+        waiting = [entry for entry in self._queue if not entry.waiter.done()]
         for entry in self._queue:
-            if entry.future.done():
+            if entry.waiter.done():
                 self._queued_rows -= entry.size
                 self._dropped(entry)
         self._queue = deque(waiting)
@@ -364,5 +380,5 @@ class Batcher:
     def _dropped(self, entry: Entry) -> None:
         if entry.timer is not None:
             entry.timer.cancel()
-        cancelled = entry.future.cancelled()
+        cancelled = entry.waiter.cancelled()
         self._observer.dropped("cancelled" if cancelled else "deadline", entry.size)

@@ -25,6 +25,22 @@ class Observer(Protocol):
         """Note a batch of so many rows, and how long each of its entries waited, in seconds."""
 
 
+class Waiter(Protocol):
+    """Who waits for outputs: asyncio.Future is one."""
+
+    def done(self) -> bool:
+        """Whether it waits no more."""
+
+    def cancelled(self) -> bool:
+        """Whether its caller left."""
+
+    def set_result(self, outputs: Outputs, /) -> None:
+        """Take the outputs."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Take what went wrong."""
+
+
 class Timing:
     """Where the time of a request went, in seconds; `submit` notes it for those who want to know.
 
@@ -52,13 +68,13 @@ class Spare(Struct, frozen=True):
 
 
 class Entry(Struct, eq=False):
-    """Rows that wait, and the future of their outputs."""
+    """Rows that wait, and who waits for their outputs."""
 
     inputs: Inputs
     size: int
     kind: Hashable
-    future: asyncio.Future[Outputs]
+    waiter: Waiter
     deadline: float  # by the clock of the batcher
-    since: float
-    timing: Timing | None
+    timing: Timing | None = None
+    since: float = 0.0  # by the same clock
     timer: asyncio.TimerHandle | None = None

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, Literal, Self, TypeAlias
@@ -54,15 +54,23 @@ class ServedModel:
         )
         # Instances of /predict are rows, also of a model whose run takes one row at a time.
         self.kind_of_rows = None if model.is_batched or model.trial.is_one_by_one else UNSHARED
+        self.write: Callable[[Outputs], bytes] | None = None  # predictions; made at the first
         self._leases = 0  # requests that hold it
         self._unused: asyncio.Event | None = None  # once it is to close: no request does
 
     def __enter__(self) -> Self:
-        """Hold it: it is not closed meanwhile."""
-        self._leases += 1
+        self.hold()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def hold(self) -> None:
+        """Let it not be closed until `release`, as `with` does."""
+        self._leases += 1
+
+    def release(self) -> None:
+        """Let it be closed as far as this holder is concerned."""
         self._leases -= 1
         if self._unused is not None and not self._leases:
             self._unused.set()

@@ -154,7 +154,8 @@ class Model:
     def rows_of(self, numbers: Any) -> NDArray[Any]:
         """Return n lists of `row_size` numbers, or an array of them, as the input takes them."""
         rows = np.array(numbers, dtype=self.input.dtype)
-        return rows.reshape(len(rows), *self.input.shape[1:])
+        shape = self.input.shape
+        return rows if rows.ndim == len(shape) == 2 else rows.reshape(len(rows), *shape[1:])
 
     def close(self) -> None:
         """Let the session and its memory go; it can run no more."""

@@ -5,11 +5,10 @@ does not fit goes the slow way (json_rows.py), which is the definition of what i
 finds the words for what is not. All give the same rows. No document of simdjson leaves here.
 """
 
-import contextlib
+import math
 import threading
 from collections.abc import Callable
 from functools import cache
-from math import prod
 from typing import Any, ClassVar
 
 import msgspec
@@ -28,6 +27,7 @@ from service.formats.numbers import (
     MINUS,
     MINUS_ZERO,
     NUMBERS,
+    are_finite_as,
     give_signs,
     lost_a_sign,
     stay_finite,
@@ -108,8 +108,10 @@ def read(
     """
     # msgspec reads a -0 without a fraction as 0.
     if len(body) <= SMALL and not (MINUS in body and MINUS_ZERO.search(body)):
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:
             return _read_small(body, known)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
     try:
         document: Any = _parsers.parse(body)
         # simdjson finds a field by a walk over all of them: of many that would never end.
@@ -154,14 +156,15 @@ def _small_rows(
     dtype = model.input.dtype
     if dtype not in LEAST_INFINITE or not instances:
         raise Unfit  # a whole number may be none any more
-    limits.check_count(len(instances))
-    size, names, largest = model.row_size, model.feature_names, LEAST_INFINITE[dtype]
+    if len(instances) > limits.max_rows:
+        limits.check_count(len(instances))
+    size, names = model.row_size, model.feature_names
     rows = []
     for instance in instances:
         if len(instance) != size:
             raise Unfit
-        row = [instance[name] for name in names] if isinstance(instance, dict) else instance
-        if not (-largest < min(row) and max(row) < largest):
+        row = [*map(instance.__getitem__, names)] if isinstance(instance, dict) else instance
+        if not are_finite_as(row, dtype):
             raise Unfit
         rows.append(row)
     return model.rows_of(rows)
@@ -260,6 +263,20 @@ def _named_values(instances: Any, model: Model) -> NDArray[np.float64]:
     return np.array(values, np.float64)
 
 
+_decode_numbers = msgspec.json.Decoder(list[float]).decode
+
+
+def _small_tensor(
+    numbers: list[float], shape: tuple[int, ...], dtype: type[np.generic]
+) -> NDArray[Any]:
+    """Return numbers as a tensor of floats. Raises Unfit, WrongCount."""
+    if len(numbers) != math.prod(shape):
+        raise WrongCount(len(numbers))
+    if not are_finite_as(numbers, dtype):
+        raise Unfit
+    return np.array(numbers, dtype).reshape(shape)
+
+
 def read_tensor(text: bytes, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
     """Return a JSON list of numbers, flat or nested as `shape`, as an array of it.
 
@@ -269,12 +286,17 @@ def read_tensor(text: bytes, shape: tuple[int, ...], dtype: type[np.generic]) ->
     kind = np.dtype(dtype).kind
     if kind not in _BUFFER_TYPES:
         raise Unfit
+    if kind == "f" and len(text) <= SMALL and not (MINUS in text and MINUS_ZERO.search(text)):
+        try:
+            return _small_tensor(_decode_numbers(text), shape, dtype)
+        except msgspec.DecodeError:  # nested, perhaps
+            pass
     document: Any = _parsers.parse(text)
     brackets = _opening_brackets(text)
     lists, fits = 1, True
     if type(document[0]) is simdjson.Array:
         lists, fits = _nested(document, shape)
-    elif brackets == 1 and type(document) is simdjson.Array and len(document) != prod(shape):
+    elif brackets == 1 and type(document) is simdjson.Array and len(document) != math.prod(shape):
         raise WrongCount(len(document))
     if not fits or brackets != lists:
         raise Unfit

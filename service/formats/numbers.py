@@ -33,6 +33,12 @@ def stay_finite(values: NDArray[np.float64], dtype: type[np.generic]) -> bool:
     return bool(np.abs(values).max() < limit)  # false for NaN
 
 
+def are_finite_as(values: list[float], dtype: type[np.generic]) -> bool:
+    """As `stay_finite`, for few numbers that JSON can say: none of them is NaN."""
+    limit = LEAST_INFINITE[dtype]
+    return math.hypot(*values) < limit or (-limit < min(values) and max(values) < limit)
+
+
 def lost_a_sign(text: bytes, values: NDArray[np.float64]) -> bool:
     """Whether JSON has a -0 that is 0 in `values`, which simdjson read from it.
 

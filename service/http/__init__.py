@@ -6,6 +6,8 @@ request, reply, query    values: what came, and what goes
 row_bodies   which bodies are read in the event loop, and which in a thread
 status       which status a kind of failure has
 access       API keys and CORS
-connection   HTTP/1.1 under uvicorn, with limits
+procedure    the steps of a request that infers, and their order
+connection   HTTP/1.1 under uvicorn, with limits; writes are what it sends
+direct       requests that infer, answered where they arrive
 rest/ v2/ platforms/ pages/ openapi/    the handlers, and the document
 """

@@ -33,7 +33,9 @@ from service.http.reply import (
     WHOLE_REPLY,
     Fragments,
     Reply,
+    all_headers,
     compress,
+    encoding_for,
     error_reply,
     json_reply,
     note_timing,
@@ -45,11 +47,14 @@ from service.http.row_bodies import RowBodies
 from service.http.services import Host, Services
 from service.http.status import Headers
 from service.inference import Call, Inference
-from service.logs.request_id import begin, id_maker
+from service.logs.request_id import begin, id_maker, request_id
 from service.metrics import Blocks, Metrics
 from service.settings import Settings
 
 logger = logging.getLogger("torchlit.app")
+
+_NONE: Headers = []
+_CLOSE: Headers = [(b"connection", b"close")]
 
 SendWhole: TypeAlias = Callable[[int, Headers, Fragments], Awaitable[None]]
 
@@ -59,12 +64,12 @@ class App:
 
     def __init__(self, services: Services, routes: list[Route]) -> None:
         self.services = services
-        self._access = Access(services.settings, routes)
-        self._inference = Router(each for each in routes if each.is_inference)
+        self.access = Access(services.settings, routes)
+        self.inference = Router(each for each in routes if each.is_inference)
         self._read = Router(each for each in routes if each.method == "GET")
         self._framework = _framework(services, routes)
-        self._make_id = id_maker()
-        self._is_logged = services.settings.access_log
+        self.make_id = id_maker()
+        self.is_logged = services.settings.access_log
         self._timeout_s = services.settings.request_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,17 +77,15 @@ class App:
         if scope["type"] != ScopeType.HTTP:
             await self._framework(scope, receive, send)
             return
-        if self._is_logged:
+        if self.is_logged:
             send = _logging(scope, send)
         headers = dict(scope["headers"])
-        request_id, reply_headers = self._begin(headers)
+        id, reply_headers = self.begin(headers)
         try:
-            reply = None
-            if not self._access.is_everybody:
-                reply = self._refusal(scope, headers, reply_headers)
+            reply = self.refusal(scope, headers, reply_headers)
             if reply is None:
                 # A setting may let inference answer on a path that is also read.
-                found = self._inference.find(scope["path"])
+                found = self.inference.find(scope["path"])
                 if found is None or (
                     scope["method"] in READING and self._read.find(scope["path"]) is not None
                 ):
@@ -91,55 +94,59 @@ class App:
                     await self._framework(scope, receive, _adding(reply_headers, send))
                     return
                 call = Call(perf_counter(), inf, self.services.host.is_alone)
-                request = Request(scope, headers, receive, request_id, found[1], call)
-                reply = await self._infer(found[0], request)
-                if reply is None:
-                    return
-            await self._send(reply, reply_headers, scope, send)
+                request = Request(scope, headers, receive, id, found[1], call)
+                reply = await self.infer(found[0], request)
+            if reply is not None:
+                await self._send(reply, reply_headers, scope, send)
         except asyncio.CancelledError:
             return  # the caller left: nobody waits for a reply
 
     async def answer_when_full(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer on a connection beyond the limit: only probes and Prometheus get through."""
-        if scope["type"] != ScopeType.HTTP or self._access.is_essential(
+        if scope["type"] != ScopeType.HTTP or self.access.is_essential(
             scope["method"], scope["path"]
         ):
             await self(scope, receive, send)
             return
-        if self._is_logged:
+        if self.is_logged:
             send = _logging(scope, send)
         error = TooManyConnections("too many connections are open; try again later")
         with contextlib.suppress(asyncio.CancelledError):
             while (await receive()).get("more_body"):
                 pass  # a client that still sends would not see the reply
-            _, headers = self._begin(dict(scope["headers"]))
+            _, headers = self.begin(dict(scope["headers"]))
             self.services.metrics.unmatched(error.outcome)
             await self._send(error_reply(error), headers, scope, send)
 
-    def _begin(self, headers: dict[bytes, bytes]) -> tuple[bytes, Headers]:
+    def begin(self, headers: dict[bytes, bytes]) -> tuple[bytes, Headers]:
         """Return the id of a request, and the headers that its reply has whatever it says."""
-        request_id = begin(headers, self._make_id)
-        reply_headers = [(b"x-request-id", request_id)]
-        if self.services.host.is_draining:
-            reply_headers.append((b"connection", b"close"))  # the next one finds another process
-        return request_id, reply_headers
+        id = request_id(headers) or self.make_id()
+        begin(id, headers)
+        return id, [(b"x-request-id", id), *self.headers_now()]
 
-    def _refusal(
+    def headers_now(self) -> Headers:
+        """Return the headers that every reply has now."""
+        # The next request finds another process.
+        return _CLOSE if self.services.host.is_draining else _NONE
+
+    def refusal(
         self, scope: HTTPScope, headers: dict[bytes, bytes], reply_headers: Headers
     ) -> Reply | None:
         """Return the reply to a request that may not go on, or needs no more; None else."""
+        if self.access.is_everybody:
+            return None
         method, path = scope["method"], scope["path"]
-        reply_headers += self._access.cors_headers(method, headers)
-        if self._access.is_preflight(method, headers):
+        reply_headers += self.access.cors_headers(method, headers)
+        if self.access.is_preflight(method, headers):
             return json_reply({})
         try:
-            self._access.check(method, path, headers)
+            self.access.check(method, path, headers)
         except Unauthorized as error:
             self.services.metrics.unmatched(error.outcome)
             return error_reply(error)
         return None
 
-    async def _infer(self, route: Route, request: Request) -> Reply | None:
+    async def infer(self, route: Route, request: Request) -> Reply | None:
         """Return what a route of inference answers, and count it; None if the caller left."""
         inference, call, outcome = self.services.inference, request.call, "ok"
         try:
@@ -156,29 +163,25 @@ class App:
             if request.has_body:  # one that never came completely is counted by the connection
                 inference.count(call, "cancelled")
             raise
-        except RequestError as error:
-            outcome, reply = error.outcome, error_reply(error)
-        except Exception:
-            logger.exception("%s: this is a bug", request.scope["path"])
-            outcome, reply = "failed", error_reply(InferenceFailed("internal error"))
+        except Exception as error:
+            outcome, reply = self.failure(error, request.scope["path"])
         inference.count(call, outcome)
-        if reply.is_compressible:
-            await compress(reply, request.headers.get(b"accept-encoding"))
+        await _compress(reply, request.headers)
         return reply
+
+    def failure(self, error: Exception, path: str) -> tuple[str, Reply]:
+        """Return how an inference that failed is counted, and the reply; log what is a bug."""
+        if isinstance(error, RequestError):
+            return error.outcome, error_reply(error)
+        logger.error("%s: this is a bug", path, exc_info=error)
+        return "failed", error_reply(InferenceFailed("internal error"))
 
     async def _send(self, reply: Reply, headers: Headers, scope: HTTPScope, send: Send) -> None:
         """Send a reply, with headers beside its own."""
-        body = reply.body
-        length = len(body[0]) if len(body) == 1 else sum(map(len, body))
-        headers = [
-            *headers,
-            (b"content-type", reply.content_type),
-            (b"content-length", b"%d" % length),
-            *reply.headers,
-        ]
+        headers, body = all_headers(reply, headers), reply.body
         extensions: Any = scope.get("extensions") or {}
         send_whole: SendWhole | None = extensions.get(WHOLE_REPLY)
-        if send_whole is not None and not self._is_logged:
+        if send_whole is not None and not self.is_logged:
             await send_whole(reply.status, headers, body)
             return
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -256,8 +259,7 @@ def _handler(method: HttpMethod, services: Services, routes: list[Route]) -> HTT
             reply = error_reply(error)
         except ClientLeft:  # our own connection cancels instead
             reply = Reply([])
-        if reply.is_compressible:
-            await compress(reply, headers.get(b"accept-encoding"))
+        await _compress(reply, headers)
         return Response(
             b"".join(reply.body),
             status_code=reply.status,
@@ -266,6 +268,13 @@ def _handler(method: HttpMethod, services: Services, routes: list[Route]) -> HTT
         )
 
     return handle
+
+
+async def _compress(reply: Reply, headers: dict[bytes, bytes]) -> None:
+    if reply.is_compressible:
+        encoding = encoding_for(reply, headers.get(b"accept-encoding"))
+        if encoding is not None:
+            await compress(reply, encoding)
 
 
 def _adding(headers: Headers, send: Send) -> Send:

@@ -1,9 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, with one system call a reply, and with limits.
-
-uvicorn writes the head of a reply and its body one after the other, and uvloop hands each to
-the kernel immediately. For small replies that second call is a tenth of the whole request
-(measured with strace and py-spy on the iris model). So writes are held and sent together, at
-the end of the event loop's turn.
+"""HTTP/1.1 as uvicorn speaks it, with one system call a reply, with limits, and a direct way.
 
 uvicorn waits for ever for a client that connects and says nothing, or that sends a byte now and
 then; it bounds neither the head of a request nor the number of connections so that probes still
@@ -23,50 +18,21 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from service.errors import HeadTooLarge, InvalidInput, RequestError, RequestTimeout
-from service.http.reply import WHOLE_REPLY, Fragments, error_reply
+from service.http.direct import Answer, Direct, Head
+from service.http.reply import WHOLE_REPLY, Fragments, Reply, error_reply, lines_of, written
 from service.http.status import Headers
+from service.http.writes import JoinedWrites
 from service.settings import Settings
 
 CHECK_EVERY_S = 0.5
 JUST_CONNECTED_S = 1.0  # what a new connection gets at a stop to say something
 MAX_HEAD_BYTES = 65_536  # of request line and headers
+HEAD_END = b"\r\n\r\n"
 H2C_WITHIN = 4096  # bytes from the start of a request
 FOR_PROBES = (
     64  # connections beyond the limit that get a reply that says so; those beyond are closed
 )
 _H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
-
-
-class JoinedWrites:
-    """A transport that holds what is written until `flush`, at most for a turn of the loop."""
-
-    __slots__ = ("_loop", "_pending", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._pending: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        """Send `data` with the next flush, after what was written before."""
-        if not self._pending:
-            self._loop.call_soon(self.flush)
-        self._pending.append(data)
-
-    def close(self) -> None:
-        """Send what is held, then close."""
-        self.flush()
-        self._transport.close()
-
-    def flush(self) -> None:
-        """Send what is held, unless the connection is gone."""
-        if self._pending and not self._transport.is_closing():
-            self._transport.write(b"".join(self._pending))
-        self._pending.clear()
-
-    def __getattr__(self, name: str) -> Any:
-        """All else is the transport's."""
-        return getattr(self._transport, name)
 
 
 class Limits:
@@ -86,7 +52,15 @@ class Limits:
         self.max_body_bytes = settings.max_body_bytes
         self.when_full = when_full
         self.count = count
+        self._headers: Headers = []
+        self._lines = b""
         self.now = now  # the event loop's time at the last check: near enough, and free to read
+
+    def default_lines(self, headers: Headers) -> bytes:
+        """Return the lines of headers that all replies have; each second uvicorn makes others."""
+        if headers is not self._headers:
+            self._headers, self._lines = headers, lines_of(headers)
+        return self._lines
 
     def is_over(self, since: float, seconds: float) -> bool:
         """Whether more than `seconds` have passed since then, which was up to a check later."""
@@ -102,9 +76,15 @@ class Limits:
 class Protocol(HttpToolsProtocol):
     """uvicorn's protocol over JoinedWrites, within Limits."""
 
-    def __init__(self, limits: Limits, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, limits: Limits, direct: Direct, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._limits = limits
+        self._direct = direct
+        self._answer: Answer | None = None  # that is under way directly
+        self._behind = bytearray()  # what came behind that
+        self._new_head = b""  # of the request that is parsed, to be learned
+        self._was_heard = False  # whether a request came
+        self._is_last = False  # whether to close behind what is answered directly
         self._running: tuple[RequestResponseCycle, asyncio.Task[None]] | None = None
         self._waiting_since = inf  # since when a complete request, of which something is here
         self._idle_since = inf  # since when the next request
@@ -134,6 +114,10 @@ class Protocol(HttpToolsProtocol):
         """End the task that would answer: nobody waits for it."""
         super().connection_lost(exc)
         self._extensions.clear()  # it holds this connection, and is held by its last request
+        if self._answer is not None:
+            self.tasks.discard(self._answer)
+            self._answer.cancel()
+            self._answer = None  # it holds this connection, too
         if self._is_arriving():
             self._limits.count("cancelled")
         if self._running is not None and not self._running[1].done():
@@ -143,6 +127,21 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent; refuse a head, or trailers, that are too long."""
+        if self._answer is not None:
+            self._behind += data
+            self.flow.pause_reading()
+            return
+        if not self._is_begun and (self.cycle is None or self.cycle.response_complete):
+            size = data.find(HEAD_END) + len(HEAD_END)
+            self._new_head = data[:size] if size >= len(HEAD_END) else b""
+            head = self._direct.heads.get(self._new_head)
+            if (
+                head is not None
+                and len(data) == size + head.body_bytes
+                and self._may_be_direct()
+                and self._is_answered_directly(head, data[size:])
+            ):
+                return
         self._head_bytes += len(data)
         if not self._is_begun and data.find(b"h2c", 0, H2C_WITHIN) >= 0:
             data = _without_h2c(data)
@@ -150,10 +149,47 @@ class Protocol(HttpToolsProtocol):
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._refuse(HeadTooLarge(f"headers: expected at most {MAX_HEAD_BYTES} bytes"))
 
+    def _may_be_direct(self) -> bool:
+        return not self._is_extra and not self.flow.write_paused
+
+    def _is_answered_directly(self, head: Head, body: bytes) -> bool:
+        self._answer = answer = self._direct.answer(self, head, body)
+        if answer is None:
+            return False
+        self._was_heard = True
+        self._waiting_since = self._idle_since = inf
+        self.tasks.add(answer)  # type: ignore[arg-type]  # waited for, and cancelled, as one
+        answer.begin()
+        return True
+
+    def is_alone(self) -> bool:
+        """Whether no other caller is about to send something in this turn of the loop."""
+        return len(self.connections) == 1
+
+    def write(self, reply: Reply, id: bytes, others: bytes, *, is_last: bool) -> None:
+        """Send the reply of what is answered directly, and go on to what comes next.
+
+        others: lines of further headers. is_last: whether to close behind it.
+        """
+        self.tasks.discard(self._answer)
+        self._answer = None
+        self._idle_since = self._limits.now
+        if self._writes.is_closing():
+            return
+        lines = self._limits.default_lines(self.server_state.default_headers)
+        self._writes.write_now(written(reply, id, lines + others))
+        if is_last or self._is_last:
+            self.transport.close()
+        elif self._behind:
+            behind = bytes(self._behind)
+            self._behind.clear()
+            self.flow.resume_reading()
+            self.data_received(behind)
+
     def on_message_begin(self) -> None:
         """Begin with a request: its first byte is here."""
         super().on_message_begin()
-        self._is_begun = True
+        self._is_begun = self._was_heard = True
         self._head_bytes = self._body_bytes = 0
         self._body = b""
         self._waiting_since = self._limits.now
@@ -180,6 +216,9 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the complete request is here."""
+        if self._new_head:
+            self._direct.learn(self._new_head, self.scope)  # type: ignore[arg-type]  # the same, by ASGI
+            self._new_head = b""
         if self._body:
             self.cycle.body = self._body  # type: ignore[assignment]  # it is only read
             self._body = b""
@@ -228,13 +267,15 @@ class Protocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close when all is answered; who has just connected is about to ask, and may."""
-        if self.cycle is None:
+        if not self._was_heard:
             self.loop.call_later(JUST_CONNECTED_S, self._close_if_silent)
+        elif self._answer is not None:
+            self._is_last = True
         else:
             super().shutdown()
 
     def _close_if_silent(self) -> None:
-        if self.cycle is None:
+        if not self._was_heard:
             self.transport.close()
 
     def _is_behind(self) -> bool:
@@ -307,13 +348,9 @@ class Protocol(HttpToolsProtocol):
             cycle.keep_alive = False
         elif not cycle.keep_alive:
             headers.append((b"connection", b"close"))
-        parts: Fragments = [STATUS_LINE[status]]
-        for name, value in (*cycle.default_headers, *headers):
-            parts += (name, b": ", value, b"\r\n")
-        parts.append(b"\r\n")
-        if cycle.scope["method"] != "HEAD":
-            parts += body
-        self.transport.write(b"".join(parts))
+        body = [] if cycle.scope["method"] == "HEAD" else body
+        head = lines_of((*cycle.default_headers, *headers))
+        self.transport.write(b"".join((STATUS_LINE[status], head, b"\r\n", *body)))
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         if not cycle.keep_alive:

@@ -1,9 +1,11 @@
 """One HTTP reply: a value, until the app sends it."""
 
 import logging
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from msgspec import Struct, field
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service.batching import Timing
 from service.errors import InferenceFailed, RequestError
@@ -47,18 +49,54 @@ def error_reply(error: RequestError) -> Reply:
     return Reply(body, STATUS[type(error)], headers=[*headers_of(error)])
 
 
+def all_headers(reply: Reply, others: Headers) -> Headers:
+    """Return the headers of a reply: others first, then those of its body, then its own."""
+    body = reply.body
+    length = len(body[0]) if len(body) == 1 else sum(map(len, body))
+    return [
+        *others,
+        (b"content-type", reply.content_type),
+        (b"content-length", b"%d" % length),
+        *reply.headers,
+    ]
+
+
+def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the lines of headers."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def written(reply: Reply, id: bytes, others: bytes) -> bytes:
+    """Return a reply to the request of an id as it is sent, with the lines of other headers."""
+    body = reply.body
+    length = len(body[0]) if len(body) == 1 else sum(map(len, body))
+    own = lines_of(reply.headers) if reply.headers else b""
+    head = b"%b%bx-request-id: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b\r\n" % (
+        STATUS_LINE[reply.status],
+        others,
+        id,
+        reply.content_type,
+        length,
+        own,
+    )
+    return b"".join((head, *body))
+
+
 def note_timing(reply: Reply, timing: Timing) -> None:
     """Say to the caller where the time went (W3C, "Server Timing": durations in ms)."""
     durations = (timing.queue_s * 1e3, timing.compute_s * 1e3)
     reply.headers.append((b"server-timing", b"queue;dur=%.3f, compute;dur=%.3f" % durations))
 
 
-async def compress(reply: Reply, accept_encoding: bytes | None) -> None:
-    """Compress the body of a reply, if it is long and the caller accepts that."""
+def encoding_for(reply: Reply, accept_encoding: bytes | None) -> str | None:
+    """Return how a reply that may be compressed is to be; None if it stays as it is."""
     if sum(map(len, reply.body)) < compression.SHORTEST:
-        return
+        return None
     reply.headers.append((b"vary", b"accept-encoding"))
-    encoding = None if accept_encoding is None else compression.wanted(accept_encoding)
-    if encoding is not None:
-        reply.body = [await compression.compressed(b"".join(reply.body), encoding)]
-        reply.headers.append((b"content-encoding", encoding.encode()))
+    return None if accept_encoding is None else compression.wanted(accept_encoding)
+
+
+async def compress(reply: Reply, encoding: str) -> None:
+    """Compress the body of a reply."""
+    reply.body = [await compression.compressed(b"".join(reply.body), encoding)]
+    reply.headers.append((b"content-encoding", encoding.encode()))

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from service.http.procedure import Procedure
 from service.http.reply import Reply
 from service.http.request import Request
 from service.http.services import Services
@@ -28,6 +29,7 @@ class Route(Struct, frozen=True):
     document: Callable[..., dict[str, Any]] | None = None
     who: Who = "key"  # of what is read; POST always needs a key
     is_inference: bool = False  # it holds rows or tensors: answered without the framework, counted
+    procedure: Procedure | None = None  # the steps of the handler, if it can go without a coroutine
     values: dict[str, str] = {}  # of places that the path of a setting has filled
 
 

@@ -1,22 +1,24 @@
 """THE table of routes. Dispatch, access, reserved paths, the OpenAPI document and docs/ follow it.
 
 To add a route, write its handler, `async def name(services, request) -> Reply`, in the folder that
-it belongs to, and a row here.
+it belongs to, and a row here. One that infers has a Procedure in place of that.
 """
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 
 from msgspec.structs import replace
 
 from service.errors import InvalidSetting
 from service.formats.predictions import encode
+from service.http import procedure as steps
 from service.http.openapi import document, parts, rows
 from service.http.openapi import v2 as of_v2
 from service.http.openapi.parts import Document, reads
 from service.http.pages.pages import Pages
 from service.http.platforms.sagemaker import invocations, show_execution_parameters
 from service.http.platforms.vertex import vertex
+from service.http.procedure import Procedure
 from service.http.reply import Reply
 from service.http.request import Request
 from service.http.rest import health, models
@@ -39,8 +41,9 @@ def _get(
     return Route(path, "GET", handler, summary, document, who)
 
 
-def _infer(path: str, handler: Handler, summary: str, document: Document) -> Route:
-    return Route(path, "POST", handler, summary, document, is_inference=True)
+def _infer(path: str, procedure: Procedure, summary: str, document: Document) -> Route:
+    handler = partial(steps.infer, procedure=procedure)
+    return Route(path, "POST", handler, summary, document, is_inference=True, procedure=procedure)
 
 
 def _of_v2(end: str, handler: Handler, summary: str, document: Document) -> list[Route]:
@@ -51,7 +54,14 @@ def _of_v2(end: str, handler: Handler, summary: str, document: Document) -> list
 ROUTES: list[Route] = [
     _infer("/predict", predict, "Predict", rows.predict),
     _infer("/predict/{model}", predict, "Predict with a model", rows.predict_model),
-    _infer("/prepare/{model}", prepare, "The pixels that a model sees of images", rows.prepare),
+    Route(
+        "/prepare/{model}",
+        "POST",
+        prepare,
+        "The pixels that a model sees of images",
+        rows.prepare,
+        is_inference=True,
+    ),
     _get("/models", models.list_models, "The models and their cards", reads("models", "ModelList")),
     _get(
         "/models/{model}",
@@ -199,7 +209,7 @@ def routes_for(settings: Settings) -> list[Route]:
     if path := settings.predict_route:
         _check_free("predict_route", path, (*reserved, *_PROBES))
         found = Router(each for each in ROUTES if each.is_inference).find(path)
-        if found is None or found[0].handler is not infer:  # whose bodies are others
+        if found is None or found[0].procedure is not infer:  # whose bodies are others
             further = _infer(path, vertex, "Predict (Vertex AI)", rows.vertex)
             routes.append(replace(further, values=found[1] if found else {}))
     if path := settings.health_route:

@@ -27,13 +27,15 @@ def id_maker() -> Callable[[], bytes]:
     return lambda: b"%b-%x" % (prefix, next(numbers))
 
 
-def begin(headers: dict[bytes, bytes], make_id: Callable[[], bytes]) -> bytes:
-    """Return the request's id; what this task logs from now on has it too."""
-    request_id = headers.get(b"x-request-id")
-    if request_id is None or not _SANE_ID.fullmatch(request_id):
-        request_id = make_id()
-    _CURRENT.set((request_id, headers.get(b"traceparent", b"")))
-    return request_id
+def request_id(headers: dict[bytes, bytes]) -> bytes | None:
+    """Return the id that a caller gave, if that is sane."""
+    given = headers.get(b"x-request-id")
+    return given if given is not None and _SANE_ID.fullmatch(given) else None
+
+
+def begin(id: bytes, headers: dict[bytes, bytes]) -> None:
+    """Let what is logged here from now on have the id of a request, and its trace."""
+    _CURRENT.set((id, headers.get(b"traceparent", b"")))
 
 
 def logged_fields() -> dict[str, str]:

@@ -19,6 +19,7 @@ from msgspec import Struct
 from service.errors import StartupError
 from service.http.app import create_app
 from service.http.connection import CHECK_EVERY_S, Limits, Protocol
+from service.http.direct import Direct
 from service.http.services import Host
 from service.metrics import Metrics
 from service.process.signals import HANDLED, STOPPING, Terminal
@@ -151,7 +152,7 @@ async def _run(
     limits = Limits(settings, app.answer_when_full, app.services.metrics.unmatched, loop.time())
     config = uvicorn.Config(
         app,
-        http=partial(Protocol, limits),  # type: ignore[arg-type]
+        http=partial(Protocol, limits, Direct(app)),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",  # entered below, so that a failure to start is an exception
         log_config=None,

@@ -10,7 +10,7 @@ import pytest
 
 from tests.contract.cases import Case, of_server
 from tests.contract.servers import GOOD, SERVERS, Counts, check_good, counts
-from tests.support.clients import address
+from tests.support.clients import address, counted
 from tests.support.processes import running
 
 
@@ -55,9 +55,13 @@ def test_the_process_refuses_as_the_app_does(name: str, folder_of: Callable[[str
         httpx.Client(base_url=service.url) as client,
     ):
         said = len(service.log)
-        seen = [play(client, case) for case in cases if not case.raw]
+        framed = [case for case in cases if not case.raw]
+        seen = [play(client, case) for case in framed]
+        while counted(client.get("/metrics").text, "torchlit_queue_rows"):
+            pass  # those whose deadline passed leave with the next batch
+        again = [play(client, case) for case in framed]  # the heads are known now
         seen += asyncio.run(play_all_raw(service.url, raw))
-        counted = counts(client.get("/metrics").text)
+        total = counts(client.get("/metrics").text)
         reply = client.post("/predict/toy", json=GOOD, headers=server.headers)
         check_good(reply.status_code, reply.json())
         assert service.stop() == 0
@@ -67,5 +71,6 @@ def test_the_process_refuses_as_the_app_does(name: str, folder_of: Callable[[str
         if got != case.right()
     }
     assert wrong == {}
-    assert counted == sum((case.counts() for case in cases), Counts())
+    assert again == seen[: len(again)]
+    assert total == sum((case.counts() for case in [*framed, *cases]), Counts())
     assert not [line for line in service.log[said:] if "WARNING" in line or "Traceback" in line]

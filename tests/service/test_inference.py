@@ -1,5 +1,6 @@
 """The one door to the models, without HTTP."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from time import perf_counter
@@ -12,7 +13,7 @@ from service.batching import Timing
 from service.catalog.reload import Reloader
 from service.engine.model import Model
 from service.errors import DeadlineExceeded, InferenceFailed, InvalidInput, NotFound
-from service.inference import Call, Inference, run_rows
+from service.inference import Call, Inference, run_rows, work_of_rows, work_of_tensors
 from service.metrics.exposition import render
 from service.settings import Settings
 from tests.support.catalogs import reloader
@@ -117,12 +118,25 @@ async def test_the_only_or_the_default_model_needs_no_name(tmp_path: Path) -> No
 @pytest.mark.parametrize("is_alone", [True, False])
 async def test_rows_are_answered_one_for_each(inference: Inference, is_alone: bool) -> None:
     asked = call(is_alone=is_alone, timing=Timing())
-    with inference.model_of_rows(asked, "toy", None):
-        (probabilities,) = await inference.rows(asked, ROWS)
+    with inference.model_of_rows(asked, "toy", None) as served:
+        (probabilities,) = await inference.run(asked, work_of_rows(served, ROWS))
     np.testing.assert_allclose(probabilities, toy_answer(ROWS), atol=1e-6)
     assert asked.timing is not None
     assert asked.timing.compute_s > 0
     assert (asked.timing.queue_s == 0) == is_alone
+
+
+async def test_work_that_was_started_is_its_waiters_unless_it_is_done_already(
+    inference: Inference,
+) -> None:
+    for is_alone in (True, False):
+        asked = call(is_alone=is_alone)
+        with inference.model_of_rows(asked, "toy", None) as served:
+            waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            outputs = inference.start(asked, work_of_rows(served, ROWS), waiter)
+            assert (outputs is None) == (not is_alone)
+            (probabilities,) = await waiter if outputs is None else outputs
+        np.testing.assert_allclose(probabilities, toy_answer(ROWS), atol=1e-6)
 
 
 async def test_what_is_not_finite_is_no_answer_to_rows_but_one_to_tensors(
@@ -130,37 +144,41 @@ async def test_what_is_not_finite_is_no_answer_to_rows_but_one_to_tensors(
 ) -> None:
     seven = np.array([[7], [8]], np.float32)
     asked = call()
-    with inference.model_of_rows(asked, "fussy", None):
+    with inference.model_of_rows(asked, "fussy", None) as served:
         with pytest.raises(InferenceFailed, match="NaN or infinity"):
-            await inference.rows(asked, seven)
-        (answer,) = await inference.tensors(asked, [seven], 2)
+            await inference.run(asked, work_of_rows(served, seven))
+        (answer,) = await inference.run(asked, work_of_tensors(served, [seven], 2))
     assert answer.tolist() == [[np.inf], [1]]
 
 
 async def test_rows_without_an_answer_each_are_refused(inference: Inference) -> None:
     asked = call()
-    with inference.model_of_rows(asked, "picky", None):
+    with inference.model_of_rows(asked, "picky", None) as served:
         with pytest.raises(InferenceFailed, match="one row for each row"):
-            await inference.rows(asked, np.array([[1, 2, 3, 4], [-2e9, 2, 3, 4]], np.float32))
-        assert len((await inference.rows(asked, ROWS))[0]) == 2
+            await inference.run(
+                asked, work_of_rows(served, np.array([[1, 2, 3, 4], [-2e9, 2, 3, 4]], np.float32))
+            )
+        assert len((await inference.run(asked, work_of_rows(served, ROWS)))[0]) == 2
 
 
 async def test_tensors_are_for_any_model_and_each_of_its_inputs(inference: Inference) -> None:
     asked = call()
-    with inference.model(asked, "sum", "1"):
-        (total,) = await inference.tensors(asked, [ROWS[:, :2], ROWS[:, 2:]], 2)
+    with inference.model(asked, "sum", "1") as served:
+        (total,) = await inference.run(
+            asked, work_of_tensors(served, [ROWS[:, :2], ROWS[:, 2:]], 2)
+        )
     np.testing.assert_array_equal(total, ROWS[:, :2] + ROWS[:, 2:])
     asked = call()
-    with inference.model(asked, "same", None):
+    with inference.model(asked, "same", None) as served:
         sent = np.arange(3, dtype=np.float32).reshape(3, 1)
-        (same,) = await inference.tensors(asked, [sent], 1)
+        (same,) = await inference.run(asked, work_of_tensors(served, [sent], 1))
     np.testing.assert_array_equal(same, sent)
 
 
 async def test_a_deadline_that_passed_is_told(inference: Inference) -> None:
     asked = call(timeout_s=-1)
-    with inference.model_of_rows(asked, "toy", None), pytest.raises(DeadlineExceeded):
-        await inference.rows(asked, ROWS)
+    with inference.model_of_rows(asked, "toy", None) as served, pytest.raises(DeadlineExceeded):
+        await inference.run(asked, work_of_rows(served, ROWS))
 
 
 async def test_a_call_is_counted_for_its_model_or_for_none(

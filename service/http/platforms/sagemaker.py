@@ -8,17 +8,17 @@ It does not say which model is meant, as an endpoint of theirs has one: it is th
 the one that the body names.
 """
 
-from functools import partial
+from functools import lru_cache
 
 from service.batching import Outputs
 from service.catalog.served import ServedModel
 from service.formats.predictions import csv_of, json_lines_of, predictions
 from service.formats.registry import CSV, JSON, JSON_LINES
-from service.http.preferences import Preferences
+from service.http.preferences import LONGEST, Preferences
 from service.http.reply import Reply, json_reply
 from service.http.request import Request
-from service.http.rest.dialect import Dialect, predicted
-from service.http.rest.predict import answer_rows
+from service.http.rest.dialect import Dialect, Said, predicted
+from service.http.rest.predict import Rows
 from service.http.rest.replies import ExecutionParameters
 from service.http.services import Services
 from service.settings import Settings
@@ -32,18 +32,22 @@ PAYLOAD_MB, MOST_MB = 6, 100
 SHORTEST_LINE = 2  # bytes: a digit and the line's end
 
 
-def _answered(request: Request, served: ServedModel, outputs: Outputs) -> Reply:
+@lru_cache
+def _media_type(accept: bytes) -> str:
+    return Preferences(accept).best(_ANSWERS) or JSON.media_types[0]
+
+
+def _answered(said: Said, served: ServedModel, outputs: Outputs) -> Reply:
     """Return the reply in the media type that Accept names."""
-    preferences = Preferences(request.headers.get(b"accept", b"*/*"))
-    media_type = preferences.best(_ANSWERS) or JSON.media_types[0]
+    media_type = _media_type(said.accept[: LONGEST + 1])  # of others more is not kept
     format = _ANSWERS[media_type]
     if format is JSON:
-        return predicted(request, served, outputs)
+        return predicted(said, served, outputs)
     write = csv_of if format is CSV else json_lines_of
     return Reply([write(predictions(served.model, outputs))], content_type=media_type.encode())
 
 
-invocations = partial(answer_rows, dialect=Dialect(reply=_answered, is_strict=True))
+invocations = Rows(Dialect(reply=_answered, is_strict=True))
 
 
 async def show_execution_parameters(services: Services, request: Request) -> Reply:

@@ -5,7 +5,6 @@ Source, as of 2026: "Custom container requirements for inference": {"instances":
 parameters name.
 """
 
-from functools import partial
 from typing import Any
 
 from service.batching import Outputs
@@ -15,19 +14,18 @@ from service.formats.message import Fields
 from service.formats.predictions import predictions
 from service.formats.registry import JSON
 from service.http.reply import Reply, json_reply
-from service.http.request import Request
-from service.http.rest.dialect import Dialect
-from service.http.rest.predict import answer_rows
+from service.http.rest.dialect import Dialect, Said
+from service.http.rest.predict import Rows
 from service.words import did_you_mean, shown
 
 _PARAMETERS = frozenset({"model", "version"})
 
 
-def _answered(request: Request, served: ServedModel, outputs: Outputs) -> Reply:
+def _answered(said: Said, served: ServedModel, outputs: Outputs) -> Reply:
     return json_reply({"predictions": predictions(served.model, outputs)})
 
 
-def _named(request: Request, fields: Fields) -> tuple[Any, Any]:
+def _named(in_path: str | None, fields: Fields) -> tuple[Any, Any]:
     """Return the model and the version that the parameters name, None where they do not.
 
     The route may be /predict/iris, which names a model too. Numbers may come as 1.0, as they went
@@ -46,9 +44,9 @@ def _named(request: Request, fields: Fields) -> tuple[Any, Any]:
     name, version = parameters.get("model"), parameters.get("version")
     if isinstance(version, float) and version.is_integer():
         version = int(version)
-    return request.values.get("model") if name is None else name, version
+    return in_path if name is None else name, version
 
 
 _FIELDS = frozenset({"instances", "parameters"})
 
-vertex = partial(answer_rows, dialect=Dialect(_FIELDS, _named, _answered, formats=(JSON,)))
+vertex = Rows(Dialect(_FIELDS, _named, _answered, formats=(JSON,)))

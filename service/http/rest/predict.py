@@ -1,38 +1,57 @@
 """POST /predict, and every route that takes rows, from body to reply.
 
-body -> message -> model, held -> rows -> outputs -> reply
+head -> said; body -> message -> model -> rows -> (the model runs) -> outputs -> reply
 """
 
 from functools import partial
 
+from msgspec import Struct
+
+from service.batching import Outputs
+from service.catalog.served import ServedModel
 from service.formats.images.decode import check_takes_images
-from service.http.query import query_of
+from service.formats.message import Message
+from service.http.procedure import Read, Slowly
 from service.http.reply import Reply
 from service.http.request import Request
-from service.http.rest.dialect import Dialect
+from service.http.rest.dialect import Dialect, Said
 from service.http.services import Services
+from service.inference import Call, Work, work_of_rows
 
 
-async def answer_rows(services: Services, request: Request, dialect: Dialect) -> Reply:
-    """Answer a request that holds rows. Raises RequestError; cancelled when the caller leaves."""
-    call, query = request.call, query_of(request)
-    format, content_type = dialect.format_of(request.headers.get(b"content-type"))
-    body = await request.body(services.settings.max_body_bytes)
-    message = format.read(body, dialect.fields, content_type)
-    name, version = dialect.model_of(request, message.fields)
-    version = query.version_beside(version)
-    with services.inference.model_of_rows(call, name, version) as served:
-        if message.needs_images or dialect.show is not None:
+class Rows(Struct, frozen=True):
+    """The steps of a request that holds rows (http/procedure.py)."""
+
+    dialect: Dialect
+
+    def said(self, request: Request) -> Said:
+        """Return what the head says of the body. Raises InvalidInput, UnsupportedMediaType."""
+        return self.dialect.said(request)
+
+    def read(self, services: Services, call: Call, said: Said, body: bytes) -> Read:
+        """Take a body apart, find its model, and read its rows. Raises RequestError."""
+        message = said.format.read(body, self.dialect.fields, said.content_type)
+        name, version = self.dialect.model_of(said.model, message.fields)
+        version = said.query.version_beside(version)
+        served = services.inference.model_of_rows(call, name, version)
+        if message.needs_images or self.dialect.needs_images:
             check_takes_images(served.model, served.name)
-        rows = services.bodies.quick_rows(message, served.model, query.prepare)
-        if rows is None:  # it takes too long for the event loop
-            rows = await services.bodies.slow_rows(
-                message, served.model, query.prepare, call.deadline
-            )
-        if dialect.show is not None:
-            return await dialect.show(services, request, served, rows)
-        outputs = await services.inference.rows(call, rows)
-        return dialect.reply(request, served, outputs)
+        prepare = said.query.prepare
+        rows = services.bodies.quick_rows(message, served.model, prepare)
+        if rows is not None:
+            return work_of_rows(served, rows)
+        return Slowly(served, partial(_read, services, call, served, message, prepare))
+
+    def reply(self, said: Said, work: Work, outputs: Outputs, request_id: bytes) -> Reply:
+        """Write what the model answered."""
+        return self.dialect.reply(said, work.served, outputs)
 
 
-predict = partial(answer_rows, dialect=Dialect())
+async def _read(
+    services: Services, call: Call, served: ServedModel, message: Message, prepare: bool
+) -> Work:
+    rows = await services.bodies.slow_rows(message, served.model, prepare, call.deadline)
+    return work_of_rows(served, rows)
+
+
+predict = Rows(Dialect())

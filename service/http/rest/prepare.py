@@ -9,22 +9,32 @@ from numpy.typing import NDArray
 from service.catalog.served import ServedModel
 from service.formats.predictions import encode
 from service.formats.registry import FORM, IMAGE, JSON
+from service.http.procedure import Slowly
 from service.http.reply import Reply
 from service.http.request import Request
 from service.http.rest.dialect import Dialect
-from service.http.rest.predict import answer_rows
+from service.http.rest.predict import Rows
 from service.http.services import Services
 
 LARGEST_IN_LOOP = 4096  # numbers of a reply that is written in the event loop
 
 
-async def _prepared(
-    services: Services, request: Request, served: ServedModel, rows: NDArray[Any]
-) -> Reply:
-    """Return what can be sent to /predict as it is."""
-    if rows.size <= LARGEST_IN_LOOP:
-        return _reply(served, rows)
-    return await services.bodies.in_thread(partial(_reply, served, rows), request.call.deadline)
+_ROWS = Rows(Dialect(needs_images=True, formats=(JSON, IMAGE, FORM), is_strict=True))
+
+
+async def prepare(services: Services, request: Request) -> Reply:
+    """Answer what can be sent to /predict as it is. Raises RequestError."""
+    said = _ROWS.said(request)
+    body = await request.body(services.settings.max_body_bytes)
+    work = _ROWS.read(services, request.call, said, body)
+    with work.served as served:
+        if isinstance(work, Slowly):
+            work = await work.finish()
+        (rows,) = work.inputs
+        if rows.size <= LARGEST_IN_LOOP:
+            return _reply(served, rows)
+        write = partial(_reply, served, rows)
+        return await services.bodies.in_thread(write, request.call.deadline)
 
 
 def _reply(served: ServedModel, rows: NDArray[Any]) -> Reply:
@@ -39,8 +49,3 @@ def _integers(rows: NDArray[Any]) -> NDArray[Any]:
     """Return rows as whole numbers where they are such grey values: 7 and not 7.0."""
     grey = np.clip(rows, 0, 255).astype(np.uint8)
     return grey if np.array_equal(grey, rows) else rows
-
-
-prepare = partial(
-    answer_rows, dialect=Dialect(show=_prepared, formats=(JSON, IMAGE, FORM), is_strict=True)
-)

@@ -7,25 +7,50 @@ and, in Triton's docs/protocol/, extension_binary_data.md, extension_classificat
 extension_parameters.md and extension_schedule_policy.md.
 """
 
+from msgspec import Struct
+
+from service.batching import Outputs
 from service.http.reply import Reply
 from service.http.request import Request
 from service.http.services import Services
 from service.http.v2.inputs import count_rows, read_inputs
 from service.http.v2.message import HEADER_LENGTH, check_parameters, split
 from service.http.v2.outputs import infer_reply, wanted_outputs
+from service.inference import Call, Work, work_of_tensors
 
 
-async def infer(services: Services, request: Request) -> Reply:
-    """Answer a request of tensors. Raises RequestError; cancelled when the caller leaves."""
-    call, settings = request.call, services.settings
-    body = await request.body(settings.max_body_bytes)
-    name, version = request.values["model"], request.values.get("version")
-    with services.inference.model(call, name, version) as served:
-        message, binary = split(body, request.headers.get(HEADER_LENGTH), served.model)
+class Said(Struct, frozen=True):
+    """What the head of a request says."""
+
+    model: str
+    version: str | None
+    header_length: bytes | None
+
+
+class Infer(Struct, frozen=True):
+    """The steps of a request that holds tensors (http/procedure.py)."""
+
+    def said(self, request: Request) -> Said:
+        """Return what the head says."""
+        values = request.values
+        return Said(values["model"], values.get("version"), request.headers.get(HEADER_LENGTH))
+
+    def read(self, services: Services, call: Call, said: Said, body: bytes) -> Work:
+        """Find the model, and read the tensors that are its inputs. Raises RequestError."""
+        served = services.inference.model(call, said.model, said.version)
+        message, binary = split(body, said.header_length, served.model)
         timeout_s = check_parameters(message.parameters or {})
         call.deadline = min(call.deadline, call.start + timeout_s)
-        inputs = read_inputs(message.inputs, binary, served.model, settings.max_request_rows)
+        max_rows = services.settings.max_request_rows
+        inputs = read_inputs(message.inputs, binary, served.model, max_rows)
         rows = count_rows(inputs, served.model)
-        wanted = wanted_outputs(message, served.model)
-        outputs = await services.inference.tensors(call, inputs, rows)
-        return infer_reply(served, message.id or request.id.decode(), wanted, outputs)
+        asked = message.id, wanted_outputs(message, served.model)
+        return work_of_tensors(served, inputs, rows, asked)
+
+    def reply(self, said: Said, work: Work, outputs: Outputs, request_id: bytes) -> Reply:
+        """Write the tensors that are wanted. Raises InferenceFailed for NaN in JSON."""
+        message_id, wanted = work.asked
+        return infer_reply(work.served, message_id or request_id.decode(), wanted, outputs)
+
+
+infer = Infer()

@@ -1,0 +1,53 @@
+"""The steps of a request that infers, none of which waits: the same on the two ways it can go.
+
+    what the head says -> body -> work -> outputs -> reply
+
+`infer` is the ordinary way, a coroutine. direct.py takes the steps without one.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeAlias
+
+from msgspec import Struct
+
+from service.batching import Outputs
+from service.catalog.served import ServedModel
+from service.http.reply import Reply
+from service.http.request import Request
+from service.http.services import Services
+from service.inference import Call, Work
+
+
+class Slowly(Struct, frozen=True):
+    """Work that takes too long to read for the event loop; `finish` reads it in a thread."""
+
+    served: ServedModel
+    finish: Callable[[], Awaitable[Work]]
+
+
+Read: TypeAlias = Work | Slowly
+
+
+class Procedure(Protocol):
+    """How requests of a route are read and answered."""
+
+    def said(self, request: Request) -> Any:
+        """Return what a head says, which the other steps get. Raises RequestError."""
+
+    def read(self, services: Services, call: Call, said: Any, body: bytes) -> Read:
+        """Find the model and read what it is to run. Raises RequestError."""
+
+    def reply(self, said: Any, work: Work, outputs: Outputs, request_id: bytes) -> Reply:
+        """Write the answer. Raises RequestError."""
+
+
+async def infer(services: Services, request: Request, procedure: Procedure) -> Reply:
+    """Answer a request. Raises RequestError; cancelled when the caller leaves."""
+    said = procedure.said(request)
+    body = await request.body(services.settings.max_body_bytes)
+    work = procedure.read(services, request.call, said, body)
+    with work.served:
+        if isinstance(work, Slowly):
+            work = await work.finish()
+        outputs = await services.inference.run(request.call, work)
+        return procedure.reply(said, work, outputs, request.id)

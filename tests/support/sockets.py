@@ -1,0 +1,77 @@
+"""The service behind a real socket, in the event loop of a test."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from service.http.app import App, create_app
+from service.http.connection import CHECK_EVERY_S, Limits, Protocol
+from service.http.direct import Direct
+from service.http.services import Host
+from service.settings import Settings
+
+
+class Listening:
+    """The app, its port, and what went the ordinary way: by ASGI."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.host = Host()
+        self.app: App = create_app(settings, host=self.host)
+        self.direct = Direct(self.app)
+        self.state = ServerState()
+        self.port = 0
+        self.by_asgi: list[str] = []  # paths
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def _ordinary(self, scope: Any, receive: Any, send: Any) -> None:
+        self.by_asgi.append(scope["path"])
+        await self.app(scope, receive, send)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        settings, metrics = self.app.services.settings, self.app.services.metrics
+        limits = Limits(settings, self.app.answer_when_full, metrics.unmatched, loop.time())
+        config = uvicorn.Config(
+            self._ordinary, interface="asgi3", ws="none", lifespan="off", log_config=None
+        )
+        config.load()
+        self.state.default_headers = [(b"date", b"today")]
+        self.host.is_alone = lambda: len(self.state.tasks) == 1
+
+        def connection() -> Protocol:
+            return Protocol(
+                limits, self.direct, config=config, server_state=self.state, app_state={}
+            )
+
+        def check() -> None:
+            nonlocal timer
+            limits.check(self.state.connections, loop.time())  # type: ignore[arg-type]
+            timer = loop.call_later(CHECK_EVERY_S, check)
+
+        timer = loop.call_later(CHECK_EVERY_S, check)
+        async with self.app.lifespan():
+            server = await loop.create_server(connection, "127.0.0.1", 0)
+            self.port = server.sockets[0].getsockname()[1]
+            try:
+                yield
+            finally:
+                timer.cancel()
+                server.close()
+                for each in list(self.state.connections):
+                    each.transport.abort()
+                await server.wait_closed()
+
+
+@asynccontextmanager
+async def listening(settings: Settings) -> AsyncIterator[Listening]:
+    """Serve, with the connections and the direct way of a worker."""
+    service = Listening(settings)
+    async with service.serving():
+        yield service
