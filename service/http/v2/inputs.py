@@ -13,6 +13,7 @@ from service.formats import tensors
 from service.http.v2.message import NULL, InputTensor, parameter, whole_number
 from service.words import shown
 
+_MANY_ROWS = 10_000
 _LARGEST_SIZE = 2**31 - 1  # of a dimension
 _MOST_NUMBERS = 2**40  # of a tensor; beside a size of 0 too, as NumPy multiplies the others
 
@@ -93,6 +94,9 @@ def _check_tensor(sent: InputTensor, tensor: Tensor, where: str) -> None:
 
 def _fits(sent: list[int], tensor: Tensor) -> bool:
     """Whether a shape is right for an input. No rows are none: operators of ONNX fail on them."""
+    rows, *row = sent or (0,)
+    if 0 < rows <= _MANY_ROWS and tensor.shape == (-1, *row) and -1 not in row:
+        return True  # as nearly always: its rows are open, and nothing else
     if sent and not 0 < sent[0] <= _LARGEST_SIZE:
         return False
     if math.prod(size or 1 for size in sent) > _MOST_NUMBERS:
@@ -124,6 +128,8 @@ def _shown_shape(shape: list[int]) -> str:
 
 def _binary_size(sent: InputTensor, where: str) -> int | None:
     """Return how many bytes of binary data an input has, None if its data is JSON."""
+    if sent.parameters is None and sent.data != NULL:
+        return None
     if parameter(sent.parameters, "shared_memory_region") is not None:
         raise InvalidInput(f"{where}: expected data in the request, as shared memory is not served")
     size = whole_number(sent.parameters, "binary_data_size", f"{where}.parameters")

@@ -13,7 +13,13 @@ from service.errors import InvalidInput
 from service.formats import tensors
 from service.formats.predictions import encode
 from service.http.reply import Fragments, Reply
-from service.http.v2.message import HEADER_LENGTH, InferRequest, flag, whole_number
+from service.http.v2.message import (
+    HEADER_LENGTH,
+    InferRequest,
+    RequestedOutput,
+    flag,
+    whole_number,
+)
 from service.words import shown
 
 BINARY = b"application/octet-stream"
@@ -33,9 +39,19 @@ def wanted_outputs(message: InferRequest, model: Model) -> list[Wanted]:
     Raises InvalidInput.
     """
     by_default = flag(message.parameters or {}, "binary_data_output", "parameters") or False
-    names = [each.name for each in model.outputs]
-    wanted = [] if message.outputs else [Wanted(place, by_default) for place in range(len(names))]
-    for index, each in enumerate(message.outputs or []):
+    if message.outputs:
+        wanted = _named_outputs(message.outputs, model, by_default)
+    else:
+        wanted = [Wanted(place, by_default) for place in range(len(model.outputs))]
+    for one in wanted:
+        _check_form(one, model.outputs[one.place])
+    return wanted
+
+
+def _named_outputs(outputs: list[RequestedOutput], model: Model, by_default: bool) -> list[Wanted]:
+    """Return how those that are named are to be answered; `by_default` whether in binary."""
+    names, wanted = [each.name for each in model.outputs], list[Wanted]()
+    for index, each in enumerate(outputs):
         where = f"outputs[{index}]"
         if each.name in model.left_out:
             raise InvalidInput(
@@ -55,8 +71,6 @@ def wanted_outputs(message: InferRequest, model: Model) -> list[Wanted]:
         is_binary = flag(parameters, "binary_data", f"{where}.parameters")
         is_binary = by_default if is_binary is None else is_binary
         wanted.append(Wanted(names.index(each.name), is_binary, most or 0))
-    for one in wanted:
-        _check_form(one, model.outputs[one.place])
     return wanted
 
 
