@@ -1,10 +1,13 @@
 """Schemas of what models take and answer, from their cards."""
 
+import math
+
 import numpy as np
 
 from service.card import Card, Target
 from service.catalog.served import ServedModel
 from service.formats.images.decode import image_of
+from service.formats.numbers import LEAST_INFINITE
 from service.http.openapi.parts import (
     TEXT,
     Json,
@@ -70,7 +73,7 @@ def _nested(served: ServedModel) -> Json:
 
 def _number(dtype: type[np.generic]) -> Json:
     if issubclass(dtype, np.floating):
-        largest = float(np.finfo(dtype).max)
+        largest = math.nextafter(LEAST_INFINITE[dtype], 0)  # what is rounded down is taken too
         return {"type": "number", "minimum": -largest, "maximum": largest}
     limits = np.iinfo(dtype)  # type: ignore[type-var]  # why_no_rows: numbers only
     return {"type": "integer", "minimum": limits.min, "maximum": limits.max}

@@ -1,10 +1,12 @@
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import httpx
 import jsonschema
+import numpy as np
 import pytest
 from openapi_spec_validator import validate
 
@@ -71,6 +73,22 @@ async def test_what_the_schema_refuses_the_service_refuses(
         check({"instances": [instance]}, schema, document)
     reply = await client.post("/predict/toy", json={"instances": [instance]})
     assert reply.status_code == 400
+
+
+async def test_the_largest_number_of_the_schema_is_the_largest_that_is_taken(
+    client: httpx.AsyncClient,
+) -> None:
+    """One that is larger than float32's largest may be rounded to it."""
+    document = (await client.get("/schema/openapi.json")).json()
+    instance = document["components"]["schemas"]["toy_instance"]["anyOf"]
+    (named,) = (each for each in instance if each["type"] == "object")
+    largest = named["properties"]["b"]["maximum"]
+    assert largest > float(np.finfo(np.float32).max)
+    for number, status in ((largest, 200), (math.nextafter(largest, math.inf), 400)):
+        for sign in (1, -1):
+            row = {"a": 0, "b": sign * number, "c": 0, "d": 0}
+            content = {"model": "toy", "instances": [row]}
+            assert (await client.post("/predict", json=content)).status_code == status
 
 
 async def test_the_other_routes_answer_as_their_schemas_say(client: httpx.AsyncClient) -> None:
