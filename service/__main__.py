@@ -131,8 +131,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUTPUT", help="a file to make; - is stdout")
     parser.add_argument(
         "--format",
-        choices=["csv", "jsonl", "msgpack"],
-        help="of what has no suffix .csv, .jsonl, .ndjson or .msgpack; else that of the other file",
+        help="csv, jsonl, msgpack: of what has no suffix that says it; else that of the other file",
     )
     parser.add_argument(
         "--keep", action="store_true", help="copy what INPUT has beside the features"

@@ -28,7 +28,7 @@ class Call(Struct):
 
     start: float
     deadline: float
-    is_alone: Callable[[], bool]  # whether no other request is being answered now
+    is_alone: Callable[[], bool]  # whether no other request is to be expected now
     timing: Timing | None = None  # gets where the time went
     served: ServedModel | None = None  # the model that it is for, once that is known
 

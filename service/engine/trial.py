@@ -1,8 +1,9 @@
 """Rows are run alone and together: may callers share a batch, and what does a row cost.
 
 Nothing is believed that was not tried. Random rows, the same on every machine, run alone, in
-pairs, in threes and in the largest batch, in several orders; each must get the answer that it
-gets alone. What fails, or does not fit into TRIAL_S and TRIAL_BYTES, is not batched.
+pairs, in threes and in growing batches, in several orders; each must get the answer that it gets
+alone. What fails is not batched. Where TRIAL_S or TRIAL_BYTES end a trial, batches are as large as
+those that were tried; without any there are none.
 """
 
 import math

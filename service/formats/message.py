@@ -37,12 +37,12 @@ class Limits(Struct, frozen=True):
 
 
 class Message(Protocol):
-    """A body that was taken apart. It is read once in the event loop, and once more in a thread
+    """A body that was taken apart. Its rows are read in the event loop, and once more in a thread
     if that raised Slow."""
 
     @property
     def fields(self) -> Fields:
-        """What stands beside the instances, such as the name of the model; checked by nobody."""
+        """What stands beside the instances, such as the name of the model; values are unchecked."""
 
     @property
     def needs_images(self) -> bool:

@@ -31,7 +31,7 @@ class Format(Struct, frozen=True):
     suffixes: tuple[str, ...] = ()  # of files
     rows: Callable[[Tape, Model, Options], Rows] | None = None  # of a file; None: `score` has none
     description: str = ""  # of a body, for documents
-    is_text: bool = False
+    is_text: bool = False  # whether documents can show an example of it
 
     @property
     def named(self) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ class App:
     def __init__(self, services: Services, routes: list[Route]) -> None:
         self.services = services
         self.access = Access(services.settings, routes)
-        self.inference = Router(each for each in routes if each.is_inference)
+        self.routes_that_infer = Router(each for each in routes if each.is_inference)
         self._read = Router(each for each in routes if each.method == "GET")
         self._framework = _framework(services, routes)
         self.make_id = id_maker()
@@ -85,7 +85,7 @@ class App:
             reply = self.refusal(scope, headers, reply_headers)
             if reply is None:
                 # A setting may let inference answer on a path that is also read.
-                found = self.inference.find(scope["path"])
+                found = self.routes_that_infer.find(scope["path"])
                 if found is None or (
                     scope["method"] in READING and self._read.find(scope["path"]) is not None
                 ):

@@ -67,7 +67,7 @@ class Direct:
         """Keep what a head means that the parser took; nothing if the ordinary way is needed."""
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"")
-        found = self._app.inference.find(scope["path"])
+        found = self._app.routes_that_infer.find(scope["path"])
         if (
             found is None
             or found[0].procedure is None

@@ -1,8 +1,9 @@
-"""The steps of a request that infers, none of which waits: the same on the two ways it can go.
+"""The steps of a request that infers: the same on the two ways it can go.
 
     what the head says -> body -> work -> outputs -> reply
 
-`infer` is the ordinary way, a coroutine. direct.py takes the steps without one.
+No step of a Procedure waits. `follow` is the ordinary way, a coroutine, which waits between them;
+direct.py takes them without one.
 """
 
 from collections.abc import Awaitable, Callable
@@ -41,7 +42,7 @@ class Procedure(Protocol):
         """Write the answer. Raises RequestError."""
 
 
-async def infer(services: Services, request: Request, procedure: Procedure) -> Reply:
+async def follow(services: Services, request: Request, procedure: Procedure) -> Reply:
     """Answer a request. Raises RequestError; cancelled when the caller leaves."""
     said = procedure.said(request)
     body = await request.body(services.settings.max_body_bytes)

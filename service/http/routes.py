@@ -11,14 +11,13 @@ from msgspec.structs import replace
 
 from service.errors import InvalidSetting
 from service.formats.predictions import encode
-from service.http import procedure as steps
 from service.http.openapi import document, parts, rows
 from service.http.openapi import v2 as of_v2
 from service.http.openapi.parts import Document, reads
 from service.http.pages.pages import Pages
 from service.http.platforms.sagemaker import invocations, show_execution_parameters
 from service.http.platforms.vertex import vertex
-from service.http.procedure import Procedure
+from service.http.procedure import Procedure, follow
 from service.http.reply import Reply
 from service.http.request import Request
 from service.http.rest import health, models
@@ -42,7 +41,7 @@ def _get(
 
 
 def _infer(path: str, procedure: Procedure, summary: str, document: Document) -> Route:
-    handler = partial(steps.infer, procedure=procedure)
+    handler = partial(follow, procedure=procedure)
     return Route(path, "POST", handler, summary, document, is_inference=True, procedure=procedure)
 
 

@@ -1,7 +1,8 @@
-"""Bodies that hold rows: THE place that decides whether one is read in the event loop or a thread.
+"""Bodies that hold rows: in the event loop if that is quick, else in a thread. Only here.
 
-What is small, or fits a fast way, is read where it stands. Everything else raises Slow and is read
-in a thread. Images are read one at a time, so that memory is bounded.
+What is small, or fits a fast way, is read where it stands. Of everything else the format raises
+Slow (formats/message.py), and it is read in a thread. Images are read one at a time, so that
+memory is bounded.
 """
 
 import asyncio

@@ -16,7 +16,7 @@ class Host(Struct):
     """What the process that runs the app says of itself."""
 
     is_draining: bool = False  # told to stop: still serving, no longer ready
-    # Whether the request that is answered now is the only one.
+    # Whether a request that is answered by ASGI now is the only one.
     is_alone: Callable[[], bool] = lambda: False
 
 

@@ -40,7 +40,9 @@ SOME_BAD = 3  # exit status: finished, without the rows that were bad
 # What the bytes of the result depend on, by what it is, as the job of a Mark.
 Identity: TypeAlias = dict[str, str | int | bool]
 
-_BY_NAME = {format.name: format for format in FORMATS}
+_BY_NAME = {format.name: format for format in FORMATS if format.rows is not None}
+*_SOME, _LAST = _BY_NAME
+_NAMES = f"{', '.join(_SOME)} or {_LAST}"
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -89,13 +91,15 @@ def _formats(job: Job) -> tuple[Format, Format]:
         if suffix in COMPRESSED:
             raise CannotScore(f"{path}: expected CSV or JSON Lines, got {suffix}: {how}")
     of_input, of_output = (BY_SUFFIX.get(each) for each in suffixes)
+    if job.format is not None and job.format not in _BY_NAME:
+        raise CannotScore(f"--format: expected {_NAMES}, got {job.format!r}")
     said = _BY_NAME.get(job.format or "")
     source = of_input or said or of_output
     result = of_output or said or of_input
     if result is not None and result not in (CSV, JSON_LINES):  # others are of input alone
         result = JSON_LINES
     if source is None or result is None:
-        raise CannotScore("--format: expected csv, jsonl or msgpack, as no file has such a suffix")
+        raise CannotScore(f"--format: expected {_NAMES}, as no file has such a suffix")
     if job.keep and source is not CSV and result is CSV:
         raise CannotScore("--keep: expected JSON Lines as OUTPUT, as fields are no columns of CSV")
     return source, result

@@ -19,7 +19,7 @@ _MOST_NUMBERS = 2**40  # of a tensor; beside a size of 0 too, as NumPy multiplie
 
 
 def read_inputs(sent: list[InputTensor], binary: memoryview, model: Model, max_rows: int) -> Inputs:
-    """Return the arrays in the model's order. Raises InvalidInput with the place."""
+    """Return the arrays in the model's order. Raises InvalidInput with the place, TooLarge."""
     arrays: dict[str, NDArray[Any]] = {}
     place = 0
     expected = {each.name: each for each in model.inputs}
