@@ -47,7 +47,10 @@ pytestmark = pytest.mark.stress
 class Findings:
     """What came back: how many replies of which status, and what was wrong."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, may_unload: bool = False) -> None:
+        """may_unload: whether requests may load and unload models for each other."""
+        # Statuses that say nothing of how a request was read.
+        self.passing = {504, 503, 404} if may_unload else {504}
         self.sent = self.twice = 0
         self.statuses: Counter[str] = Counter()
         self.wrong: list[str] = []
@@ -117,7 +120,8 @@ async def ask_framed(connection: Connection, fuzzed: Fuzzed, findings: Findings)
         findings.blame(fuzzed, f"no reply to the same again: {error!r}")
         return False
     findings.twice += 1
-    if not says_the_same(again, reply) and 504 not in (again.status, reply.status):
+    is_passing = not findings.passing.isdisjoint((again.status, reply.status))
+    if not is_passing and not says_the_same(again, reply):
         findings.blame(fuzzed, f"two replies: {reply!r} and {again!r}")
     return not again.closes
 
@@ -222,7 +226,7 @@ def test_whatever_is_sent_is_answered_in_a_sentence_and_leaves_no_trace() -> Non
 
 
 def test_every_option_takes_whatever_is_sent_and_each_line_logged_is_json() -> None:
-    findings = Findings()
+    findings = Findings(may_unload=True)
     options = {"access_log": "true", "log_format": "json", "cors_origins": "*"}
     options["model_control"] = "true"
     with running(models_dir=COMMITTED_MODELS, api_keys=API_KEY, **options) as service:
