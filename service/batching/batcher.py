@@ -308,7 +308,7 @@ class Batcher:
             if entry.waiter.done():
                 self._dropped(entry)
             elif entry.deadline <= now:
-                self._expire(entry)
+                self._loop.call_soon(self._expire, entry)  # who is told may put rows in the queue
                 self._dropped(entry)
             else:
                 room -= entry.size
@@ -373,7 +373,8 @@ class Batcher:
             if entry.waiter.done():
                 self._queued_rows -= entry.size
                 self._dropped(entry)
-        self._queue = deque(waiting)
+        self._queue.clear()
+        self._queue.extend(waiting)
         self._someone_left = False
         self._observer.queued(self._queued_rows - queued_before)
 

@@ -161,7 +161,7 @@ def _small_rows(
     size, names = model.row_size, model.feature_names
     rows = []
     for instance in instances:
-        if len(instance) != size:
+        if len(instance) != size or (isinstance(instance, dict) and not names):
             raise Unfit
         row = [*map(instance.__getitem__, names)] if isinstance(instance, dict) else instance
         if not are_finite_as(row, dtype):

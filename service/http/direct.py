@@ -74,7 +74,10 @@ class Direct:
             or scope["method"] != found[0].method
             or scope["http_version"] != "1.1"
             or len(head) > LONGEST_HEAD
-            or len(headers) < len([*scope["headers"]])  # a name came twice
+            # It is the head that was parsed: no empty lines before it, a line for each header, and
+            # no name twice.
+            or not head.startswith(b"POST ")
+            or head.count(b"\r\n") != len(headers) + 2
             or not _OTHERS.isdisjoint(headers)
             or headers.get(b"connection", b"keep-alive").lower() != b"keep-alive"
             or not length.isdigit()

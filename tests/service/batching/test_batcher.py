@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.batching import SLOW_S, UNSHARED, Batcher, Inputs, Outputs, Spare, Timing
+from service.batching import SLOW_S, UNSHARED, Batcher, Entry, Inputs, Outputs, Spare, Timing
 from service.errors import (
     DeadlineExceeded,
     InferenceFailed,
@@ -368,6 +368,50 @@ async def test_closing_answers_what_waits_and_refuses_what_comes(thread: Any) ->
     await closing
     assert all(task.done() for task in tasks)
     assert [task.result()[0].tolist() for task in tasks] == [[[2 * n]] for n in range(6)]
+
+
+class Putting:
+    """A waiter that puts other rows in the queue when it is told of its deadline."""
+
+    def __init__(self, put: Any) -> None:
+        self._put = put
+        self._is_done = False
+
+    def done(self) -> bool:
+        return self._is_done
+
+    def cancelled(self) -> bool:
+        return False
+
+    def set_result(self, outputs: Any) -> None:
+        raise AssertionError("it was late")
+
+    def set_exception(self, error: Exception) -> None:
+        self._is_done = True
+        self._put()
+
+
+async def test_who_is_told_of_a_deadline_may_put_rows_in_the_queue() -> None:
+    now = [0.0]
+    batcher, observer = make(Doubler(), max_batch_size=2, max_queue_rows=3, clock=lambda: now[0])
+    loop = asyncio.get_running_loop()
+    one, other, more = (loop.create_future() for _ in range(3))
+
+    def put() -> None:
+        batcher.put(Entry([rows(5, 6)], 2, None, more, 9.0))
+        with pytest.raises(QueueFull):
+            batcher.put(Entry([rows(7, 8)], 2, None, loop.create_future(), 9.0))
+
+    batcher.put(Entry([rows(1)], 1, None, Putting(put), 1.0))
+    batcher.put(Entry([rows(2)], 1, None, one, 9.0))
+    batcher.put(Entry([rows(3)], 1, None, other, 9.0))
+    now[0] = 2.0
+    answers = await asyncio.gather(one, other, more)
+    assert [answer[0].tolist() for answer in answers] == [[[4]], [[6]], [[10], [12]]]
+    await batcher.close()
+    assert observer.waiting == 0
+    assert observer.lost == {"deadline": 1, "queue_full": 2}
+    assert observer.rows == [2, 2]
 
 
 async def test_closing_does_not_wait_for_more_rows() -> None:

@@ -58,6 +58,14 @@ def test_what_simdjson_does_not_read_goes_the_slow_way_and_is_right(text: str, t
         assert went_fast(body, toy) is is_fast
 
 
+@pytest.mark.parametrize("names", ["abcd", "wxyz"])
+def test_an_object_is_no_row_of_a_model_without_names(names: str, same: dict[str, Model]) -> None:
+    text = instances(json.dumps([dict.fromkeys(names, 1)]))
+    for body in (text, large(text)):
+        with pytest.raises(InvalidInput, match=r"expected a list of 4 numbers, got an object of 4"):
+            read(body, same["float32"])
+
+
 def test_messages_do_not_disturb_each_other(toy: Model) -> None:
     """A parser of simdjson refuses while something that it parsed is alive."""
     kept = [message(large(instances(text))) for text in ("[[1,2,3]]", "[[1,2,3,4]]")]

@@ -510,3 +510,18 @@ async def test_nothing_is_left_of_a_caller_who_left_while_its_row_waited(folder:
             assert [each() for each in gone] == [None, None]
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("before", [b"\r\n", b"\r\n\r\n", b"\r\n\r\n\r\n"])
+async def test_empty_lines_before_a_request_are_no_head(folder: Path, before: bytes) -> None:
+    sent = request("/predict", body("toy", [FOUR]), f"X-API-Key: {KEY}")
+    async with toy(folder, api_keys=KEY) as service:
+        reader, writer = await service.connect()
+        writer.write(before + sent)
+        assert (await read_reply(reader))[0].startswith(b"HTTP/1.1 200 ")
+        assert service.direct.heads == {}
+        writer.close()
+        reader, writer = await service.connect()
+        writer.write(before + sent.partition(b"\r\n\r\n")[2])
+        assert (await read_reply(reader))[0].startswith(b"HTTP/1.1 400 ")
+        writer.close()
