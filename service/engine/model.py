@@ -55,6 +55,7 @@ class Model:
         self.is_open_inside = spec.is_open_inside
         # Whether the graph says that all inputs have the same rows; else they may be broadcast.
         self.has_named_rows = any(each[:1] != ("",) for each in spec.dimensions)
+        self.input_named = {each.name: each for each in spec.inputs}
         self.input = spec.inputs[0]  # the only one of a model that takes rows
         self.row_size = math.prod(self.input.shape[1:])  # how many numbers one row has
         # The nested form of one instance, e.g. (28, 28) where the graph takes (784,).

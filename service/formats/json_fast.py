@@ -7,7 +7,7 @@ finds the words for what is not. All give the same rows. No document of simdjson
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, ClassVar
 
@@ -25,15 +25,13 @@ from service.formats.message import LARGEST_IN_LOOP, Fields, Limits, Slow
 from service.formats.numbers import (
     LEAST_INFINITE,
     MINUS,
-    MINUS_ZERO,
     NUMBERS,
     are_finite_as,
     give_signs,
+    is_small,
     lost_a_sign,
     stay_finite,
 )
-
-SMALL = 800  # bytes of a body that is small
 
 _CONTAINERS = (simdjson.Array, simdjson.Object)
 _LARGE = LEAST_INFINITE[np.float32]
@@ -106,8 +104,7 @@ def read(
 
     Raises InvalidInput.
     """
-    # msgspec reads a -0 without a fraction as 0.
-    if len(body) <= SMALL and not (MINUS in body and MINUS_ZERO.search(body)):
+    if is_small(body):
         try:
             return _read_small(body, known)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -232,7 +229,7 @@ def _opening_brackets(body: bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(body, np.uint8) == ord("[")))  # faster then
 
 
-def _nested(array: Any, shape: tuple[int, ...]) -> tuple[int, bool]:
+def _nested(array: Any, shape: Sequence[int]) -> tuple[int, bool]:
     """Return how many lists `array` is made of, and whether they are nested as `shape`."""
     if len(array) != shape[0]:
         return 0, False
@@ -263,13 +260,10 @@ def _named_values(instances: Any, model: Model) -> NDArray[np.float64]:
     return np.array(values, np.float64)
 
 
-_decode_numbers = msgspec.json.Decoder(list[float]).decode
-
-
-def _small_tensor(
-    numbers: list[float], shape: tuple[int, ...], dtype: type[np.generic]
+def small_tensor(
+    numbers: list[float], shape: Sequence[int], dtype: type[np.generic]
 ) -> NDArray[Any]:
-    """Return numbers as a tensor of floats. Raises Unfit, WrongCount."""
+    """Return few numbers as a tensor of floats. Raises Unfit, WrongCount."""
     if len(numbers) != math.prod(shape):
         raise WrongCount(len(numbers))
     if not are_finite_as(numbers, dtype):
@@ -277,7 +271,7 @@ def _small_tensor(
     return np.array(numbers, dtype).reshape(shape)
 
 
-def read_tensor(text: bytes, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+def read_tensor(text: bytes, shape: Sequence[int], dtype: type[np.generic]) -> NDArray[Any]:
     """Return a JSON list of numbers, flat or nested as `shape`, as an array of it.
 
     Raises WrongCount for a flat list of another length; anything else means that the slow way is
@@ -286,11 +280,6 @@ def read_tensor(text: bytes, shape: tuple[int, ...], dtype: type[np.generic]) ->
     kind = np.dtype(dtype).kind
     if kind not in _BUFFER_TYPES:
         raise Unfit
-    if kind == "f" and len(text) <= SMALL and not (MINUS in text and MINUS_ZERO.search(text)):
-        try:
-            return _small_tensor(_decode_numbers(text), shape, dtype)
-        except msgspec.DecodeError:  # nested, perhaps
-            pass
     document: Any = _parsers.parse(text)
     brackets = _opening_brackets(text)
     lists, fits = 1, True

@@ -15,6 +15,7 @@ MINUS = ord("-")
 # A -0 without fraction or exponent. What stands before it comes last: a search that begins with
 # two fixed characters is ten times faster.
 MINUS_ZERO = re.compile(rb"-0[\],}\s](?<=[\[,:\s]-0.)", re.DOTALL)
+SMALL = 800  # bytes of a JSON text that Python's numbers are read from
 _SHORT = 1000  # bytes that are searched for it in a microsecond
 _EXACT_IN_FLOAT = 2**53  # a float from here on may stand for several whole numbers
 # The least float that a type rounds to infinity: half a step above the largest number, so that
@@ -23,6 +24,11 @@ LEAST_INFINITE: dict[type[np.generic], float] = {
     dtype: float(np.finfo(dtype).max) + float(np.finfo(dtype).eps) * 2.0 ** (exponent - 1)
     for dtype, exponent in ((np.float16, 15), (np.float32, 127), (np.float64, 1023))
 }
+
+
+def is_small(text: bytes) -> bool:
+    """Whether msgspec reads numbers of JSON faster than simdjson, and right: it makes -0 a 0."""
+    return len(text) <= SMALL and not (MINUS in text and MINUS_ZERO.search(text))
 
 
 def stay_finite(values: NDArray[np.float64], dtype: type[np.generic]) -> bool:

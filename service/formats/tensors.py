@@ -38,16 +38,25 @@ NO_FP16 = "FP16 has no form in JSON; use binary data"
 _LENGTH_BYTES = 4  # before each element of BYTES
 
 
-def read_json(data: msgspec.Raw, shape: Sequence[int], datatype: str, where: str) -> NDArray[Any]:
+def read_json(
+    data: msgspec.Raw | bytes | list[float], shape: Sequence[int], datatype: str, where: str
+) -> NDArray[Any]:
     """Return `data`, a list of numbers, booleans or strings, flat or nested as `shape`.
+
+    In place of text it may be a flat list of few floats, for a datatype of floats.
 
     Fast where simdjson can; what it refuses is walked in Python, which is the definition of what is
     accepted. Raises InvalidInput with the place of the first thing that does not fit.
     """
     if datatype == "FP16":
         raise InvalidInput(f"{where}: {NO_FP16}")
+    if isinstance(data, msgspec.Raw):
+        data = bytes(data)
     try:
-        return json_fast.read_tensor(bytes(data), tuple(shape), DATATYPES[datatype])
+        dtype = DATATYPES[datatype]
+        if isinstance(data, list):
+            return json_fast.small_tensor(data, shape, dtype)
+        return json_fast.read_tensor(data, shape, dtype)
     except json_fast.WrongCount as error:
         raise _wrong_count(error.count, shape, where) from None
     except Exception:  # simdjson's are of many kinds
@@ -55,9 +64,9 @@ def read_json(data: msgspec.Raw, shape: Sequence[int], datatype: str, where: str
 
 
 def _read_slowly(
-    data: msgspec.Raw, shape: Sequence[int], datatype: str, where: str
+    data: bytes | list[float], shape: Sequence[int], datatype: str, where: str
 ) -> NDArray[Any]:
-    document = parsed(bytes(data), where)
+    document: Any = data if isinstance(data, list) else parsed(data, where)
     if not isinstance(document, list):
         raise InvalidInput(f"{where}: expected a list of elements, got {shown(document)}")
     if any(isinstance(each, list) for each in document):

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.engine.model import Model
-from service.formats import json_fast
+from service.formats import json_fast, numbers
 from service.formats.lines import Bad, Options, Row, Rows, Tape
 from service.formats.message import Limits, Message
 
@@ -29,7 +29,7 @@ def instances(text: str) -> str:
 
 def large(body: str) -> str:
     """Return a body of JSON that is long, by spaces behind it: simdjson reads those."""
-    return body + " " * json_fast.SMALL
+    return body + " " * numbers.SMALL
 
 
 def message(body: bytes | str) -> Message:

@@ -14,8 +14,9 @@ from service.http.reply import Reply
 from service.http.request import Request
 from service.http.services import Services
 from service.http.v2.inputs import count_rows, read_inputs
-from service.http.v2.message import HEADER_LENGTH, check_parameters, split
+from service.http.v2.message import HEADER_LENGTH, split
 from service.http.v2.outputs import infer_reply, wanted_outputs
+from service.http.v2.parameters import check_parameters
 from service.inference import Call, Work, work_of_tensors
 
 
@@ -39,8 +40,9 @@ class Infer(Struct, frozen=True):
         """Find the model, and read the tensors that are its inputs. Raises RequestError."""
         served = services.inference.model(call, said.model, said.version)
         message, binary = split(body, said.header_length, served.model)
-        timeout_s = check_parameters(message.parameters or {})
-        call.deadline = min(call.deadline, call.start + timeout_s)
+        if message.parameters:
+            timeout_s = check_parameters(message.parameters)
+            call.deadline = min(call.deadline, call.start + timeout_s)
         max_rows = services.settings.max_request_rows
         inputs = read_inputs(message.inputs, binary, served.model, max_rows)
         rows = count_rows(inputs, served.model)

@@ -1,6 +1,7 @@
 """The inputs of an inference request -> arrays in the model's order."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -10,7 +11,8 @@ from service.engine.model import Model
 from service.engine.spec import Tensor
 from service.errors import InvalidInput, TooLarge
 from service.formats import tensors
-from service.http.v2.message import NULL, InputTensor, parameter, whole_number
+from service.http.v2.message import NULL, AnyTensor
+from service.http.v2.parameters import parameter, whole_number
 from service.words import shown
 
 _MANY_ROWS = 10_000
@@ -18,19 +20,20 @@ _LARGEST_SIZE = 2**31 - 1  # of a dimension
 _MOST_NUMBERS = 2**40  # of a tensor; beside a size of 0 too, as NumPy multiplies the others
 
 
-def read_inputs(sent: list[InputTensor], binary: memoryview, model: Model, max_rows: int) -> Inputs:
+def read_inputs(
+    sent: Sequence[AnyTensor], binary: memoryview, model: Model, max_rows: int
+) -> Inputs:
     """Return the arrays in the model's order. Raises InvalidInput with the place, TooLarge."""
     arrays: dict[str, NDArray[Any]] = {}
     place = 0
-    expected = {each.name: each for each in model.inputs}
     for index, each in enumerate(sent):
         where = f"inputs[{index}]"
-        if each.name not in expected:
-            names = ", ".join(expected)
+        tensor = model.input_named.get(each.name)
+        if tensor is None:
+            names = ", ".join(model.input_named)
             raise InvalidInput(f"{where}.name: expected one of {names}; got {shown(each.name)}")
         if each.name in arrays:
             raise InvalidInput(f"{where}.name: expected each input once, got {each.name} again")
-        tensor = expected[each.name]
         _check_tensor(each, tensor, where)
         if model.is_batched and each.shape[0] > max_rows:
             raise TooLarge(
@@ -62,8 +65,10 @@ def read_inputs(sent: list[InputTensor], binary: memoryview, model: Model, max_r
             f"body: expected {place} bytes behind the JSON as binary_data_size says, "
             f"got {len(binary)}"
         )
-    if missing := [name for name in expected if name not in arrays]:
-        raise InvalidInput(f"inputs: expected {', '.join(expected)}; got no {missing[0]}")
+    expected = model.input_named
+    if len(arrays) < len(expected):
+        missing = next(name for name in expected if name not in arrays)
+        raise InvalidInput(f"inputs: expected {', '.join(expected)}; got no {missing}")
     return [arrays[name] for name in expected]
 
 
@@ -72,6 +77,8 @@ def count_rows(inputs: Inputs, model: Model) -> int:
     if not model.is_batched:
         return 1
     rows = len(inputs[0])
+    if len(inputs) == 1:
+        return rows
     for tensor, array in zip(model.inputs, inputs, strict=True):
         if len(array) != rows and model.has_named_rows:
             raise InvalidInput(
@@ -81,7 +88,7 @@ def count_rows(inputs: Inputs, model: Model) -> int:
     return max(map(len, inputs))
 
 
-def _check_tensor(sent: InputTensor, tensor: Tensor, where: str) -> None:
+def _check_tensor(sent: AnyTensor, tensor: Tensor, where: str) -> None:
     """Raise InvalidInput unless datatype and shape are known and fit."""
     if sent.datatype not in tensors.DATATYPES:
         known = ", ".join(tensors.DATATYPES)
@@ -126,7 +133,7 @@ def _shown_shape(shape: list[int]) -> str:
     return f"[{sizes}, ...]" if len(shape) > 5 else f"[{sizes}]"
 
 
-def _binary_size(sent: InputTensor, where: str) -> int | None:
+def _binary_size(sent: AnyTensor, where: str) -> int | None:
     """Return how many bytes of binary data an input has, None if its data is JSON."""
     if sent.parameters is None and sent.data != NULL:
         return None

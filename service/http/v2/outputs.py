@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from service.batching import Outputs
 from service.catalog.served import ServedModel
@@ -13,16 +13,30 @@ from service.errors import InvalidInput
 from service.formats import tensors
 from service.formats.predictions import encode
 from service.http.reply import Fragments, Reply
-from service.http.v2.message import (
-    HEADER_LENGTH,
-    InferRequest,
-    RequestedOutput,
-    flag,
-    whole_number,
-)
+from service.http.v2.message import HEADER_LENGTH, AnyRequest, RequestedOutput
+from service.http.v2.parameters import flag, whole_number
 from service.words import shown
 
 BINARY = b"application/octet-stream"
+
+
+class OutputTensor(Struct):
+    """One output of a reply: `data`, or binary data behind the JSON."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    parameters: Any = UNSET
+    data: Any = UNSET
+
+
+class InferReply(Struct):
+    """The JSON of a reply."""
+
+    model_name: str
+    model_version: str
+    id: str
+    outputs: list[OutputTensor]
 
 
 class Wanted(Struct):
@@ -33,12 +47,13 @@ class Wanted(Struct):
     most_classes: int = 0  # 0: the tensor as it is
 
 
-def wanted_outputs(message: InferRequest, model: Model) -> list[Wanted]:
+def wanted_outputs(message: AnyRequest, model: Model) -> list[Wanted]:
     """Return which outputs are to be answered, and how; all if none are named.
 
     Raises InvalidInput.
     """
-    by_default = flag(message.parameters or {}, "binary_data_output", "parameters") or False
+    parameters = message.parameters
+    by_default = bool(parameters and flag(parameters, "binary_data_output", "parameters"))
     if message.outputs:
         wanted = _named_outputs(message.outputs, model, by_default)
     else:
@@ -91,7 +106,7 @@ def infer_reply(
     Raises InferenceFailed for NaN in JSON.
     """
     model = served.model
-    described: list[dict[str, Any]] = []
+    described: list[OutputTensor] = []
     binary: Fragments = []
     for each in wanted:
         array, tensor = outputs[each.place], model.outputs[each.place]
@@ -99,22 +114,15 @@ def infer_reply(
             labels = served.card.labels if served.card else []
             array = tensors.classified(array, each.most_classes, labels, has_rows=model.is_batched)
         datatype = "BYTES" if each.most_classes else tensors.NAMES[tensor.dtype]
-        output: dict[str, Any] = {"name": tensor.name, "datatype": datatype, "shape": array.shape}
+        output = OutputTensor(tensor.name, datatype, array.shape)
         if each.is_binary:
             binary.append(tensors.as_binary(array))
-            output["parameters"] = {"binary_data_size": len(binary[-1])}
+            output.parameters = {"binary_data_size": len(binary[-1])}
         else:
             served.check_finite([array])
-            output["data"] = tensors.as_json(array)
+            output.data = tensors.as_json(array)
         described.append(output)
-    head = encode(
-        {
-            "model_name": served.name,
-            "model_version": str(served.version),
-            "id": reply_id,
-            "outputs": described,
-        }
-    )
+    head = encode(InferReply(served.name, str(served.version), reply_id, described))
     if not binary:
         return Reply([head], is_compressible=True)
     headers = [(HEADER_LENGTH, b"%d" % len(head))]

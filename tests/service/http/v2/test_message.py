@@ -1,0 +1,107 @@
+"""The message of an inference request: the quick way reads what the plain one does, or nothing."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import InvalidInput
+from service.formats.json_text import decoded
+from service.formats.numbers import SMALL
+from service.http.v2 import message
+
+TEXTS = st.text(st.sampled_from('"data": []{},\\0'), max_size=12) | st.just("data")
+NUMBERS = st.integers(-9, 9) | st.floats(-1e9, 1e9)
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    NUMBERS | TEXTS | st.none(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+)
+DATA = st.lists(NUMBERS, max_size=5) | st.lists(TEXTS, max_size=3) | VALUES
+INPUTS = st.fixed_dictionaries(
+    {
+        "name": TEXTS,
+        "shape": st.lists(st.integers(0, 9), max_size=3),
+        "datatype": st.sampled_from(["FP32", "FP64", "INT64", "BYTES"]),
+    },
+    optional={"data": DATA, "parameters": st.dictionaries(TEXTS, VALUES, max_size=2)},
+)
+REQUESTS = st.fixed_dictionaries(
+    {"inputs": st.lists(INPUTS, max_size=3)},
+    optional={"id": TEXTS, "data": DATA, "x": VALUES, "parameters": st.just({"data": [1]})},
+)
+
+
+def read(body: bytes, way: Any) -> Any:
+    """Return what a way makes of a body, its data as values; None if it leaves it to the other."""
+    try:
+        request = way(body)
+    except InvalidInput:
+        return None
+    if request is not None:
+        for each in request.inputs:
+            if not isinstance(each.data, list):
+                each.data = msgspec.json.decode(bytes(each.data))
+    return request
+
+
+def plain(body: bytes) -> Any:
+    return decoded(body, message._request)
+
+
+@settings(max_examples=60, deadline=None)
+@given(request=REQUESTS, is_small=st.booleans(), pairs=st.lists(st.tuples(TEXTS, VALUES)))
+def test_the_quick_way_reads_what_the_plain_one_does(
+    request: dict[str, Any], is_small: bool, pairs: list[tuple[str, Any]]
+) -> None:
+    text = json.dumps(request)
+    for name, value in pairs[:3]:  # names that come twice, too
+        text = text[:-1] + f", {json.dumps(name)}: {json.dumps(value)}}}"
+    body = text.encode() + b" " * (0 if is_small else SMALL)
+    quick = read(body, message._quickly)
+    if quick is not None:
+        assert quick == read(body, plain)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_quick"),
+    [
+        ('{"inputs":[{"name":"a","shape":[2],"datatype":"FP32","data":[1,2]}]}', True),
+        ('{"inputs":[{"data" : [1,2],"name":"data","shape":[2],"datatype":"FP32"}]}', True),
+        (
+            '{"inputs":[{"name":"a","shape":[1],"datatype":"FP32","data":[1]},'
+            '{"name":"b","shape":[1],"datatype":"FP64","data":[]}],"outputs":[{"name":"c"}]}',
+            True,
+        ),
+        ('{"inputs":[{"name":"","shape":[2],"datatype":"FP32","data":[[1],[2]]}]}', False),
+        ('{"inputs":[{"name":"","shape":[],"datatype":"FP32","data":0,"x":{"data":[1]}}]}', False),
+        ('{"inputs":[{"name":"","shape":[],"datatype":"","d\\u0061ta":[2],"data":[1]}]}', False),
+        ('{"inputs":[{"name":"a","shape":[1],"datatype":"FP32","data":[1],"data":[2]}]}', False),
+        ('{"inputs":[{"name":"a","shape":[1],"datatype":"FP32"}],"data":[1]}', False),
+    ],
+)  # fmt: skip
+def test_the_quick_way_takes_flat_lists_of_inputs_only(text: str, is_quick: bool) -> None:
+    body = text.encode() + b" " * SMALL
+    quick = message._quickly(body)
+    assert (quick is not None) == is_quick
+    assert quick is None or read(body, message._quickly) == read(body, plain)
+
+
+def test_a_body_of_many_lists_is_not_cut_into_pieces() -> None:
+    one = {"name": "a", "shape": [1], "datatype": "FP32", "data": [1]}
+    body = json.dumps({"inputs": [one] * 17}).encode()
+    assert message._quickly(body) is None
+    assert len(message._quickly(json.dumps({"inputs": [one] * 16}).encode()).inputs) == 16
+
+
+@pytest.mark.parametrize("text", ["-0", "[1]", '"a"', "null"])
+def test_data_that_no_float_holds_is_left_as_it_was_sent(text: str) -> None:
+    kind = "FP32" if text == "-0" else "INT64"
+    body = b'{"inputs":[{"name":"a","shape":[1],"datatype":"%b","data":[%b]}]}' % (
+        kind.encode(),
+        text.encode(),
+    )
+    request, _ = message.split(body, None, None)
+    assert bytes(request.inputs[0].data) == b"[%b]" % text.encode()
