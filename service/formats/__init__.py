@@ -2,7 +2,8 @@
 
 registry      THE list of formats, by media type and suffix
 message       what a format makes of a body, and what reading it may cost
-json_fast, json_rows, json_text, numbers    JSON: the fast way, and the definition
+json_bodies   JSON: short bodies at once, long ones in blocks
+json_blocks, json_fast, json_rows, json_text, numbers    its blocks, the fast way, the definition
 csv_rows, json_lines, msgpack_rows          the other formats of rows
 images/       PNG, JPEG and forms of them; only here is Pillow
 lines         files of rows, read from front to back

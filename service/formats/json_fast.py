@@ -23,6 +23,7 @@ from service.formats.images.decode import reader_for
 from service.formats.json_rows import Instances, parse, slow_rows
 from service.formats.message import LARGEST_IN_LOOP, Fields, Limits, Slow
 from service.formats.numbers import (
+    EXACT_IN_FLOAT,
     LEAST_INFINITE,
     MINUS,
     NUMBERS,
@@ -34,9 +35,7 @@ from service.formats.numbers import (
 )
 
 _CONTAINERS = (simdjson.Array, simdjson.Object)
-_LARGE = LEAST_INFINITE[np.float32]
-_BUFFER_TYPES = {"f": "d", "i": "i", "u": "u"}  # of simdjson, by NumPy's kind
-_BUFFER_DTYPES = {"d": np.float64, "i": np.int64, "u": np.uint64}
+_BUFFER_DTYPES = {"i": np.int64, "u": np.uint64}  # of simdjson's arrays of whole numbers
 
 
 class _Parsers(threading.local):
@@ -167,42 +166,60 @@ def _small_rows(
     return model.rows_of(rows)
 
 
-def read_lists(text: bytes, model: Model, limits: Limits) -> NDArray[np.float32]:
-    """Return JSON lists of numbers as rows: float32 (n, ...).
+def read_lists(text: bytes, model: Model, limits: Limits) -> NDArray[Any]:
+    """Return JSON lists of numbers as rows (n, ...).
 
     Raises TooLarge; anything else means that the slow way is needed.
     """
     return fast_rows(_parsers.parse(text), text, model, limits)
 
 
-def fast_rows(instances: Any, body: bytes, model: Model, limits: Limits) -> NDArray[np.float32]:
-    """Return `instances`, a simdjson array of `body`, as rows: float32 (n, ...).
+def fast_rows(instances: Any, body: bytes, model: Model, limits: Limits) -> NDArray[Any]:
+    """Return `instances`, a simdjson array of `body`, as rows (n, ...).
 
     Raises TooLarge; anything else means that the slow way is needed.
     """
-    if model.input.dtype is not np.float32:
-        raise Unfit
     count = len(instances)
     if count == 0:
         raise Unfit
     if count > limits.max_rows:
         limits.check_count(count)
     first: Any = instances[0]
-    is_named = type(first) is simdjson.Object
-    if is_named:
-        values = _named_values(instances, model)
+    if type(first) is simdjson.Object:
+        rows = _named_numbers(instances, body, model)
     else:
         _check_nesting(instances, first, body, model)
-        values = np.frombuffer(instances.as_buffer(of_type="d"))  # float64 (n * row_size,)
-    # What nearly all bodies need no function for: for small ones two calls are felt.
-    if not np.vdot(values, values) < _LARGE and not stay_finite(values, np.float32):
-        raise Unfit
-    rows = values.astype(np.float32)
-    if MINUS in body and lost_a_sign(body, values):
-        if is_named:
-            raise Unfit
-        give_signs(rows, body)
+        rows = _numbers(instances, body, model.input.dtype)
     return rows.reshape(count, *model.input.shape[1:])
+
+
+def _numbers(array: Any, text: bytes, dtype: type[np.generic]) -> NDArray[Any]:
+    """Return the numbers of an array of simdjson's in `text`, (n,), -0 with its sign.
+
+    Raises Unfit, and errors of simdjson's.
+    """
+    if dtype in LEAST_INFINITE:
+        values = np.frombuffer(array.as_buffer(of_type="d"))  # float64
+        # What nearly all bodies need no function for: for small ones two calls are felt.
+        if not np.vdot(values, values) < LEAST_INFINITE[dtype] and not stay_finite(values, dtype):
+            raise Unfit
+        numbers = values.astype(dtype)
+        if MINUS in text and lost_a_sign(text, values):
+            give_signs(numbers, text)
+        return numbers
+    kind = np.dtype(dtype).kind
+    if kind not in _BUFFER_DTYPES:
+        raise Unfit
+    try:
+        wide: NDArray[Any] = np.frombuffer(array.as_buffer(of_type=kind), _BUFFER_DTYPES[kind])
+    except (TypeError, ValueError):  # some are written with a fraction
+        wide = np.frombuffer(array.as_buffer(of_type="d"))
+        if not np.array_equal(wide, np.trunc(wide)) or np.abs(wide).max() >= EXACT_IN_FLOAT:
+            raise Unfit from None
+    limits = np.iinfo(dtype)  # type: ignore[type-var]
+    if not (limits.min <= wide.min() and wide.max() <= limits.max):
+        raise Unfit
+    return wide.astype(dtype)  # a copy
 
 
 def _check_nesting(instances: Any, first: Any, body: bytes, model: Model) -> None:
@@ -244,20 +261,23 @@ def _nested(array: Any, shape: Sequence[int]) -> tuple[int, bool]:
     return total, True
 
 
-def _named_values(instances: Any, model: Model) -> NDArray[np.float64]:
+def _named_numbers(instances: Any, body: bytes, model: Model) -> NDArray[Any]:
     """Return objects of named features as one array (n * row_size,), in feature order."""
-    names = model.feature_names
-    values: list[float] = []
+    names, dtype = model.feature_names, model.input.dtype
+    numbers: list[float] = []
     for instance in instances:
         if len(instance) != len(names):
             raise Unfit
         named = instance.as_dict()
         if len(named) != len(names):  # a name came twice
             raise Unfit
-        values += [named[name] for name in names]
-    if not names or not NUMBERS.issuperset(map(type, values)):
+        numbers += [named[name] for name in names]
+    if not names or dtype not in LEAST_INFINITE or not NUMBERS.issuperset(map(type, numbers)):
         raise Unfit
-    return np.array(values, np.float64)
+    values = np.array(numbers, np.float64)
+    if not stay_finite(values, dtype) or (MINUS in body and lost_a_sign(body, values)):
+        raise Unfit
+    return values.astype(dtype)
 
 
 def small_tensor(
@@ -277,30 +297,24 @@ def read_tensor(text: bytes, shape: Sequence[int], dtype: type[np.generic]) -> N
     Raises WrongCount for a flat list of another length; anything else means that the slow way is
     needed.
     """
-    kind = np.dtype(dtype).kind
-    if kind not in _BUFFER_TYPES:
-        raise Unfit
+    return _tensor(_parsers.parse(text), text, shape, dtype)
+
+
+def read_elements(text: bytes, shape: Sequence[int], dtype: type[np.generic]) -> NDArray[Any]:
+    """As `read_tensor`, for a list of n elements that have a shape: (n, *shape)."""
     document: Any = _parsers.parse(text)
+    return _tensor(document, text, (len(document), *shape), dtype)
+
+
+def _tensor(
+    document: Any, text: bytes, shape: Sequence[int], dtype: type[np.generic]
+) -> NDArray[Any]:
     brackets = _opening_brackets(text)
     lists, fits = 1, True
     if type(document[0]) is simdjson.Array:
         lists, fits = _nested(document, shape)
-    elif brackets == 1 and type(document) is simdjson.Array and len(document) != math.prod(shape):
+    elif brackets == 1 and len(document) != math.prod(shape):
         raise WrongCount(len(document))
     if not fits or brackets != lists:
         raise Unfit
-    buffer_type = _BUFFER_TYPES[kind]
-    wide: NDArray[Any] = np.frombuffer(
-        document.as_buffer(of_type=buffer_type), _BUFFER_DTYPES[buffer_type]
-    )
-    if kind == "f":
-        fits = stay_finite(wide, dtype)
-    else:  # all written without a fraction, as simdjson takes no others here
-        limits = np.iinfo(dtype)  # type: ignore[type-var]
-        fits = bool(limits.min <= wide.min() and wide.max() <= limits.max)
-    if not fits:
-        raise Unfit
-    numbers = wide.astype(dtype)  # a copy
-    if kind == "f" and b"-" in text and lost_a_sign(text, wide):
-        give_signs(numbers, text)
-    return numbers.reshape(shape)
+    return _numbers(document, text, dtype).reshape(shape)

@@ -46,14 +46,18 @@ class Instances:
 
 def parse(body: bytes, known: frozenset[str]) -> dict[str, Any]:
     """Return the body as a JSON object with known fields. Raises InvalidInput."""
+    refuse_at_a_glance(body)
+    return check_fields(parsed(body, "body"), "a JSON object", known)
+
+
+def refuse_at_a_glance(body: bytes) -> None:
+    """Raise InvalidInput for what is surely no JSON."""
     if not body.strip():
         raise InvalidInput(f"body: expected a JSON object {EXAMPLE}, got nothing")
     if image_limits.is_image(body):
         raise InvalidInput(
             "body: expected JSON, got an image, which /predict takes with Content-Type: image/png"
         )
-    document = parsed(body, "body")
-    return check_fields(document, "a JSON object", known)
 
 
 def check_fields(document: Any, expected: str, known: frozenset[str]) -> dict[str, Any]:
@@ -118,7 +122,7 @@ def row(instance: Any, where: str, model: Model) -> list[float]:
     if isinstance(instance, dict) and names:
         return _named_row(instance, where, names, model)
     if not isinstance(instance, list):
-        raise InvalidInput(f"{where}: expected {_expected(model)}, got {shown(instance)}")
+        raise InvalidInput(f"{where}: expected {expected_instance(model)}, got {shown(instance)}")
     if len(instance) == size and not isinstance(instance[0], list):
         if all_fit(instance, dtype):
             return instance
@@ -128,7 +132,7 @@ def row(instance: Any, where: str, model: Model) -> list[float]:
         ]
     if len(shape) > 1 and instance and isinstance(instance[0], list):
         return _nested_row(instance, where, shape, model)
-    raise InvalidInput(f"{where}: expected {_expected(model)}, got {shown(instance)}")
+    raise InvalidInput(f"{where}: expected {expected_instance(model)}, got {shown(instance)}")
 
 
 def _decoded(text: Any, where: str) -> bytes:
@@ -177,7 +181,8 @@ def _nested_row(array: Any, where: str, shape: tuple[int, ...], model: Model) ->
     return numbers
 
 
-def _expected(model: Model) -> str:
+def expected_instance(model: Model) -> str:
+    """Return what an instance of a model is, in words."""
     names, shape = model.feature_names, model.row_shape
     text = f"a list of {model.row_size} numbers"
     if names:

@@ -1,38 +1,49 @@
 """JSON as Python objects, or a sentence that says where it is none."""
 
 import json
+import re
 from typing import Any, TypeVar
 
 import msgspec
 
 from service.errors import InvalidInput
-from service.formats.numbers import MINUS, MINUS_ZERO
 
-_TOO_DEEP = "expected JSON, got lists or objects nested too deeply"
+TOO_DEEP = "expected JSON, got lists or objects nested too deeply"
+TOO_MANY_DIGITS = "expected JSON, got a number of too many digits"
+_MINUS_ZERO = re.compile("-0(?![0-9.eE])")
 
 T = TypeVar("T")
 
 
 def parsed(text: bytes, where: str) -> Any:
     """Return what JSON says, as Python objects; -0 as a float. Raises InvalidInput."""
-    has_minus_zero = MINUS in text and MINUS_ZERO.search(text)
     try:
-        return json.loads(text.decode("utf-8-sig"), parse_int=_signed if has_minus_zero else None)
+        document = text.decode("utf-8-sig")
+        return decoder_for(document).decode(document)
     except UnicodeDecodeError as error:
         raise InvalidInput(
             f"{where}: expected JSON in UTF-8, got byte {error.start} that is not"
         ) from error
     except RecursionError as error:
-        raise InvalidInput(f"{where}: {_TOO_DEEP}") from error
+        raise InvalidInput(f"{where}: {TOO_DEEP}") from error
     except json.JSONDecodeError as error:
         raise InvalidInput(f"{where}: expected JSON, got: {error}") from error
     except ValueError as error:
-        raise InvalidInput(f"{where}: expected JSON, got a number of too many digits") from error
+        raise InvalidInput(f"{where}: {TOO_MANY_DIGITS}") from error
+
+
+def decoder_for(text: str) -> json.JSONDecoder:
+    """Return what decodes a text, and -0 to a float."""
+    return _SIGNED if _MINUS_ZERO.search(text) else _PLAIN
 
 
 def _signed(digits: str) -> float:
     """Return a whole number; -0 as a float, as an integer has no such sign."""
     return -0.0 if digits == "-0" else int(digits)
+
+
+_PLAIN = json.JSONDecoder()
+_SIGNED = json.JSONDecoder(parse_int=_signed)
 
 
 def decoded(text: bytes | memoryview, decoder: msgspec.json.Decoder[T]) -> T:
@@ -44,7 +55,7 @@ def decoded(text: bytes | memoryview, decoder: msgspec.json.Decoder[T]) -> T:
         where = place.rstrip("`").lstrip(".") or "body"
         raise InvalidInput(f"{where}: {sentence[0].lower()}{sentence[1:]}") from error
     except RecursionError as error:
-        raise InvalidInput(f"body: {_TOO_DEEP}") from error
+        raise InvalidInput(f"body: {TOO_DEEP}") from error
     except UnicodeDecodeError as error:
         raise InvalidInput("body: expected JSON in UTF-8, got something else") from error
     except msgspec.DecodeError as error:

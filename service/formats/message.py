@@ -1,13 +1,15 @@
 """What a format makes of a body, before the model is known, and what reading it may cost."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from time import perf_counter
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from service.engine.model import Model
-from service.errors import TooLarge
+from service.errors import DeadlineExceeded, TooLarge
 
 LARGEST_IN_LOOP = 8192  # bytes of a body that is walked value by value in the event loop
 
@@ -34,6 +36,28 @@ class Limits(Struct, frozen=True):
             raise TooLarge(
                 f"instances: expected at most {self.max_rows} in one request, got {count}"
             )
+
+    def check_deadline(self) -> None:
+        """Raise DeadlineExceeded where it passed."""
+        if perf_counter() > self.deadline:
+            raise DeadlineExceeded("the deadline passed before the body was read")
+
+
+def gathered(
+    parts: Iterable[Sequence[Any] | NDArray[Any]], most: int, model: Model, limits: Limits
+) -> NDArray[Any]:
+    """Return parts of rows, of which there are no more than `most`, in one array (n, ...).
+
+    Its memory is taken as it is filled. Raises TooLarge when all rows were counted.
+    """
+    rows = np.empty((min(most, limits.max_rows), *model.input.shape[1:]), model.input.dtype)
+    count = 0
+    for part in parts:
+        if len(part) and count + len(part) <= len(rows):
+            rows[count : count + len(part)] = model.rows_of(part)
+        count += len(part)
+    limits.check_count(count)
+    return rows[:count]
 
 
 class Message(Protocol):

@@ -17,7 +17,7 @@ MINUS = ord("-")
 MINUS_ZERO = re.compile(rb"-0[\],}\s](?<=[\[,:\s]-0.)", re.DOTALL)
 SMALL = 800  # bytes of a JSON text that Python's numbers are read from
 _SHORT = 1000  # bytes that are searched for it in a microsecond
-_EXACT_IN_FLOAT = 2**53  # a float from here on may stand for several whole numbers
+EXACT_IN_FLOAT = 2**53  # a float from here on may stand for several whole numbers
 # The least float that a type rounds to infinity: half a step above the largest number, so that
 # 3.4028235e38 fits float32, whose largest is below that but printed so. Infinity for float64.
 LEAST_INFINITE: dict[type[np.generic], float] = {
@@ -108,7 +108,7 @@ def number(value: Any, where: str, scalar: type[np.generic]) -> float:
         return as_float
     limits = np.iinfo(dtype)
     fits = limits.min <= value <= limits.max and value == int(value)
-    is_exact = type(value) is int or abs(value) < _EXACT_IN_FLOAT
+    is_exact = type(value) is int or abs(value) < EXACT_IN_FLOAT
     if fits and is_exact:
         return int(value)
     how = ", written without a fraction as floats are exact only below 2**53" if fits else ""

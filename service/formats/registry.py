@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from service.engine.model import Model
 from service.errors import UnsupportedMediaType
-from service.formats import csv_rows, json_fast, json_lines, msgpack_rows
+from service.formats import csv_rows, json_bodies, json_lines, msgpack_rows
 from service.formats.images import bodies
 from service.formats.lines import Options, Rows, Tape
 from service.formats.message import Message
@@ -42,7 +42,7 @@ class Format(Struct, frozen=True):
 JSON = Format(
     "json",
     ("application/json",),
-    json_fast.read,
+    json_bodies.read,
     description='{"model"?, "version"?, "instances": [...]}',
     is_text=True,
 )

@@ -5,7 +5,8 @@ extensions: docs/protocol/extension_binary_data.md, extension_classification.md.
 """
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidInput
 from service.formats import json_fast
+from service.formats.json_blocks import LONG, Part, Text, parts
 from service.formats.json_text import parsed
 from service.formats.numbers import number
 from service.words import shown
@@ -39,19 +41,27 @@ _LENGTH_BYTES = 4  # before each element of BYTES
 
 
 def read_json(
-    data: msgspec.Raw | bytes | list[float], shape: Sequence[int], datatype: str, where: str
+    data: msgspec.Raw | Text | list[float],
+    shape: Sequence[int],
+    datatype: str,
+    where: str,
+    deadline: float = math.inf,
 ) -> NDArray[Any]:
     """Return `data`, a list of numbers, booleans or strings, flat or nested as `shape`.
 
     In place of text it may be a flat list of few floats, for a datatype of floats.
 
     Fast where simdjson can; what it refuses is walked in Python, which is the definition of what is
-    accepted. Raises InvalidInput with the place of the first thing that does not fit.
+    accepted. Raises InvalidInput with the place of the first thing that does not fit, and, for a
+    long text, DeadlineExceeded.
     """
     if datatype == "FP16":
         raise InvalidInput(f"{where}: {NO_FP16}")
-    if isinstance(data, msgspec.Raw):
-        data = bytes(data)
+    if not isinstance(data, list | bytes):
+        view = memoryview(data)
+        if len(view) > LONG and view[0] == ord("["):
+            return _read_long(view, shape, datatype, where, deadline)
+        data = bytes(view)
     try:
         dtype = DATATYPES[datatype]
         if isinstance(data, list):
@@ -61,6 +71,73 @@ def read_json(
         raise _wrong_count(error.count, shape, where) from None
     except Exception:  # simdjson's are of many kinds
         return _read_slowly(data, shape, datatype, where)
+
+
+def _read_long(
+    text: Text, shape: Sequence[int], datatype: str, where: str, deadline: float
+) -> NDArray[Any]:
+    """Return a long list in JSON, read in blocks."""
+    count = math.prod(shape)
+    elements = _Elements(text, shape, datatype, where)
+    # A text of so many bytes has no more elements; memory is taken when they are here.
+    array = np.empty(min(count, len(text) // 2 + 1), DATATYPES[datatype])
+    done, lists = 0, 0
+    for part in parts(text, elements, where, deadline):
+        flat = elements.flat(part)
+        if done + len(flat) <= len(array):
+            array[done : done + len(flat)] = flat
+        done += len(flat)
+        lists += len(part)
+    if elements.is_nested and lists != shape[0]:
+        raise InvalidInput(f"{where}: expected a list of {shape[0]}, got a list of {lists}")
+    if done != count:
+        raise _wrong_count(done, shape, where)
+    return array.reshape(shape)
+
+
+class _Elements:
+    """What the elements of a long list are read as: values, or lists that are nested."""
+
+    def __init__(self, text: Text, shape: Sequence[int], datatype: str, where: str) -> None:
+        self.is_nested = re.match(rb"\[\s*\[", text) is not None
+        self._shape = tuple(shape[1:]) if self.is_nested else ()
+        self._datatype = datatype
+        self._dtype = DATATYPES[datatype]
+        self._where = where
+
+    def fast(self, block: bytes) -> NDArray[Any]:
+        if self._datatype not in _DECODERS:
+            return json_fast.read_elements(block, self._shape, self._dtype)
+        if self.is_nested:
+            raise json_fast.Unfit
+        values = _DECODERS[self._datatype](block)
+        return np.array(values, np.bool_) if self._datatype == "BOOL" else strings(values)
+
+    def slow(self, value: Any, index: int) -> Any:
+        where = f"{self._where}[{index}]"
+        if self.is_nested:
+            return _elements(value, self._shape, self._datatype, where)
+        return _element(value, self._datatype, where)
+
+    def check_large(self, text: bytes, index: int) -> None:
+        expected = math.prod(self._shape)
+        if b'"' not in text and (numbers := text.count(b",") + 1) > expected:
+            raise InvalidInput(
+                f"{self._where}[{index}]: expected {expected} elements, got {numbers}"
+            )
+
+    def flat(self, part: Part) -> Sequence[Any] | NDArray[Any]:
+        """Return the values of a part one after the other."""
+        if isinstance(part, np.ndarray):
+            return part.reshape(-1)
+        return [value for each in part for value in each] if self.is_nested else part
+
+
+# Lone surrogates, which have no form in UTF-8, are an error of msgspec's.
+_DECODERS: dict[str, Callable[[bytes], list[Any]]] = {
+    "BOOL": msgspec.json.Decoder(list[bool]).decode,
+    "BYTES": msgspec.json.Decoder(list[str]).decode,
+}
 
 
 def _read_slowly(

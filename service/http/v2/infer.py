@@ -7,14 +7,18 @@ and, in Triton's docs/protocol/, extension_binary_data.md, extension_classificat
 extension_parameters.md and extension_schedule_policy.md.
 """
 
+from functools import partial
+
 from msgspec import Struct
 
 from service.batching import Outputs
+from service.catalog.served import ServedModel
+from service.http.procedure import Read, Slowly
 from service.http.reply import Reply
 from service.http.request import Request
 from service.http.services import Services
 from service.http.v2.inputs import count_rows, read_inputs
-from service.http.v2.message import HEADER_LENGTH, split
+from service.http.v2.message import HEADER_LENGTH, is_long, split
 from service.http.v2.outputs import infer_reply, wanted_outputs
 from service.http.v2.parameters import check_parameters
 from service.inference import Call, Work, work_of_tensors
@@ -36,23 +40,31 @@ class Infer(Struct, frozen=True):
         values = request.values
         return Said(values["model"], values.get("version"), request.headers.get(HEADER_LENGTH))
 
-    def read(self, services: Services, call: Call, said: Said, body: bytes) -> Work:
+    def read(self, services: Services, call: Call, said: Said, body: bytes) -> Read:
         """Find the model, and read the tensors that are its inputs. Raises RequestError."""
         served = services.inference.model(call, said.model, said.version)
-        message, binary = split(body, said.header_length, served.model)
-        if message.parameters:
-            timeout_s = check_parameters(message.parameters)
-            call.deadline = min(call.deadline, call.start + timeout_s)
         max_rows = services.settings.max_request_rows
-        inputs = read_inputs(message.inputs, binary, served.model, max_rows)
-        rows = count_rows(inputs, served.model)
-        asked = message.id, wanted_outputs(message, served.model)
-        return work_of_tensors(served, inputs, rows, asked)
+        if is_long(body, said.header_length, served.model):
+            work = partial(_work, call, served, said, body, max_rows)
+            return Slowly(served, partial(services.bodies.in_thread, work, call.deadline))
+        return _work(call, served, said, body, max_rows)
 
     def reply(self, said: Said, work: Work, outputs: Outputs, request_id: bytes) -> Reply:
         """Write the tensors that are wanted. Raises InferenceFailed for NaN in JSON."""
         message_id, wanted = work.asked
         return infer_reply(work.served, message_id or request_id.decode(), wanted, outputs)
+
+
+def _work(call: Call, served: ServedModel, said: Said, body: bytes, max_rows: int) -> Work:
+    """Return what a body wants of a model. Raises RequestError."""
+    message, binary = split(body, said.header_length, served.model)
+    if message.parameters:
+        timeout_s = check_parameters(message.parameters)
+        call.deadline = min(call.deadline, call.start + timeout_s)
+    inputs = read_inputs(message.inputs, binary, served.model, max_rows, call.deadline)
+    rows = count_rows(inputs, served.model)
+    asked = message.id, wanted_outputs(message, served.model)
+    return work_of_tensors(served, inputs, rows, asked)
 
 
 infer = Infer()

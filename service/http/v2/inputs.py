@@ -21,9 +21,12 @@ _MOST_NUMBERS = 2**40  # of a tensor; beside a size of 0 too, as NumPy multiplie
 
 
 def read_inputs(
-    sent: Sequence[AnyTensor], binary: memoryview, model: Model, max_rows: int
+    sent: Sequence[AnyTensor], binary: memoryview, model: Model, max_rows: int, deadline: float
 ) -> Inputs:
-    """Return the arrays in the model's order. Raises InvalidInput with the place, TooLarge."""
+    """Return the arrays in the model's order.
+
+    Raises InvalidInput with the place, TooLarge, DeadlineExceeded.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     place = 0
     for index, each in enumerate(sent):
@@ -41,7 +44,9 @@ def read_inputs(
             )
         size = _binary_size(each, where)
         if size is None:
-            array = tensors.read_json(each.data, each.shape, each.datatype, f"{where}.data")
+            array = tensors.read_json(
+                each.data, each.shape, each.datatype, f"{where}.data", deadline
+            )
         else:
             data = binary[place : place + size]
             place += size

@@ -10,7 +10,9 @@ from msgspec import Raw, Struct
 
 from service.engine.model import Model
 from service.errors import InvalidInput
+from service.formats.json_blocks import LONG, Text
 from service.formats.json_text import decoded
+from service.formats.message import LARGEST_IN_LOOP
 from service.formats.numbers import is_small
 from service.formats.tensors import NAMES
 from service.words import shown
@@ -23,7 +25,7 @@ _DATA = re.compile(rb'"data"\s*:\s*')
 _CUT = Raw(b"0")  # stands for data that was cut out
 _MOST_CUTS = 16
 
-Data = TypeVar("Data", Raw, bytes, list[float])  # JSON, or the few numbers in it
+Data = TypeVar("Data")  # JSON, or the few numbers in it
 
 
 class InputTensor(Struct, Generic[Data]):
@@ -52,10 +54,37 @@ class InferRequest(Struct, Generic[Data]):
     outputs: list[RequestedOutput] | None = None
 
 
-AnyTensor: TypeAlias = InputTensor[Raw] | InputTensor[bytes] | InputTensor[list[float]]
-AnyRequest: TypeAlias = InferRequest[Raw] | InferRequest[bytes] | InferRequest[list[float]]
+AnyTensor: TypeAlias = InputTensor[Any]
+AnyRequest: TypeAlias = InferRequest[Any]
 _request = msgspec.json.Decoder(InferRequest[Raw])
 _small_request = msgspec.json.Decoder(InferRequest[list[float]])
+
+
+class _Outline(Struct):
+    """The fields of a request, or of an input, as texts."""
+
+    inputs: Raw = NULL
+    id: Raw = NULL
+    parameters: Raw = NULL
+    outputs: Raw = NULL
+    name: Raw = NULL
+    shape: Raw = NULL
+    datatype: Raw = NULL
+
+
+_outline = msgspec.json.Decoder(_Outline)
+_outlines = msgspec.json.Decoder(list[_Outline])
+_LONGEST = 65_536  # bytes of any field of a long request but data
+
+
+def is_long(body: bytes, length: bytes | None, model: Model) -> bool:
+    """Whether it may take long to read a request: not for binary data of numbers."""
+    if len(body) <= LARGEST_IN_LOOP:
+        return False
+    has_strings = any(each.dtype is np.object_ for each in model.inputs)
+    if length is not None and length.isdigit() and not has_strings:
+        return int(length) > LONG
+    return len(body) > (LARGEST_IN_LOOP if has_strings else LONG)
 
 
 def split(body: bytes, length: bytes | None, model: Model) -> tuple[AnyRequest, memoryview]:
@@ -86,7 +115,7 @@ def _all_json(body: bytes) -> AnyRequest:
         "it; got no such header"
     )
     try:
-        request = _quickly(body) or decoded(body, _request)
+        request = _quickly(body) or _plainly(body)
     except InvalidInput as error:
         if b'"binary_data_size"' in body:
             raise InvalidInput(missing) from error
@@ -95,6 +124,20 @@ def _all_json(body: bytes) -> AnyRequest:
         if each.parameters is not None and each.parameters.get("binary_data_size"):
             raise InvalidInput(missing)
     return request
+
+
+def _plainly(body: bytes) -> InferRequest[Raw]:
+    """Return a request without binary data, whatever it holds. Raises InvalidInput."""
+    if len(body) > LONG:
+        # Of a body of 16 MB of numbers that are no data Python's objects would be made at once.
+        fields = decoded(body, _outline)
+        if body.count(b'"datatype"') > _LONGEST // 16:
+            raise InvalidInput(f"inputs: expected at most {_LONGEST // 16}")
+        for each in fields, *decoded(memoryview(fields.inputs), _outlines):
+            for name in ("id", "parameters", "outputs", "name", "shape", "datatype"):
+                if (size := len(getattr(each, name))) > _LONGEST:
+                    raise InvalidInput(f"{name}: expected at most {_LONGEST} bytes, got {size}")
+    return decoded(body, _request)
 
 
 def _quickly(body: bytes) -> AnyRequest | None:
@@ -111,14 +154,14 @@ def _quickly(body: bytes) -> AnyRequest | None:
         return None
 
 
-def _without_data(body: bytes) -> InferRequest[bytes] | None:
+def _without_data(body: bytes) -> AnyRequest | None:
     """As `_quickly`: cut flat lists out, decode what is left, and give each input its list.
 
     A list that is cut out ends at its first "]". If that was in a string, or of a list within, an
     odd quotation mark or bracket is left, which is no JSON.
     """
     left: list[bytes] = []
-    lists: list[bytes] = []
+    lists: list[Text] = []
     place = 0
     while (found := _DATA.search(body, place)) and len(lists) < _MOST_CUTS:
         start = found.end()
@@ -126,9 +169,11 @@ def _without_data(body: bytes) -> InferRequest[bytes] | None:
         if body[start] != ord("["):
             return None
         left.append(body[place:start])
-        lists.append(body[start:end])
+        lists.append(body[start:end] if end - start <= LONG else memoryview(body)[start:end])
         place = end
     text = b"0".join([*left, body[place:]])
+    if len(text) > _LONGEST:
+        return None
     request: Any = _request.decode(text)
     # Each key stood for a list, and there is no other; an escape could hide one.
     if b"\\" in text or len(_DATA.findall(text)) != len(lists):

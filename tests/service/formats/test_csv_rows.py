@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.engine.model import Model
-from service.errors import InvalidInput, RequestError, TooLarge
+from service.errors import DeadlineExceeded, InvalidInput, RequestError, TooLarge
 from service.formats import csv_rows
 from service.formats.csv_rows import CsvRows, value_of
 from service.formats.lines import Bad, Row
@@ -123,6 +123,40 @@ def test_what_is_plain_is_read_in_the_loop_however_large_it_is(four: Model) -> N
     with pytest.raises(Slow):
         message.rows(four, in_loop)
     assert message.rows(four, in_thread).tolist() == [FOUR] * many
+
+
+def long_text(*last: str) -> bytes:
+    """Return CSV of several blocks: 40,000 lines, a blank one, and those."""
+    return "\n".join(["1,2,3,4"] * 40_000 + ["", *last]).encode()
+
+
+def read_long(text: bytes, model: Model, max_rows: int = 50_000, **changes: Any) -> Any:
+    message = csv_rows.read(text, frozenset(), "text/csv")
+    return message.rows(model, limits(max_rows, **changes))
+
+
+@pytest.mark.parametrize("last", [["5,6,7,8"], ['"5",6,7,8'], ["5, 6,7,8\r"], ["+5,6,7,8", ""]])
+def test_long_csv_is_read_in_a_thread_and_right(last: list[str], four: Model) -> None:
+    text = long_text(*last)
+    rows = read_long(text, four)
+    assert rows.shape == (40_001, 4)
+    assert rows[-2:].tolist() == [FOUR, [5, 6, 7, 8]]
+    with pytest.raises(Slow):
+        read_long(text, four, in_loop=True)
+
+
+def test_what_does_not_fit_in_long_csv_is_refused_with_its_line(four: Model) -> None:
+    for last in ("1,2,3,x", '1,2,3,"x"'):
+        with pytest.raises(InvalidInput, match=r"^line 40002\[3\]: expected a number, got \"x\""):
+            read_long(long_text(last), four)
+    with pytest.raises(TooLarge, match=r"at most 40000 in one request, got 40001"):
+        read_long(long_text("1,2,3,4"), four, 40_000)
+    with pytest.raises(DeadlineExceeded):
+        read_long(long_text("1,2,3,4"), four, deadline=0.0)
+    for last in (b"\xff", b'"\xff"'):
+        place = 320_007 + last.index(b"\xff")
+        with pytest.raises(InvalidInput, match=f"in UTF-8, got byte {place} that is not"):
+            read_long(long_text("1,2,3") + b"," + last, four)
 
 
 def test_so_many_lines_cannot_be_rows_and_are_not_read(four: Model) -> None:

@@ -1,4 +1,5 @@
 import itertools
+import json
 import math
 import struct
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from hypothesis.extra import numpy as st_numpy
 from numpy.typing import NDArray
 
 from service.errors import InvalidInput
-from service.formats import json_fast, tensors
+from service.formats import json_blocks, json_fast, tensors
 
 NUMBERS = [name for name, dtype in tensors.DATATYPES.items() if np.dtype(dtype).kind in "fiu"]
 INTEGERS = [name for name, dtype in tensors.DATATYPES.items() if np.dtype(dtype).kind in "iu"]
@@ -262,6 +263,63 @@ def check_ways(text: str, shape: tuple[int, ...], datatype: str) -> None:
         assert got == expected, text
     else:
         assert is_same(got, expected), text
+    in_blocks = read_in_blocks(text, shape, datatype)
+    if isinstance(expected, str) or isinstance(in_blocks, str):
+        assert str(in_blocks).startswith("here"), text
+        assert isinstance(expected, str), text
+    else:
+        assert is_same(in_blocks, expected), text
+
+
+def read_in_blocks(text: str, shape: tuple[int, ...], datatype: str) -> NDArray[Any] | str:
+    """Return what becomes of data if it counts as long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tensors, "LONG", 0)
+        patch.setattr(json_blocks, "BLOCK", 8)
+        return read(text.encode(), shape, datatype)
+
+
+@pytest.mark.parametrize("datatype", IN_JSON)
+@pytest.mark.parametrize("is_flat", [True, False])
+def test_long_data_is_read_in_blocks(
+    datatype: str, is_flat: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if datatype not in ("BOOL", "BYTES"):
+        monkeypatch.setattr(tensors, "_element", None)  # numbers are read as arrays
+    value = {"BOOL": True, "BYTES": "a]b,[é"}.get(datatype, 7)
+    nested = [[value] * 4] * 40_000
+    flat = [value] * 160_000
+    array = tensors.read_json(
+        msgspec.Raw(json.dumps(flat if is_flat else nested).encode()), (40_000, 4), datatype, "here"
+    )
+    assert array.tolist() == nested
+    assert array.dtype == tensors.DATATYPES[datatype]
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ([0] * 99_999, "here: expected 100000 elements as shape [100000] says, got 99999"),
+        ([0] * 100_001, "here: expected 100000 elements as shape [100000] says, got 100001"),
+        ([0] * 99_999 + ["x"], 'here[99999]: expected a number, got "x"'),
+        ([0] * 99_999 + [1e39], "here[99999]: expected a finite number that fits float32"),
+        ([[0]] * 99_999, "here: expected a list of 100000, got a list of 99999"),
+        ([[0]] * 99_999 + [[0, 1]], "here[99999]: expected a list of 1, got a list of 2"),
+        ([[0] * 200_000], "here[0]: expected 1 elements, got 200000"),
+    ],
+)
+def test_what_does_not_fit_in_long_data_is_refused_with_its_place(
+    value: list[Any], sentence: str
+) -> None:
+    shape = (100_000, 1) if isinstance(value[0], list) else (100_000,)
+    got = read(json.dumps(value).replace(" ", "   ").encode(), shape, "FP32")
+    assert str(got).startswith(sentence)
+
+
+def test_a_shape_that_the_text_cannot_fill_takes_no_memory() -> None:
+    data = json.dumps([0] * 200_000).encode()
+    got = read(data, (2**31 - 1, 2**9), "FP64")
+    assert str(got).endswith("got 200000")
 
 
 @pytest.mark.parametrize("datatype", IN_JSON)

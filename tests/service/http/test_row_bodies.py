@@ -18,6 +18,7 @@ from onnx import TensorProto
 from service.catalog.served import ServedModel
 from service.engine.model import Model
 from service.errors import DeadlineExceeded, InvalidInput
+from service.formats import tensors
 from service.formats.message import LARGEST_IN_LOOP, Limits, Slow
 from service.http.app import App, create_app
 from service.http.routes import routes_for
@@ -231,13 +232,21 @@ def save_large(folder: Path) -> None:
 
 NUMBERS = [[10**6 + n for n in range(300)]] * 5  # more than 8192 bytes in any format
 LARGE: dict[str, tuple[str, str, bytes]] = {  # model, media type, body
-    "JSON": ("whole", "application/json", json.dumps({"instances": NUMBERS}).encode()),
+    "JSON": (
+        "whole",
+        "application/json",
+        json.dumps({"instances": NUMBERS}).replace(" ", " " * 200).encode(),
+    ),
     "JSON with whole floats": (
         "same",
         "application/json",
         json.dumps({"instances": [*NUMBERS, [10**20] * 300]}).encode(),
     ),
-    "CSV": ("whole", "text/csv", "\n".join(",".join(map(str, row)) for row in NUMBERS).encode()),
+    "CSV": (
+        "whole",
+        "text/csv",
+        "\n".join(f",{' ' * 200}".join(map(str, row)) for row in NUMBERS).encode(),
+    ),
     "CSV with a plus": (
         "same",
         "text/csv",
@@ -279,3 +288,38 @@ async def test_what_is_large_and_takes_long_is_read_in_a_thread_and_right(
     assert outputs[:5] == NUMBERS
     (thread,) = threads
     assert thread is not threading.current_thread()
+
+
+@pytest.mark.parametrize("datatype", ["INT64", "BYTES"])
+@pytest.mark.parametrize("is_binary", [False, True])
+async def test_long_tensors_are_read_in_a_thread_and_right(
+    tmp_path: Path, datatype: str, is_binary: bool
+) -> None:
+    kind = TensorProto.STRING if datatype == "BYTES" else TensorProto.INT64
+    save_same(tmp_path, ["batch", 300], kind)
+    rows = [[str(n) if datatype == "BYTES" else n for n in range(300)]] * 300
+    sent: dict[str, Any] = {"name": "input", "shape": [300, 300], "datatype": datatype}
+    headers = {}
+    flat = np.array(rows, tensors.DATATYPES[datatype]).ravel()
+    binary = bytes(tensors.as_binary(flat)) if is_binary else b""
+    sent |= {"parameters": {"binary_data_size": len(binary)}} if is_binary else {"data": rows}
+    content = json.dumps({"inputs": [sent]}).encode()
+    if is_binary:
+        headers = {"inference-header-content-length": str(len(content))}
+    threads: list[threading.Thread] = []
+
+    class Noting(RowBodies):
+        async def in_thread(self, work: Any, *more: Any) -> Any:
+            threads.append(threading.current_thread())
+            return await super().in_thread(work, *more)
+
+    settings = Settings(models_dir=tmp_path, watch=False)
+    services = replace(create_app(settings).services, bodies=Noting(settings))
+    app = App(services, routes_for(settings))
+    async with app.lifespan(), Client(app) as client:
+        reply = await client.post(
+            "/v2/models/same/infer", content=content + binary, headers=headers
+        )
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["outputs"][0]["data"] == [value for row in rows for value in row]
+    assert len(threads) == (0 if is_binary and datatype == "INT64" else 1)
