@@ -2,6 +2,8 @@
 same number of rows on the same core: one call after the other from Python, one thread, the rows
 ready as an array. wrk has another core. Median of the rounds (least to most).
 
+The table of the CNN has requests of one row, against the batch of the most rows per second.
+
 The last table is of `session.run` with one row, in microseconds: the median of calls one after the
 other, and of calls that each come after 0.1 ms of sleep, as requests do on a quiet service.
 """
@@ -23,6 +25,7 @@ from benchmarks.workloads import Workload, housing, iris, mnist
 from benchmarks.wrk import drive
 
 ROWS = (1, 8, 64, 256)  # of a request
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
 ALONE_S = 1.0
 CALLS = 2000
 SLEEP_S = 1e-4
@@ -45,6 +48,16 @@ def run(rounds: int, seconds: int) -> Iterator[str]:
                 lines.append([work.name, *cells, spread(sixteen), ratio(sixteen, limit)])
     header = ["request", "session.run alone, rows/s", "1 connection, rows/s", "share"]
     yield table([*header, "16 connections, rows/s", "share"], lines)
+    yield table(
+        [
+            "",
+            "session.run alone, rows/s",
+            "best rows of a batch",
+            "64 connections, rows/s",
+            "share",
+        ],
+        [cnn(rounds, seconds)],
+    )
     one_row = {"iris": iris(), "housing": housing(), "MNIST MLP": mnist(1), "MNIST CNN": mnist(2)}
     paths = ("iris/1", "housing/1", "mnist/1", "mnist/2")
     yield table(
@@ -54,6 +67,20 @@ def run(rounds: int, seconds: int) -> Iterator[str]:
             for (name, work), path in zip(one_row.items(), map(onnx_of, paths), strict=True)
         ],
     )
+
+
+def cnn(rounds: int, seconds: int) -> list[str]:
+    """Return the row of the network that computes most: single rows against its best batch."""
+    say(f"compute: MNIST CNN, best batch, rounds: {rounds}")
+    onnx = onnx_of("mnist/2")
+    best = max(BATCHES, key=lambda rows: alone(onnx, mnist(2, rows)))
+    with torchlit(SERVER_CORE) as server:
+        measures = {
+            "alone": partial(alone, onnx, mnist(2, best)),
+            "served": partial(served, server, mnist(2), 64, seconds),
+        }
+        limit, ours = in_turn(rounds, measures).values()
+    return ["MNIST CNN, 1 row of 784", spread(limit), str(best), spread(ours), ratio(ours, limit)]
 
 
 def onnx_of(model: str) -> Path:

@@ -1,7 +1,7 @@
-"""Requests per second of torchlit as it is, and as it was at an older commit (`--against`), with
-the same packages. Both have one core, wrk has another, and they are driven in turn, round by
-round: a ratio is of two numbers of one round. Median of the rounds (least to most). Both gave
-the same replies before, and all replies were 200.
+"""Requests per second of torchlit as it is, as it was at an older commit (`--against`) with the
+same packages, and of uvicorn with a constant reply of the same size (the ceiling). All have one
+core, wrk has another, and they are driven in turn, round by round: a ratio is of two numbers of one
+round. Median of the rounds (least to most). All gave the same replies before, and all were 200.
 """
 
 import subprocess
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.processes import ROOT, SERVER_CORE, BenchmarkError
 from benchmarks.report import in_turn, ratio, say, spread, table
-from benchmarks.rivals import ask_all, torchlit
+from benchmarks.rivals import ask_all, ceiling_of, torchlit
 from benchmarks.workloads import all_workloads, tensor_workloads
 from benchmarks.wrk import drive
 
@@ -30,26 +30,30 @@ def run(rounds: int, seconds: int, *, against: str = AGAINST) -> Iterator[str]:
         checked_out(against) as folder,
         torchlit(SERVER_CORE, folder) as old,
         torchlit(SERVER_CORE) as new,
+        ceiling_of(new, works) as ceiling,
     ):
+        servers = {"ceiling": ceiling, "old": old, "new": new}
         for work in works:
-            ask_all(work, {against: old, "now": new})
+            ask_all(work, servers)
         for connections in (64, 16, 1):
             rows = []
             for work in works:
                 say(f"older: {work.name}, connections: {connections}, rounds: {rounds}")
-                servers = {"old": old, "new": new}
                 drives = {
                     name: partial(drive, server, work, connections, seconds)
                     for name, server in servers.items()
                 }
                 runs = in_turn(rounds, drives)
-                before, now = ([each.rate for each in runs[name]] for name in servers)
-                slowest = [[each.p99_ms for each in runs[name]] for name in servers]
-                rates = [spread(before), spread(now), ratio(now, before)]
-                rows.append([work.name, *rates, *(spread(each, 2) for each in slowest)])
+                most, before, now = ([each.rate for each in runs[name]] for name in servers)
+                rates = [spread(most), spread(before), spread(now), ratio(now, before)]
+                middle = [[each.p50_ms for each in runs[name]] for name in ("old", "new")]
+                slowest = [[each.p99_ms for each in runs[name]] for name in ("old", "new")]
+                latencies = (spread(each, 2) for each in (*middle, *slowest))
+                rows.append([work.name, *rates, ratio(now, most), *latencies])
             yield f"### Connections: {connections}, rounds: {rounds}, against {against}"
-            header = ["workload", "then, requests/s", "now, requests/s", "now / then"]
-            yield table([*header, "p99 then, ms", "p99 now, ms"], rows)
+            header = ["workload", "ceiling, requests/s", "then", "now", "now / then"]
+            header += ["now / ceiling", "p50 then, ms", "p50 now", "p99 then", "p99 now"]
+            yield table(header, rows)
         rows = [
             ["seconds to ready", f"{old.start_s:.2f}", f"{new.start_s:.2f}"],
             ["MB after all of this", *(f"{sum(each.resident_mb()):.0f}" for each in (old, new))],

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.processes import ROOT, SERVER_CORE, BenchmarkError, Server, serving
 from benchmarks.workloads import Workload
 
@@ -73,10 +75,17 @@ def ceiling_of(server: Server, works: list[Workload]) -> Iterator[Server]:
 def ask_all(work: Workload, servers: dict[str, Server]) -> None:
     """Raise BenchmarkError unless every server answers as the first."""
     answers = (each.ask(work.path, work.body, work.headers) for each in servers.values())
-    expected, *others = map(json.loads, answers)
+    expected, *others = map(decoded, answers)
     for name, answer in zip(list(servers)[1:], others, strict=True):
         if not alike(expected, answer):
             raise BenchmarkError(f"{work.name}: expected {expected} of {name}, got {answer}")
+
+
+def decoded(reply: bytes) -> Any:
+    """Return what a reply says, and the float32 behind its JSON."""
+    text = reply.decode("latin-1")
+    document, end = json.JSONDecoder().raw_decode(text)
+    return [document, np.frombuffer(reply[end:], "<f4").tolist()]
 
 
 def alike(one: Any, other: Any) -> bool:

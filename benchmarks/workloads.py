@@ -76,9 +76,25 @@ def tensor(work: Workload, version: int) -> Workload:
     return Workload(f"{work.name}, /v2", path, body, work.rows)
 
 
+def binary(work: Workload) -> Workload:
+    """Return a request of `tensor` with binary data, which also comes back."""
+    request = json.loads(work.body)
+    (sent,) = request["inputs"]
+    data = np.array(sent.pop("data"), "<f4").tobytes()
+    sent["parameters"] = {"binary_data_size": len(data)}
+    request["parameters"] = {"binary_data_output": True}
+    head = json.dumps(request).encode()
+    headers = {
+        "content-type": "application/octet-stream",
+        "inference-header-content-length": str(len(head)),
+    }
+    return Workload(f"{work.name} binary", f"{work.path}binary", head + data, work.rows, headers)
+
+
 def tensor_workloads() -> list[Workload]:
-    """Return the workloads of /v2 in JSON."""
-    return [tensor(iris(), 1), tensor(mnist(1), 1), tensor(mnist(1, 64), 1)]
+    """Return the workloads of /v2, in JSON and in binary."""
+    in_json = [tensor(iris(), 1), tensor(mnist(1), 1), tensor(mnist(1, 64), 1)]
+    return [*in_json, binary(in_json[0]), binary(in_json[1])]
 
 
 def all_workloads() -> list[Workload]:

@@ -82,6 +82,7 @@ def test_numbers_have_their_own_classical_models() -> None:
     assert list(defaults(False, 0)) == ["linear regression", "random forest"]
 
 
+@pytest.mark.slow
 def test_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(Unloadable, match=r"xor/1/state_dict\.pt is missing: train the model first"):
         compare([load("xor/1")], tmp_path)

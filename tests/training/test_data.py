@@ -87,6 +87,7 @@ def test_missing_file_is_downloaded_and_verified(
     assert (folder / PLAIN.path).read_bytes() == CONTENT
 
 
+@pytest.mark.slow
 def test_neither_a_file_that_is_there_nor_the_training_loop_needs_httpx(folder: Path) -> None:
     (folder / PLAIN.path).write_bytes(CONTENT)
     code = f"""

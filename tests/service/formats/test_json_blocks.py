@@ -60,7 +60,7 @@ def read(text: bytes, block: int = 16, elements: Plain | None = None) -> list[An
         return values
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(value=LISTS, spaces=SPACES, block=st.integers(1, 40))
 def test_a_list_is_read_as_a_whole_would_be(
     value: list[Any], spaces: tuple[str, str], block: int
@@ -69,7 +69,7 @@ def test_a_list_is_read_as_a_whole_would_be(
     assert read(text, block) == json.loads(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(value=LISTS, data=st.data(), block=st.integers(1, 40))
 def test_a_damaged_list_is_refused_just_where_a_whole_would_be(
     value: list[Any], data: st.DataObject, block: int

@@ -125,7 +125,7 @@ named_rows = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.one_of(anything, rows_of_four, named_rows, st.lists(anything, max_size=3)))
 def test_both_ways_say_the_same_of_any_instances(toy: Model, value: Any) -> None:
     body = json.dumps({"instances": value}).encode()
@@ -179,7 +179,7 @@ FEW = st.sampled_from(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data(), count=st.integers(1, 80), is_nested=st.booleans())
 def test_minus_zeros_among_others_go_the_fast_way(
     toy: Model, mean: Model, data: st.DataObject, count: int, is_nested: bool

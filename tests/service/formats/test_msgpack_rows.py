@@ -333,7 +333,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(sequence=st.lists(values, max_size=6))
 def test_a_file_is_split_where_the_encoder_put_the_boundaries(
     sequence: list[Any], toy: Model

@@ -377,6 +377,7 @@ LAST = {
 }
 
 
+@pytest.mark.slow
 def test_replies_are_those_of_uvicorn(models_dir: Path) -> None:
     """With the access log on, replies go through uvicorn's own code."""
 

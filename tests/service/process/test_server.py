@@ -133,6 +133,7 @@ def test_a_misspelt_setting_stops_the_start_and_names_the_nearest() -> None:
     )
 
 
+@pytest.mark.slow
 def test_no_models_folder_stops_the_start(tmp_path: Path) -> None:
     line = start_fails(models_dir=tmp_path / "absent", port=0)
     assert "absent: expected a folder of models, got: No such file or directory" in line
@@ -183,6 +184,7 @@ def test_the_service_needs_neither_torch_nor_training() -> None:
     assert done.stdout.strip() == "set()"
 
 
+@pytest.mark.slow
 def test_a_failed_model_does_not_stop_the_others(models_dir: Path) -> None:
     broken = save_toy(models_dir, 2, card=toy_card())
     broken.write_bytes(b"")
@@ -317,6 +319,7 @@ def test_a_second_interrupt_ends_it_at_once_whoever_waits_for_a_model(
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_it_stops_when_its_terminal_is_closed(models_dir: Path, workers: int) -> None:
     ours, its = pty.openpty()
 
