@@ -72,7 +72,7 @@ def tensor(work: Workload, version: int) -> Workload:
     shape = [len(rows), len(data) // len(rows)]
     sent = {"name": "input", "datatype": "FP32", "shape": shape, "data": data}
     body = json.dumps({"id": "same", "inputs": [sent]}).encode()
-    path = f"/v2/models/{model}/versions/{version}/infer?{work.query}"
+    path = f"/v2/models/{model}/versions/{version}/infer?{work.query}v2"
     return Workload(f"{work.name}, /v2", path, body, work.rows)
 
 
