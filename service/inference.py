@@ -42,6 +42,7 @@ class Work(Struct):
     kind: Hashable  # as Batcher.submit takes it
     answers_rows: bool  # whether each row must have an answer, and a finite one
     asked: Any = None  # how the answer is wanted
+    reply_bytes: int = 0  # of the reply, at most
 
     def check(self, outputs: Outputs) -> None:
         """Raise InferenceFailed unless that is an answer."""
@@ -50,14 +51,18 @@ class Work(Struct):
             self.served.check_finite(outputs)
 
 
-def work_of_rows(served: ServedModel, rows: NDArray[Any]) -> Work:
+def work_of_rows(served: ServedModel, rows: NDArray[Any], reply_bytes: int = 0) -> Work:
     """Return the work for rows (n, ...)."""
-    return Work(served, [rows], len(rows), served.kind_of_rows, answers_rows=True)
+    kind = served.kind_of_rows
+    return Work(served, [rows], len(rows), kind, answers_rows=True, reply_bytes=reply_bytes)
 
 
-def work_of_tensors(served: ServedModel, inputs: Inputs, rows: int, asked: Any = None) -> Work:
+def work_of_tensors(
+    served: ServedModel, inputs: Inputs, rows: int, asked: Any = None, reply_bytes: int = 0
+) -> Work:
     """Return the work for `inputs`, an array for each input; NaN and infinity are answers too."""
-    return Work(served, inputs, rows, served.kind_of(inputs), answers_rows=False, asked=asked)
+    kind = served.kind_of(inputs)
+    return Work(served, inputs, rows, kind, False, asked, reply_bytes)
 
 
 class Inference:

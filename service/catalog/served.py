@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, Literal, Self, TypeAlias
@@ -54,7 +54,7 @@ class ServedModel:
         )
         # Instances of /predict are rows, also of a model whose run takes one row at a time.
         self.kind_of_rows = None if model.is_batched or model.trial.is_one_by_one else UNSHARED
-        self.write: Callable[[Outputs], bytes] | None = None  # predictions; made at the first
+        self.writer: Any = None  # of predictions, http/rest/dialect.py
         self._leases = 0  # requests that hold it
         self._unused: asyncio.Event | None = None  # once it is to close: no request does
 

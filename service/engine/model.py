@@ -16,7 +16,7 @@ from service.engine.file import read
 from service.engine.graph import why_cost_depends_on_values
 from service.engine.providers import device_of
 from service.engine.session import open_session
-from service.engine.spec import Batching, Spec, spec_of
+from service.engine.spec import Batching, Spec, Tensor, spec_of
 from service.engine.trial import Trial, measured, try_out
 from service.engine.trial_runner import resident_bytes
 from service.errors import InferenceFailed, ModelError, SelfTestFailed
@@ -67,6 +67,10 @@ class Model:
         self.is_batched, self.why_batching = _verdict(spec, trial, batching)
         most = trial.largest_batch if trial.is_batched else max_batch_size
         self.largest_batch = most if self.is_batched else 1
+        # How many values each output has, and whether that is for each row; None: it is open.
+        self.output_values = [
+            _values(each, trial.is_one_by_one) for each in trial.outputs or spec.outputs
+        ]
         self.why_no_rows = _why_no_rows(spec, trial, batching)
         is_known = self.is_batched or spec.is_closed
         self.row_s = trial.row_s if is_known else None
@@ -197,6 +201,13 @@ def check_finite(outputs: Sequence[NDArray[Any]]) -> None:
     """Raise InferenceFailed if an answer is NaN or infinite."""
     if not are_finite(outputs):
         raise InferenceFailed("the model answered NaN or infinity for this input")
+
+
+def _values(tensor: Tensor, is_one_by_one: bool) -> tuple[int | None, bool]:
+    shape = tensor.shape if tensor.has_shape else (-1, -1)
+    is_of_row = len(shape) > 0 and (shape[0] == -1 or is_one_by_one)
+    sizes = shape[1:] if is_of_row else shape
+    return None if -1 in sizes else math.prod(sizes), is_of_row
 
 
 def _verdict(spec: Spec, trial: Trial, batching: Batching | None) -> tuple[bool, str]:

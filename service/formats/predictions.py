@@ -2,16 +2,24 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from service.card import Card
 from service.engine.model import Model
+from service.formats.reply_size import UNKNOWN, WIDTH, is_large, slices, times, values_of
 
 encode = msgspec.json.Encoder().encode
+
+
+def each_prediction(model: Model, outputs: Sequence[NDArray[Any]]) -> Iterator[dict[str, Any]]:
+    """Yield one prediction per row; few of them are in memory at a time."""
+    for part in slices(outputs):
+        yield from predictions(model, part)
 
 
 def predictions(model: Model, outputs: Sequence[NDArray[Any]]) -> list[dict[str, Any]]:
@@ -30,9 +38,39 @@ def predictions(model: Model, outputs: Sequence[NDArray[Any]]) -> list[dict[str,
     return [_valued(card, row) for row in rows]
 
 
-def writer(model: Model, name: str, version: int) -> Callable[[Sequence[NDArray[Any]]], bytes]:
-    """Return what writes the JSON of /predict for the outputs of a model of that name."""
+class Writer(Struct, frozen=True):
+    """Writes the predictions of a model as a list in JSON."""
+
+    begin: bytes  # of the JSON of /predict
+    bytes_of_row: int  # at most; UNKNOWN where only the outputs tell
+    _write: Callable[[Sequence[NDArray[Any]]], bytes]
+
+    def __call__(self, outputs: Sequence[NDArray[Any]]) -> bytes:
+        """Return the JSON of outputs (n, ...), written in parts if they are many."""
+        parts = [outputs] if not is_large(outputs) else slices(outputs)
+        if len(parts) == 1:
+            return self._write(outputs)
+        return b"[%b]" % b",".join([self._write(part)[1:-1] for part in parts])
+
+
+def writer(model: Model, name: str, version: int) -> Writer:
+    """Return what writes the predictions of a model of that name."""
     begin = encode({"model": name, "version": version})[:-1] + b',"predictions":'
+    return Writer(begin, _bytes_of_row(model), _write_of(model))
+
+
+def _bytes_of_row(model: Model) -> int:
+    """Return how many bytes of JSON the prediction of a row has at most."""
+    names = [each.name for each in model.outputs]
+    if model.card:
+        names += [*model.card.labels, *(each.name for each in model.card.targets)]
+    size = 2 * len(encode(names)) + 100  # with the words of a card's answer
+    for place, each in enumerate(model.outputs):
+        size += times(values_of(model, place, 1), WIDTH[each.dtype])
+    return min(size, UNKNOWN)
+
+
+def _write_of(model: Model) -> Callable[[Sequence[NDArray[Any]]], bytes]:
     labels = model.card.labels if model.card else []
     fields = {f"label_{n}": label for n, label in enumerate(labels)}
     try:  # types of our own: no name is looked up for each row, which costs half of dicts
@@ -42,7 +80,7 @@ def writer(model: Model, name: str, version: int) -> Callable[[Sequence[NDArray[
     except ValueError:  # of a label that has quotation marks, or the like
         labels = []
     if not labels:
-        return lambda outputs: b"%b%b}" % (begin, encode(predictions(model, outputs)))
+        return lambda outputs: encode(predictions(model, outputs))
     one = [("label", str), ("probability", float), ("probabilities", probabilities)]
     classified: Any = msgspec.defstruct("Classified", one, gc=False)
 
@@ -52,7 +90,7 @@ def writer(model: Model, name: str, version: int) -> Callable[[Sequence[NDArray[
             highest = max(row)
             label = labels[row.index(highest)]
             answers.append(classified(label, highest, probabilities(*row)))
-        return b"%b%b}" % (begin, encode(answers))
+        return encode(answers)
 
     return write
 
@@ -79,12 +117,12 @@ def _valued(
     return dict(zip(names, answers if bounds else values, strict=True))
 
 
-def json_lines_of(predictions: list[dict[str, Any]]) -> bytes:
+def json_lines_of(predictions: Iterable[dict[str, Any]]) -> bytes:
     """Return predictions as JSON Lines, one in each."""
-    return b"".join(encode(each) + b"\n" for each in predictions)
+    return b"".join([encode(each) + b"\n" for each in predictions])
 
 
-def csv_of(predictions: list[dict[str, Any]]) -> bytes:
+def csv_of(predictions: Iterable[dict[str, Any]]) -> bytes:
     """Return predictions as CSV: a line for each, its fields in order, what they hold laid flat."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(list(_flat(each)) for each in predictions)

@@ -18,6 +18,7 @@ from service.formats import json_fast
 from service.formats.json_blocks import LONG, Part, Text, parts
 from service.formats.json_text import parsed
 from service.formats.numbers import number
+from service.formats.reply_size import MOST_NUMBERS_IN_LOOP, is_large
 from service.words import shown
 
 DATATYPES: dict[str, type[np.generic]] = {
@@ -36,6 +37,7 @@ DATATYPES: dict[str, type[np.generic]] = {
     "BYTES": np.object_,
 }
 NAMES = {dtype: name for name, dtype in DATATYPES.items()}
+_encode = msgspec.json.Encoder().encode
 NO_FP16 = "FP16 has no form in JSON; use binary data"
 _LENGTH_BYTES = 4  # before each element of BYTES
 
@@ -279,10 +281,15 @@ def widened(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any] | None
     return None
 
 
-def as_json(array: NDArray[Any]) -> list[Any]:
-    """Return the elements in one flat list."""
-    flat: list[Any] = array.ravel().tolist()
-    return flat
+def as_json(array: NDArray[Any]) -> list[Any] | msgspec.Raw:
+    """Return the elements in one flat list; as JSON, written in parts, if they are many."""
+    flat = array.ravel()
+    if not is_large([flat]):
+        few: list[Any] = flat.tolist()
+        return few
+    starts = range(0, len(flat), MOST_NUMBERS_IN_LOOP)
+    parts = [_encode(flat[n : n + MOST_NUMBERS_IN_LOOP].tolist())[1:-1] for n in starts]
+    return msgspec.Raw(b"[%b]" % b",".join(parts))
 
 
 def as_binary(array: NDArray[Any]) -> bytes | memoryview:

@@ -26,6 +26,7 @@ from service.logs.request_id import begin, request_id
 
 MOST_HEADS = 1024  # kept at a time: callers may make them up
 LONGEST_HEAD = 4096  # bytes of one
+MOST_REPLY_BYTES = 262_144  # of a reply that is written in the event loop
 # Headers of requests that are more than a head and a body.
 CLOSE = b"connection: close\r\n"
 _OTHERS = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"})
@@ -116,7 +117,11 @@ class Direct:
             work = head.procedure.read(self._app.services, call, head.said, body)
         except Exception:  # that way says what is wrong
             return None
-        if isinstance(work, Slowly) or not work.served.batcher.fits(work.rows, work.kind):
+        if (
+            isinstance(work, Slowly)
+            or not work.served.batcher.fits(work.rows, work.kind)
+            or work.reply_bytes > MOST_REPLY_BYTES
+        ):
             return None
         return Answer(self._app, connection, head, call, work)
 

@@ -7,12 +7,14 @@ direct.py takes them without one.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
 from service.batching import Outputs
 from service.catalog.served import ServedModel
+from service.formats.reply_size import UNKNOWN, check_outputs, check_reply, is_large
 from service.http.reply import Reply
 from service.http.request import Request
 from service.http.services import Services
@@ -51,4 +53,13 @@ async def follow(services: Services, request: Request, procedure: Procedure) -> 
         if isinstance(work, Slowly):
             work = await work.finish()
         outputs = await services.inference.run(request.call, work)
-        return procedure.reply(said, work, outputs, request.id)
+        reply = partial(procedure.reply, said, work, outputs, request.id)
+        if work.reply_bytes == UNKNOWN:
+            check_outputs(outputs, services.settings.most_reply_bytes)
+        if is_large(outputs):
+            written = await services.bodies.in_thread(reply, request.call.deadline)
+        else:
+            written = reply()
+        if work.reply_bytes == UNKNOWN:
+            check_reply(sum(map(len, written.body)), services.settings.most_reply_bytes)
+        return written

@@ -95,6 +95,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 75
     max_connections: Annotated[Count, "most open connections per worker; beyond it 503"] = 4096
     max_body_bytes: Annotated[Count, "largest request body"] = 16_777_216
+    max_reply_bytes: Annotated[
+        int,
+        Meta(ge=0),
+        "largest reply of an inference; 0: four times `TORCHLIT_MAX_BODY_BYTES`",
+    ] = 0
     max_image_pixels: Annotated[
         int,
         Meta(ge=1, le=MOST_PIXELS),
@@ -118,6 +123,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     metrics_dir: Annotated[
         Path | None, "where several workers share counters; a temporary folder if unset"
     ] = None
+
+    @property
+    def most_reply_bytes(self) -> int:
+        """The largest reply of an inference."""
+        return self.max_reply_bytes or 4 * self.max_body_bytes
 
     @property
     def has_api_keys(self) -> bool:

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from service.batching import Outputs
 from service.catalog.served import ServedModel
-from service.formats.predictions import csv_of, json_lines_of, predictions
+from service.formats.predictions import csv_of, each_prediction, json_lines_of
 from service.formats.registry import CSV, JSON, JSON_LINES
 from service.http.preferences import LONGEST, Preferences
 from service.http.reply import Reply, json_reply
@@ -44,7 +44,7 @@ def _answered(said: Said, served: ServedModel, outputs: Outputs) -> Reply:
     if format is JSON:
         return predicted(said, served, outputs)
     write = csv_of if format is CSV else json_lines_of
-    return Reply([write(predictions(served.model, outputs))], content_type=media_type.encode())
+    return Reply([write(each_prediction(served.model, outputs))], content_type=media_type.encode())
 
 
 invocations = Rows(Dialect(reply=_answered, is_strict=True))

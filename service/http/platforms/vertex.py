@@ -11,10 +11,9 @@ from service.batching import Outputs
 from service.catalog.served import ServedModel
 from service.errors import InvalidInput
 from service.formats.message import Fields
-from service.formats.predictions import predictions
 from service.formats.registry import JSON
-from service.http.reply import Reply, json_reply
-from service.http.rest.dialect import Dialect, Said
+from service.http.reply import Reply
+from service.http.rest.dialect import Dialect, Said, writer_of
 from service.http.rest.predict import Rows
 from service.words import did_you_mean, shown
 
@@ -22,7 +21,7 @@ _PARAMETERS = frozenset({"model", "version"})
 
 
 def _answered(said: Said, served: ServedModel, outputs: Outputs) -> Reply:
-    return json_reply({"predictions": predictions(served.model, outputs)})
+    return Reply([b'{"predictions":%b}' % writer_of(served)(outputs)])
 
 
 def _named(in_path: str | None, fields: Fields) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ from service.batching import Outputs
 from service.catalog.served import ServedModel
 from service.errors import InvalidInput
 from service.formats.message import Fields
-from service.formats.predictions import writer
+from service.formats.predictions import Writer, writer
 from service.formats.registry import FORMATS, JSON, Format, format_of
 from service.http.query import Query, query_of
 from service.http.reply import Reply
@@ -39,9 +39,16 @@ def named(in_path: str | None, fields: Fields) -> tuple[Any, Any]:
 
 def predicted(said: Said, served: ServedModel, outputs: Outputs) -> Reply:
     """Return the reply of /predict."""
-    if served.write is None:
-        served.write = writer(served.model, served.name, served.version)
-    return Reply([served.write(outputs)])
+    write = writer_of(served)
+    return Reply([b"%b%b}" % (write.begin, write(outputs))])
+
+
+def writer_of(served: ServedModel) -> Writer:
+    """Return what writes the predictions of a model; it is made at the first request."""
+    if served.writer is None:
+        served.writer = writer(served.model, served.name, served.version)
+    write: Writer = served.writer
+    return write
 
 
 class Dialect(Struct, frozen=True):

@@ -4,17 +4,20 @@ head -> said; body -> message -> model -> rows -> (the model runs) -> outputs ->
 """
 
 from functools import partial
+from typing import Any
 
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from service.batching import Outputs
 from service.catalog.served import ServedModel
 from service.formats.images.decode import check_takes_images
 from service.formats.message import Message
+from service.formats.reply_size import check_size, times
 from service.http.procedure import Read, Slowly
 from service.http.reply import Reply
 from service.http.request import Request
-from service.http.rest.dialect import Dialect, Said
+from service.http.rest.dialect import Dialect, Said, writer_of
 from service.http.services import Services
 from service.inference import Call, Work, work_of_rows
 
@@ -39,7 +42,7 @@ class Rows(Struct, frozen=True):
         prepare = said.query.prepare
         rows = services.bodies.quick_rows(message, served.model, prepare)
         if rows is not None:
-            return work_of_rows(served, rows)
+            return _work(served, rows, services.settings.most_reply_bytes)
         return Slowly(served, partial(_read, services, call, served, message, prepare))
 
     def reply(self, said: Said, work: Work, outputs: Outputs, request_id: bytes) -> Reply:
@@ -51,7 +54,14 @@ async def _read(
     services: Services, call: Call, served: ServedModel, message: Message, prepare: bool
 ) -> Work:
     rows = await services.bodies.slow_rows(message, served.model, prepare, call.deadline)
-    return work_of_rows(served, rows)
+    return _work(served, rows, services.settings.most_reply_bytes)
+
+
+def _work(served: ServedModel, rows: NDArray[Any], most_bytes: int) -> Work:
+    """Return the work for rows (n, ...). Raises TooLarge for a reply of more than `most_bytes`."""
+    size = times(len(rows), writer_of(served).bytes_of_row)
+    check_size(size, most_bytes, len(rows), "instances")
+    return work_of_rows(served, rows, size)
 
 
 predict = Rows(Dialect())

@@ -13,15 +13,17 @@ from msgspec import Struct
 
 from service.batching import Outputs
 from service.catalog.served import ServedModel
+from service.formats.reply_size import check_size
 from service.http.procedure import Read, Slowly
 from service.http.reply import Reply
 from service.http.request import Request
 from service.http.services import Services
 from service.http.v2.inputs import count_rows, read_inputs
 from service.http.v2.message import HEADER_LENGTH, is_long, split
-from service.http.v2.outputs import infer_reply, wanted_outputs
+from service.http.v2.outputs import infer_reply, reply_bytes, wanted_outputs
 from service.http.v2.parameters import check_parameters
 from service.inference import Call, Work, work_of_tensors
+from service.settings import Settings
 
 
 class Said(Struct, frozen=True):
@@ -43,11 +45,11 @@ class Infer(Struct, frozen=True):
     def read(self, services: Services, call: Call, said: Said, body: bytes) -> Read:
         """Find the model, and read the tensors that are its inputs. Raises RequestError."""
         served = services.inference.model(call, said.model, said.version)
-        max_rows = services.settings.max_request_rows
+        settings = services.settings
         if is_long(body, said.header_length, served.model):
-            work = partial(_work, call, served, said, body, max_rows)
+            work = partial(_work, call, served, said, body, settings)
             return Slowly(served, partial(services.bodies.in_thread, work, call.deadline))
-        return _work(call, served, said, body, max_rows)
+        return _work(call, served, said, body, settings)
 
     def reply(self, said: Said, work: Work, outputs: Outputs, request_id: bytes) -> Reply:
         """Write the tensors that are wanted. Raises InferenceFailed for NaN in JSON."""
@@ -55,16 +57,19 @@ class Infer(Struct, frozen=True):
         return infer_reply(work.served, message_id or request_id.decode(), wanted, outputs)
 
 
-def _work(call: Call, served: ServedModel, said: Said, body: bytes, max_rows: int) -> Work:
+def _work(call: Call, served: ServedModel, said: Said, body: bytes, settings: Settings) -> Work:
     """Return what a body wants of a model. Raises RequestError."""
     message, binary = split(body, said.header_length, served.model)
     if message.parameters:
         timeout_s = check_parameters(message.parameters)
         call.deadline = min(call.deadline, call.start + timeout_s)
+    max_rows, most_bytes = settings.max_request_rows, settings.most_reply_bytes
     inputs = read_inputs(message.inputs, binary, served.model, max_rows, call.deadline)
     rows = count_rows(inputs, served.model)
-    asked = message.id, wanted_outputs(message, served.model)
-    return work_of_tensors(served, inputs, rows, asked)
+    wanted = wanted_outputs(message, served.model)
+    size = reply_bytes(wanted, served, rows)
+    check_size(size, most_bytes, rows, "inputs")
+    return work_of_tensors(served, inputs, rows, (message.id, wanted), size)
 
 
 infer = Infer()

@@ -12,12 +12,14 @@ from service.engine.spec import Tensor
 from service.errors import InvalidInput
 from service.formats import tensors
 from service.formats.predictions import encode
+from service.formats.reply_size import UNKNOWN, WIDTH, times, values_of
 from service.http.reply import Fragments, Reply
 from service.http.v2.message import HEADER_LENGTH, AnyRequest, RequestedOutput
 from service.http.v2.parameters import flag, whole_number
 from service.words import shown
 
 BINARY = b"application/octet-stream"
+_LONGEST_CLASS = 70  # bytes of "value:index:", where the value is below 1e39
 
 
 class OutputTensor(Struct):
@@ -96,6 +98,22 @@ def _check_form(wanted: Wanted, tensor: Tensor) -> None:
             raise InvalidInput(f"output {tensor.name}: expected numbers for a classification")
     elif tensor.dtype is np.float16 and not wanted.is_binary:
         raise InvalidInput(f"output {tensor.name}: {tensors.NO_FP16}")
+
+
+def reply_bytes(wanted: list[Wanted], served: ServedModel, rows: int) -> int:
+    """Return how many bytes a reply has at most; UNKNOWN where only the outputs tell."""
+    model, size = served.model, 500  # what stands beside the data
+    for each in wanted:
+        tensor, values = model.outputs[each.place], values_of(model, each.place, rows)
+        if each.most_classes:
+            labels = served.card.labels if served.card else []
+            longest = max(map(len, labels), default=0)
+            size += times(min(values, rows * each.most_classes), _LONGEST_CLASS + 4 * longest)
+        elif each.is_binary and tensor.dtype is not np.object_:
+            size += times(values, np.dtype(tensor.dtype).itemsize)
+        else:
+            size += times(values, WIDTH[tensor.dtype])
+    return min(size, UNKNOWN)
 
 
 def infer_reply(

@@ -174,9 +174,9 @@ def test_rows_of_whole_numbers_are_read_as_arrays(
 def test_images_in_long_bodies_are_read(seen: Model) -> None:
     pixels = np.random.default_rng(1).integers(0, 255, (28, 28)).astype(np.uint8)
     image = {"b64": base64.b64encode(png(pixels)).decode()}
-    body = json.dumps({"instances": [image] * 150})
-    rows = read(body).rows(seen, limits(150, max_pixels_in_all=10**9))
-    assert len(rows) == 150
+    body = json.dumps({"instances": [image] * 300})
+    rows = read(body).rows(seen, limits(300, max_pixels_in_all=10**9))
+    assert len(rows) == 300
     assert (rows == rows[0]).all()
 
 
