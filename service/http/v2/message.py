@@ -61,19 +61,26 @@ _small_request = msgspec.json.Decoder(InferRequest[list[float]])
 
 
 class _Outline(Struct):
-    """The fields of a request, or of an input, as texts."""
+    """The fields of a request as texts."""
 
-    inputs: Raw = NULL
+    inputs: Raw
     id: Raw = NULL
     parameters: Raw = NULL
     outputs: Raw = NULL
-    name: Raw = NULL
-    shape: Raw = NULL
-    datatype: Raw = NULL
+
+
+class _InputOutline(Struct):
+    """The fields of an input as texts; what lacks one is none, and ends the decoding."""
+
+    name: Raw
+    shape: Raw
+    datatype: Raw
+    parameters: Raw = NULL
 
 
 _outline = msgspec.json.Decoder(_Outline)
-_outlines = msgspec.json.Decoder(list[_Outline])
+_input_outlines = msgspec.json.Decoder(list[_InputOutline])
+_MOST_INPUTS = 4096  # of a long request
 _LONGEST = 65_536  # bytes of any field of a long request but data
 
 
@@ -129,15 +136,26 @@ def _all_json(body: bytes) -> AnyRequest:
 def _plainly(body: bytes) -> InferRequest[Raw]:
     """Return a request without binary data, whatever it holds. Raises InvalidInput."""
     if len(body) > LONG:
-        # Of a body of 16 MB of numbers that are no data Python's objects would be made at once.
-        fields = decoded(body, _outline)
-        if body.count(b'"datatype"') > _LONGEST // 16:
-            raise InvalidInput(f"inputs: expected at most {_LONGEST // 16}")
-        for each in fields, *decoded(memoryview(fields.inputs), _outlines):
-            for name in ("id", "parameters", "outputs", "name", "shape", "datatype"):
-                if (size := len(getattr(each, name))) > _LONGEST:
-                    raise InvalidInput(f"{name}: expected at most {_LONGEST} bytes, got {size}")
+        _check_outline(body)
     return decoded(body, _request)
+
+
+def _check_outline(body: bytes) -> None:
+    """Raise InvalidInput for a long request that is not long by its data.
+
+    16 MB of numbers that are none would all be made Python's objects, at once.
+    """
+    if body.count(b'"datatype"') > _MOST_INPUTS:
+        raise InvalidInput(f"inputs: expected at most {_MOST_INPUTS}")
+    fields = decoded(body, _outline)
+    try:
+        inputs = _input_outlines.decode(memoryview(fields.inputs))
+    except (msgspec.DecodeError, RecursionError):
+        return  # it says more with its place in the request
+    for each in fields, *inputs:
+        for name in each.__struct_fields__:
+            if name != "inputs" and (size := len(getattr(each, name))) > _LONGEST:
+                raise InvalidInput(f"{name}: expected at most {_LONGEST} bytes, got {size}")
 
 
 def _quickly(body: bytes) -> AnyRequest | None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InvalidInput
+from service.formats.json_blocks import LONG
 from service.formats.json_text import decoded
 from service.formats.numbers import SMALL
 from service.http.v2 import message
@@ -105,3 +106,37 @@ def test_data_that_no_float_holds_is_left_as_it_was_sent(text: str) -> None:
     )
     request, _ = message.split(body, None, None)
     assert bytes(request.inputs[0].data) == b"[%b]" % text.encode()
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        ({"id": "a\n" * 40_000}, "id: expected at most 65536 bytes, got "),
+        ({"parameters": {"x": [0] * 99_999}}, "parameters: expected at most 65536 bytes, got "),
+        ({"outputs": [{"name": "x"}] * 9999}, "outputs: expected at most 65536 bytes, got "),
+        ({"inputs": [{}] * 99_999}, "inputs[0]: object missing required field `name`"),
+        ({"inputs": [{"datatype": ""}] * 4097}, "inputs: expected at most 4096"),
+        ({"inputs": 7}, "inputs: expected `array`, got `int`"),
+        ({}, "body: object missing required field `inputs`"),
+    ],
+)
+def test_a_long_request_is_long_by_its_data_only(request_: dict[str, Any], sentence: str) -> None:
+    one = {"name": "a", "shape": [1], "datatype": "FP32", "data": [[1]]}
+    body = json.dumps({"inputs": [one]} | request_ if request_ else {}).encode() + b" " * LONG
+    with pytest.raises(InvalidInput) as raised:
+        message.split(body, None, None)
+    assert str(raised.value).startswith(sentence)
+
+
+def test_the_shape_of_a_long_request_is_short() -> None:
+    one = {"name": "a", "shape": [1] * 99_999, "datatype": "FP32", "data": [1]}
+    with pytest.raises(InvalidInput, match=r"^shape: expected at most 65536 bytes, got "):
+        message.split(json.dumps({"inputs": [one]}).encode() + b" " * LONG, None, None)
+
+
+def test_long_data_of_any_form_is_found() -> None:
+    for data in (["a]"] * 90_000, [[0] * 300] * 500, [0] * 200_000):
+        one = {"name": "a", "shape": [1], "datatype": "FP32", "data": data}
+        for more in ({}, {"id": "\n"}):
+            request, _ = message.split(json.dumps({"inputs": [one], **more}).encode(), None, None)
+            assert json.loads(bytes(request.inputs[0].data)) == data
