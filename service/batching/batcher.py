@@ -5,13 +5,14 @@ loop's turn; while a batch runs, what arrives forms the next one. There is no ti
 `max_queue_delay_s` wants one. This is the scheme of huggingface/text-embeddings-inference
 (core/src/queue.rs): entries that are cancelled are dropped before the batch forms.
 
-Without an executor, batches run in the event loop, one a turn, so that other work gets its
-turn too; with one, they run there and the loop stays free. A caller who is alone waits for
-neither: its rows are run where it stands, if they are few enough for the loop. A batch that
-holds the loop for more than SLOW_S is the last one there, unless it was the machine that did:
-a quota that is used up, or a busy neighbour, holds a batch of microseconds for 100 ms, and no
-clock shows which it was (in a virtual machine not even that of CPU time). So it is run again in
-the executor.
+Without an executor, batches run in the event loop, one a turn, so that other work gets its turn
+too; with one, they run there and the loop stays free. A request that is larger than a batch puts
+two parts at a time into the queue, so that smaller ones pass between them. A caller who is alone
+waits for neither: its rows are run where it stands, if they are few enough for the loop. A batch
+that holds the loop for more than SLOW_S is the last one there, unless it was the machine that did:
+a quota that is used up, or a busy neighbour, holds a batch of microseconds for 100 ms, and no clock
+shows which it was (in a virtual machine not even that of CPU time). So it is run again in the
+executor.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from service.batching.arrays import Inputs, Outputs, check_rows, have_rows, join
 from service.batching.entry import UNSHARED, Entry, Observer, Spare, Timing
 from service.errors import DeadlineExceeded, InvalidInput, QueueFull, Unavailable
 
+PARTS_AT_ONCE = 2  # of a request that is larger than a batch; with one its model would pause
 SLOW_S = 0.02  # what holds the event loop for longer does not belong there
 _NO_WAIT = (0.0,)
 
@@ -77,6 +79,7 @@ class Batcher:
         self._check: asyncio.Future[bool] | None = None  # of a batch that was
         self._queue: deque[Entry] = deque()
         self._queued_rows = 0
+        self._later_rows = 0  # of requests that are larger than a batch: not in the queue yet
         self._wake: asyncio.Handle | None = None  # the coming batch, if its time is set
         self._wake_is_delayed = False
         self._running: asyncio.Future[Any] | None = None  # the batch in the executor
@@ -120,28 +123,58 @@ class Batcher:
     async def _submit_in_parts(
         self, inputs: Inputs, rows: int, deadline: float, kind: Hashable, timing: Timing | None
     ) -> Outputs:
-        now, step = self._admitted(rows, deadline), self._max_batch_size
-        starts = range(0, rows, step)
-        futures: list[asyncio.Future[Outputs]] = [self._loop.create_future() for _ in starts]
-        for start, future in zip(starts, futures, strict=True):
-            part = [array[start : start + step] for array in inputs]
-            size = min(step, rows - start)
-            self._enqueue(Entry(part, size, kind, future, deadline, timing), now)
+        """As `submit`; a part waits until the one before the last is done, so that others pass."""
+        now = self._admitted(rows, deadline)
+        step, outputs = self._max_batch_size, list[Outputs]()
+        waiting: deque[tuple[int, asyncio.Future[Outputs]]] = deque()
+        later = rows
+        self._note_later(later)
         try:
-            outputs = await asyncio.gather(*futures)
+            for start in range(0, rows, step):
+                if len(waiting) == PARTS_AT_ONCE:
+                    outputs.append(await self._part(waiting))
+                part = [array[start : start + step] for array in inputs]
+                size, future = min(step, later), self._loop.create_future()
+                later -= size
+                self._note_later(-size)
+                waiting.append((size, future))
+                entry = Entry(part, size, kind, future, deadline, timing)
+                self._enqueue(entry, self._clock())
+                entry.since = now  # it has waited for those before it
+            while waiting:
+                outputs.append(await self._part(waiting))
         except BaseException:  # cancelled, or one part failed: nobody wants the others
-            for future in futures:
+            for _, future in waiting:
                 future.cancel()
             self.left()
+            if later:
+                self._note_later(-later)
+                self._observer.dropped("cancelled", later)
             raise
-        for start, answers in zip(starts, outputs, strict=True):
-            check_rows(answers, min(step, rows - start))
+        finally:
+            if not self._queue and self._wake is None and self._running is None:
+                self._go_on()
         try:
             return [np.concatenate(arrays) for arrays in zip(*outputs, strict=True)]
         except ValueError as error:
             raise InvalidInput(
                 f"the answers to {step} rows each differ in shape; send at most {step} rows"
             ) from error
+
+    async def _part(self, waiting: deque[tuple[int, asyncio.Future[Outputs]]]) -> Outputs:
+        """Return the outputs of the first part that waits, which then waits no more."""
+        size, future = waiting[0]
+        outputs = await future
+        check_rows(outputs, size)
+        waiting.popleft()
+        return outputs
+
+    def _note_later(self, rows: int) -> None:
+        """Note rows that were admitted, and stand in the queue when parts before them are done."""
+        self._later_rows += rows
+        self._observer.queued(rows)
+        if self._later_rows:
+            self._idle.clear()
 
     def fits(self, rows: int, kind: Hashable) -> bool:
         """Whether so many rows are one entry."""
@@ -182,7 +215,7 @@ class Batcher:
             raise DeadlineExceeded("the deadline passed before the request was complete")
         if self._closed:
             raise Unavailable("the model is closing; try again")
-        if self._queued_rows + rows > self._max_queue_rows:
+        if self._waiting_rows + rows > self._max_queue_rows:
             self._make_room(rows)
         return now
 
@@ -190,12 +223,16 @@ class Batcher:
         if self._someone_left:
             self._drop_cancelled()
         # An empty queue takes one request of any size: refusing it would be for ever.
-        if self._queued_rows and self._queued_rows + rows > self._max_queue_rows:
+        if self._waiting_rows and self._waiting_rows + rows > self._max_queue_rows:
             self._observer.dropped("queue_full", rows)
             raise QueueFull(
                 f"the queue is full: at most {self._max_queue_rows} rows may wait, "
-                f"{self._queued_rows} do; try again later"
+                f"{self._waiting_rows} do; try again later"
             )
+
+    @property
+    def _waiting_rows(self) -> int:
+        return self._queued_rows + self._later_rows
 
     def _may_run_immediately(self) -> bool:
         return self._idle.is_set() and not self._max_queue_delay_s
@@ -288,7 +325,7 @@ class Batcher:
     def _go_on(self) -> None:
         if self._queue:
             self._schedule()
-        else:
+        elif not self._later_rows:
             self._idle.set()
 
     def _form_batch(self, now: float) -> list[Entry]:

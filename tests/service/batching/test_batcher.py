@@ -872,3 +872,54 @@ async def test_a_slow_batch_of_rows_that_do_not_fit_together_stops_nothing(
         await submit(batcher, rows(7), clock=clock)
         await batcher.close()
     assert checked[:1] == ([2] if has_spare else [])
+
+
+async def test_small_requests_pass_between_the_parts_of_large_ones(thread: Any) -> None:
+    gate = Gate()
+    batcher, observer = make(gate, executor=thread)
+    large = [asyncio.create_task(submit(batcher, rows(*[n] * 20))) for n in (1, 2, 3)]
+    await until_entered(gate)
+    small = asyncio.create_task(submit(batcher, rows(9)))
+    await asyncio.sleep(0)
+    assert observer.waiting == 3 * 20 + 1 - 4  # none of it is forgotten
+    gate.leave.release(16)
+    answers = await asyncio.gather(*large)
+    assert [answer[0].ravel().tolist() for answer in answers] == [[2 * n] * 20 for n in (1, 2, 3)]
+    assert (await small)[0].tolist() == [[18]]
+    assert [9] in gate.batches[:7]  # behind two parts of each
+    assert observer.waiting == 0
+
+
+async def test_rows_that_come_later_count_as_waiting(thread: Any) -> None:
+    gate = Gate()
+    batcher, _ = make(gate, executor=thread, max_queue_rows=20)
+    large = asyncio.create_task(submit(batcher, rows(*range(20))))
+    await until_entered(gate)
+    with pytest.raises(QueueFull, match="at most 20 rows may wait, 16 do"):
+        await submit(batcher, rows(*range(5)))
+    gate.leave.release(5)
+    await large
+
+
+async def test_closing_waits_for_all_parts_of_a_large_request(thread: Any) -> None:
+    gate = Gate()
+    batcher, _ = make(gate, executor=thread)
+    large = asyncio.create_task(submit(batcher, rows(*range(20))))
+    await until_entered(gate)
+    closing = asyncio.create_task(batcher.close())
+    gate.leave.release(5)
+    await closing
+    assert gate.batches == [[n, n + 1, n + 2, n + 3] for n in range(0, 20, 4)]
+    await large
+
+
+@pytest.mark.parametrize("in_thread", [True, False])
+async def test_what_fails_in_the_middle_leaves_nothing_behind(thread: Any, in_thread: bool) -> None:
+    run = Doubler()
+    batcher, observer = make(run, executor=thread if in_thread else None)
+    with pytest.raises(ValueError, match="negative"):
+        await submit(batcher, rows(*range(8), -1, *range(20)))
+    assert (await submit(batcher, rows(1)))[0].tolist() == [[2]]
+    await asyncio.wait_for(batcher.close(), 10)
+    assert observer.waiting == 0
+    assert observer.lost["cancelled"] > 0
