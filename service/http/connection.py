@@ -7,7 +7,6 @@ get through; and it answers a client that has left. What it lacks is here.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable
 from math import inf
 from typing import Any
 
@@ -19,58 +18,16 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from service.errors import HeadTooLarge, InvalidInput, RequestError, RequestTimeout
 from service.http.direct import Answer, Direct, Head
+from service.http.limits import Limits
 from service.http.reply import WHOLE_REPLY, Fragments, Reply, error_reply, lines_of, written
 from service.http.status import Headers
 from service.http.writes import JoinedWrites
-from service.settings import Settings
 
-CHECK_EVERY_S = 0.5
 JUST_CONNECTED_S = 1.0  # what a new connection gets at a stop to say something
 MAX_HEAD_BYTES = 65_536  # of request line and headers
 HEAD_END = b"\r\n\r\n"
 H2C_WITHIN = 4096  # bytes from the start of a request
-FOR_PROBES = (
-    64  # connections beyond the limit that get a reply that says so; those beyond are closed
-)
 _H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
-
-
-class Limits:
-    """What the connections of a worker may do, and who checks whether they keep to it."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        when_full: Callable[..., Awaitable[None]],
-        count: Callable[[str], None],
-        now: float,
-    ) -> None:
-        """`when_full` answers on connections beyond the limit; `count` takes an outcome."""
-        self.timeout_s = settings.receive_timeout_s
-        self.keep_alive_s = settings.keep_alive_s
-        self.max_connections = settings.max_connections
-        self.max_body_bytes = settings.max_body_bytes
-        self.when_full = when_full
-        self.count = count
-        self._headers: Headers = []
-        self._lines = b""
-        self.now = now  # the event loop's time at the last check: near enough, and free to read
-
-    def default_lines(self, headers: Headers) -> bytes:
-        """Return the lines of headers that all replies have; each second uvicorn makes others."""
-        if headers is not self._headers:
-            self._headers, self._lines = headers, lines_of(headers)
-        return self._lines
-
-    def is_over(self, since: float, seconds: float) -> bool:
-        """Whether more than `seconds` have passed since then, which was up to a check later."""
-        return self.now - since > seconds + CHECK_EVERY_S
-
-    def check(self, connections: Iterable["Protocol"], now: float) -> None:
-        """Cut off those that are too slow; called every CHECK_EVERY_S."""
-        self.now = now
-        for connection in list(connections):
-            connection.cut_off_if_slow()
 
 
 class Protocol(HttpToolsProtocol):
@@ -101,18 +58,12 @@ class Protocol(HttpToolsProtocol):
         self._writes = JoinedWrites(transport, self.loop)  # type: ignore[arg-type]
         super().connection_made(self._writes)  # type: ignore[arg-type]
         self._waiting_since = self._limits.now  # who connects is to say something
-        self._is_extra = self._beyond() > 0
-        if self._beyond() > FOR_PROBES:
-            self._limits.count("too_many_connections")
-            self.transport.abort()
-
-    def _beyond(self) -> int:
-        """Return how many connections are open beyond the limit."""
-        return len(self.connections) - self._limits.max_connections
+        self._has_place = self._limits.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the task that would answer: nobody waits for it."""
         super().connection_lost(exc)
+        self._limits.leave(self)
         self._extensions.clear()  # it holds this connection, and is held by its last request
         if self._answer is not None:
             self.tasks.discard(self._answer)
@@ -150,7 +101,7 @@ class Protocol(HttpToolsProtocol):
             self._refuse(HeadTooLarge(f"headers: expected at most {MAX_HEAD_BYTES} bytes"))
 
     def _may_be_direct(self) -> bool:
-        return not self._is_extra and not self.flow.write_paused
+        return self._has_place and not self.flow.write_paused
 
     def _is_answered_directly(self, head: Head, body: bytes) -> bool:
         self._answer = answer = self._direct.answer(self, head, body)
@@ -265,6 +216,19 @@ class Protocol(HttpToolsProtocol):
         elif limits.is_over(self._idle_since, limits.keep_alive_s):
             self.transport.close()
 
+    def idle_since(self) -> float:
+        """Return since when nobody waits for anything here; infinity if somebody does."""
+        if self._is_arriving() or self.transport.get_write_buffer_size() > 0:
+            return inf
+        return self._idle_since if self._was_heard else self._waiting_since
+
+    def give_way(self) -> None:
+        """End immediately, for another connection."""
+        if not self._has_place and (self.cycle is None or not self.cycle.response_started):
+            self._limits.count("too_many_connections")
+            self._is_begun = False  # it is counted
+        self.transport.abort()
+
     def shutdown(self) -> None:
         """Close when all is answered; who has just connected is about to ask, and may."""
         if not self._was_heard:
@@ -325,8 +289,11 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """As uvicorn's, but keep the task, to cancel it when the client leaves."""
-        if self._is_extra and self._beyond() > 0:
-            app = self._limits.when_full
+        if not self._has_place:
+            self._has_place = self._limits.place(self)
+            if not self._has_place:
+                app = self._limits.when_full
+                cycle.keep_alive = False
         cycle.scope["extensions"] = self._extensions
         task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)

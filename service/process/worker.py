@@ -18,8 +18,9 @@ from msgspec import Struct
 
 from service.errors import StartupError
 from service.http.app import create_app
-from service.http.connection import CHECK_EVERY_S, Limits, Protocol
+from service.http.connection import Protocol
 from service.http.direct import Direct
+from service.http.limits import CHECK_EVERY_S, Limits
 from service.http.services import Host
 from service.metrics import Metrics
 from service.process.signals import HANDLED, STOPPING, Terminal

@@ -9,8 +9,9 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from service.http.app import App, create_app
-from service.http.connection import CHECK_EVERY_S, Limits, Protocol
+from service.http.connection import Protocol
 from service.http.direct import Direct
+from service.http.limits import CHECK_EVERY_S, Limits
 from service.http.services import Host
 from service.settings import Settings
 

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.http.limits import FOR_PROBES
 from tests.support.clients import address, ask, counted, predict_request, read_reply
 from tests.support.processes import Process, resident_mb, running
 from tests.support.toys import body, save_dear
@@ -260,8 +261,10 @@ async def is_served(url: str) -> bool:
 
 def test_beyond_the_limit_of_connections_only_probes_get_through(models_dir: Path) -> None:
     async def fill(url: str) -> None:
-        held = [await connect(url) for _ in range(4)]
-        over = await connect(url)  # a probe
+        held = [await asyncio.open_connection(*address(url)) for _ in range(4)]
+        for _, each in held:
+            each.write(WHOLE[:-3])
+        over = await asyncio.open_connection(*address(url))
         head, error = await ask(*over, CONTENT * 5000)
         assert head.startswith(b"HTTP/1.1 503 Service Unavailable")
         assert b"retry-after: 1\r\n" in head
@@ -269,25 +272,45 @@ def test_beyond_the_limit_of_connections_only_probes_get_through(models_dir: Pat
         assert json.loads(error) == {"error": "too many connections are open; try again later"}
         assert await over[0].read() == b""
         over[1].close()
-        reached = [await connect(url) for _ in range(64)]
-        unheard, writer = await asyncio.open_connection(*address(url))
-        writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
-        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await read_reply(unheard)
-        head, _ = await ask(*held[0], CONTENT)
-        assert head.startswith(b"HTTP/1.1 200 ")
-        for _, each in [*held, *reached, (unheard, writer)]:
+        silent = [await asyncio.open_connection(*address(url)) for _ in range(FOR_PROBES)]
+        probes = [await connect(url) for _ in range(FOR_PROBES + 1)]
+        for reader, _ in [silent[0], *probes]:  # the oldest gave way; who is answered is closed
+            assert await reader.read() == b""
+        for reader, each in held:
+            each.write(WHOLE[-3:])
+            head, _ = await read_reply(reader)
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close" not in head
+        for _, each in [*held, *silent, *probes]:
             each.close()
         while not await is_served(url):  # until the service has seen that they left
             pass
 
-    with running(models_dir=models_dir, max_connections=4, access_log="true") as service:
+    with running(
+        models_dir=models_dir, max_connections=4, access_log="true", receive_timeout_s=60
+    ) as service:
         asyncio.run(fill(service.url))
         metrics = httpx.get(f"{service.url}/metrics").text
         assert service.stop() == 0
     assert any("POST /predict 503" in line for line in service.log)
     refused = 'torchlit_unmatched_requests_total{outcome="too_many_connections"'
     assert counted(metrics, refused) >= 2
+
+
+@pytest.mark.slow
+def test_clients_that_asked_once_and_stay_silent_lock_nobody_out(models_dir: Path) -> None:
+    async def fill(url: str) -> None:
+        silent = [await connect(url) for _ in range(4 + FOR_PROBES)]
+        probe = await connect(url)
+        async with asyncio.timeout(20):
+            while not await is_served(url):  # until they count as idle
+                pass
+        for _, each in [*silent, probe]:
+            each.close()
+
+    with running(models_dir=models_dir, max_connections=4) as service:
+        asyncio.run(fill(service.url))
+        assert service.stop() == 0
 
 
 @pytest.mark.slow
