@@ -112,8 +112,6 @@ class App:
             send = _logging(scope, send)
         error = TooManyConnections("too many connections are open; try again later")
         with contextlib.suppress(asyncio.CancelledError):
-            while (await receive()).get("more_body"):
-                pass  # a client that still sends would not see the reply
             _, headers = self.begin(dict(scope["headers"]))
             self.services.metrics.unmatched(error.outcome)
             await self._send(error_reply(error), headers, scope, send)

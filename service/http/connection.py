@@ -25,6 +25,7 @@ from service.http.writes import JoinedWrites
 
 JUST_CONNECTED_S = 1.0  # what a new connection gets at a stop to say something
 MAX_HEAD_BYTES = 65_536  # of request line and headers
+SHORT_REST = 65_536  # bytes of a request that are read behind its reply, to keep the connection
 HEAD_END = b"\r\n\r\n"
 H2C_WITHIN = 4096  # bytes from the start of a request
 _H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
@@ -46,6 +47,7 @@ class Protocol(HttpToolsProtocol):
         self._waiting_since = inf  # since when a complete request, of which something is here
         self._idle_since = inf  # since when the next request
         self._is_begun = False  # a request; its end has not come
+        self._may_stay = False  # open behind the reply to that, once its end has come
         self._head_bytes = 0  # since the last request began, or the last fragment of its body came
         self._body: bytes | bytearray = b""  # what is here of the request that comes in
         self._body_bytes = 0
@@ -71,6 +73,9 @@ class Protocol(HttpToolsProtocol):
             self._answer = None  # it holds this connection, too
         if self._is_arriving():
             self._limits.count("cancelled")
+        self._cancel_running()
+
+    def _cancel_running(self) -> None:
         if self._running is not None and not self._running[1].done():
             cycle, task = self._running
             cycle.disconnected = True  # uvicorn says it to the newest only, which may wait behind
@@ -97,8 +102,25 @@ class Protocol(HttpToolsProtocol):
         if not self._is_begun and data.find(b"h2c", 0, H2C_WITHIN) >= 0:
             data = _without_h2c(data)
         super().data_received(data)
+        if self._is_begun:
+            self._expect_rest()
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._refuse(HeadTooLarge(f"headers: expected at most {MAX_HEAD_BYTES} bytes"))
+
+    def _expect_rest(self) -> None:
+        """Make a reply that comes before the rest of its request the last one (RFC 9112, 9.3).
+
+        Unless the rest is short, and comes: who waits to be told to go on may never send it.
+        """
+        self._writes.is_receiving = True
+        cycle = self.cycle
+        if cycle is None or cycle.scope is not self.scope or not cycle.keep_alive:
+            return
+        length = dict(self.headers).get(b"content-length")
+        rest = inf if length is None else int(length) - self._body_bytes
+        if rest > SHORT_REST or cycle.waiting_for_100_continue:
+            cycle.keep_alive = False
+            self._may_stay = True
 
     def _may_be_direct(self) -> bool:
         return self._has_place and not self.flow.write_paused
@@ -130,6 +152,7 @@ class Protocol(HttpToolsProtocol):
         lines = self._limits.default_lines(self.server_state.default_headers)
         self._writes.write_now(written(reply, id, lines + others))
         if is_last or self._is_last:
+            self._writes.is_receiving = bool(self._behind)
             self.transport.close()
         elif self._behind:
             behind = bytes(self._behind)
@@ -174,7 +197,10 @@ class Protocol(HttpToolsProtocol):
             self.cycle.body = self._body  # type: ignore[assignment]  # it is only read
             self._body = b""
         super().on_message_complete()
-        self._is_begun = False
+        self._is_begun = self._writes.is_receiving = False
+        if self._may_stay:
+            self._may_stay = False
+            self.cycle.keep_alive = not self.cycle.response_started
         self._waiting_since = inf
         if self.flow.read_paused and not self.pipeline:
             self.flow.resume_reading()  # else nobody would see that the client leaves
@@ -205,6 +231,10 @@ class Protocol(HttpToolsProtocol):
         self._unsent = unsent
         if limits.is_over(self._unsent_since, limits.timeout_s):
             self.transport.abort()
+        elif self._writes.is_lingering:
+            self._idle_since = min(self._idle_since, limits.now)
+            if limits.is_over(self._idle_since, limits.timeout_s):
+                self.transport.abort()
         elif self._is_behind():  # reading is paused
             self._waiting_since = limits.now if self._is_begun else inf
         elif limits.is_over(self._waiting_since, limits.timeout_s):
@@ -224,7 +254,8 @@ class Protocol(HttpToolsProtocol):
 
     def give_way(self) -> None:
         """End immediately, for another connection."""
-        if not self._has_place and (self.cycle is None or not self.cycle.response_started):
+        is_answered = self.cycle is not None and self.cycle.response_started
+        if not self._has_place and not is_answered and not self.transport.is_closing():
             self._limits.count("too_many_connections")
             self._is_begun = False  # it is counted
         self.transport.abort()
@@ -236,6 +267,7 @@ class Protocol(HttpToolsProtocol):
         elif self._answer is not None:
             self._is_last = True
         else:
+            self._may_stay = False
             super().shutdown()
 
     def _close_if_silent(self) -> None:
@@ -263,7 +295,8 @@ class Protocol(HttpToolsProtocol):
         self._refuse(InvalidInput("expected an HTTP/1.1 request, got something else"))
 
     def _refuse(self, error: RequestError) -> None:
-        """Answer before any app is called, and close."""
+        """Answer in place of the app, and close."""
+        self._writes.is_receiving = True
         if self._is_begun and self._is_answered():
             self.transport.close()
             return
@@ -275,6 +308,7 @@ class Protocol(HttpToolsProtocol):
             self._is_begun = False
             return
         self._is_begun = False
+        self._cancel_running()
         reply = error_reply(error)
         (body,) = reply.body
         headers = (

@@ -9,16 +9,20 @@ the end of the event loop's turn.
 import asyncio
 from typing import Any
 
+from service.http.lingering import linger
+
 
 class JoinedWrites:
     """A transport that holds what is written until `flush`, at most for a turn of the loop."""
 
-    __slots__ = ("_loop", "_pending", "_transport")
+    __slots__ = ("_loop", "_pending", "_transport", "is_lingering", "is_receiving")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._pending: list[bytes] = []
+        self.is_receiving = False  # whether the client is about to send more
+        self.is_lingering = False  # closed, but for what the client still sends
 
     def write(self, data: bytes) -> None:
         """Send `data` with the next flush, after what was written before."""
@@ -33,17 +37,21 @@ class JoinedWrites:
         self._transport.write(data)
 
     def close(self) -> None:
-        """Send what is held, then close."""
+        """Send what is held, then close; a client that still sends can read it."""
         self.flush()
-        self._transport.close()
+        if not self.is_receiving:
+            self._transport.close()
+        elif not self.is_closing():
+            self.is_lingering = True
+            linger(self._transport)
 
     def is_closing(self) -> bool:
         """Whether the connection is gone, or about to be."""
-        return self._transport.is_closing()
+        return self.is_lingering or self._transport.is_closing()
 
     def flush(self) -> None:
         """Send what is held, unless the connection is gone."""
-        if self._pending and not self._transport.is_closing():
+        if self._pending and not self.is_closing():
             self._transport.write(b"".join(self._pending))
         self._pending.clear()
 

@@ -1,0 +1,141 @@
+"""Clients that send more than is read: they can read why, and do not go on for ever."""
+
+import contextlib
+import json
+import socket
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from service.http.lingering import MOST_BYTES
+from tests.support.clients import address
+from tests.support.processes import running
+from tests.support.toys import body
+
+POST = b"POST %b HTTP/1.1\r\nHost: x\r\n%b\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+LONG = b"1" * 20_000_000  # more than the kernel holds of a connection
+CHUNK = b"100000\r\n%b\r\n" % (b"1" * 0x100000)
+
+# What is sent completely before anything is read, and the reply.
+REFUSED = {
+    "a long body": (
+        POST % (b"/predict", b"Content-Length: %d\r\n" % len(LONG)) + LONG,
+        b"413 Request Entity Too Large",
+    ),
+    "a long body in chunks": (
+        POST % (b"/predict", CHUNKED) + CHUNK * 20,
+        b"413 Request Entity Too Large",
+    ),
+    "a body for nobody": (
+        POST % (b"/nowhere", b"Content-Length: %d\r\n" % len(LONG)) + LONG,
+        b"404 Not Found",
+    ),
+    "a wrong chunk": (
+        POST % (b"/predict", CHUNKED) + b"wrong" + LONG,
+        b"400 Bad Request",
+    ),
+    "no HTTP": (b"\x16\x03\x01" + LONG, b"400 Bad Request"),
+    "a long head": (b"GET / HTTP/1.1\r\nx: " + LONG, b"431 Request Header Fields Too Large"),
+}
+
+
+def test_who_is_refused_early_can_read_why(models_dir: Path) -> None:
+    replies = {}
+    with running(models_dir=models_dir, max_body_bytes=100_000) as service:
+        for name, (sent, _) in REFUSED.items():
+            with socket.create_connection(address(service.url), timeout=20) as connection:
+                connection.sendall(sent)
+                with connection.makefile("rb") as reply:
+                    replies[name] = reply.read()
+        assert service.stop() == 0
+    lines = {name: reply.partition(b"\r\n")[0] for name, reply in replies.items()}
+    assert lines == {name: b"HTTP/1.1 " + status for name, (_, status) in REFUSED.items()}
+    assert all(b"connection: close\r\n" in reply for reply in replies.values())
+    assert not any("Traceback" in line or "ERROR" in line for line in service.log)
+
+
+def test_the_client_of_pythons_library_can_read_it(models_dir: Path) -> None:
+    with running(models_dir=models_dir, max_body_bytes=1_000_000) as service:
+        asked = urllib.request.Request(service.url + "/predict", bytes(40_000_000))
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(asked, timeout=20)
+        with caught.value as reply:
+            assert reply.status == 413
+            error = json.loads(reply.read())["error"]
+    assert error == "body: expected at most 1000000 bytes, got 40000000"
+
+
+@pytest.mark.parametrize("path", [b"/predict", b"/nowhere"])
+def test_a_body_without_an_end_is_cut_off(models_dir: Path, path: bytes) -> None:
+    with (
+        running(models_dir=models_dir, max_body_bytes=1_000_000) as service,
+        socket.create_connection(address(service.url), timeout=20) as connection,
+    ):
+        connection.sendall(POST % (path, CHUNKED))
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 4 * MOST_BYTES:
+                connection.sendall(CHUNK)
+                sent += len(CHUNK)
+        assert MOST_BYTES / 2 < sent < 2 * MOST_BYTES
+        assert service.get("/health/live").status_code == 200
+
+
+def dribble(connection: socket.socket, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        connection.sendall(b"1")
+
+
+@pytest.mark.slow
+def test_who_reads_why_and_does_not_close_is_cut_off(models_dir: Path) -> None:
+    with (
+        running(models_dir=models_dir, max_body_bytes=10, receive_timeout_s=1) as service,
+        socket.create_connection(address(service.url), timeout=20) as connection,
+    ):
+        connection.sendall(POST % (b"/predict", b"Content-Length: 999999\r\n"))
+        with connection.makefile("rb") as reply:
+            assert reply.read().startswith(b"HTTP/1.1 413 ")
+        with pytest.raises(ConnectionError):
+            dribble(connection, 20)
+
+
+def test_behind_a_reply_a_short_rest_is_read_and_the_connection_stays(models_dir: Path) -> None:
+    content = body("toy", [[1, 2, 3, 4]])
+    length = b"Content-Length: %d\r\n"
+    with (
+        running(models_dir=models_dir) as service,
+        socket.create_connection(address(service.url), timeout=20) as connection,
+        connection.makefile("rb") as replies,
+    ):
+
+        def answer() -> tuple[bytes, bytes]:
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += replies.readline()
+            size = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            return head, replies.read(size)
+
+        connection.sendall(POST % (b"/nowhere", length % 1000))
+        head, _ = answer()
+        assert head.startswith(b"HTTP/1.1 404 ")
+        assert b"connection: close" not in head
+        connection.sendall(b"1" * 1000 + POST % (b"/predict", length % len(content)) + content)
+        head, _ = answer()
+        assert head.startswith(b"HTTP/1.1 200 ")
+        # In pieces, a long request is kept as a short one is.
+        long = content + b" " * 300_000
+        connection.sendall(POST % (b"/predict", length % len(long)) + long)
+        head, _ = answer()
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" not in head
+        # Who waits to be told to go on may send the next request instead.
+        connection.sendall(POST % (b"/nowhere", b"Expect: 100-continue\r\n" + length % 10))
+        head, _ = answer()
+        assert head.startswith(b"HTTP/1.1 404 ")
+        assert b"connection: close\r\n" in head
+        assert replies.read() == b""
