@@ -14,6 +14,7 @@ from service.http.status import Headers
 from service.settings import Settings
 
 CHECK_EVERY_S = 0.5
+LATE_S = 1.0  # after the last check, another says nothing of the clients
 IDLE_S = 1.0  # a connection is silent for so long before it may have to give its place
 FOR_PROBES = 64  # connections without a place; for one more, the oldest of them ends
 
@@ -50,7 +51,10 @@ class Limits:
         self.count = count
         self._headers: Headers = []
         self._lines = b""
-        self.now = now  # the event loop's time at the last check: near enough, and free to read
+        # The time at the last check: near enough, and free to read. It stands still while the
+        # process is stopped, as all the clients then wait for it.
+        self.now = now
+        self._checked_at = now  # by the event loop's clock
         self._placed: set[Connection] = set()
         self._extra: dict[Connection, None] = {}  # those without a place, the oldest first
         self._idle: list[Connection] = []  # those found at the last search, the longest idle last
@@ -67,9 +71,16 @@ class Limits:
         return self.now - since > seconds + CHECK_EVERY_S
 
     def check(self, connections: Iterable[Connection], now: float) -> None:
-        """Cut off those that are too slow; called every CHECK_EVERY_S."""
-        self.now = now
+        """Cut off those that are too slow; called every CHECK_EVERY_S, at the event loop's `now`.
+
+        If that is late, the process was stopped or busy: what came meanwhile is read first.
+        """
+        passed, self._checked_at = now - self._checked_at, now
         self._idle.clear()
+        if passed > LATE_S:
+            self.now += CHECK_EVERY_S
+            return
+        self.now += passed
         for connection in list(connections):
             connection.cut_off_if_slow()
 

@@ -108,6 +108,33 @@ def test_a_client_that_does_not_take_its_reply_is_cut_off(models_dir: Path) -> N
 
 
 @pytest.mark.slow
+def test_a_process_that_was_stopped_reads_what_came_meanwhile(models_dir: Path) -> None:
+    """A stop as of a virtual machine that is frozen, for longer than any client may take."""
+
+    async def stop_and_go_on(service: Process) -> list[bytes]:
+        begun = await asyncio.open_connection(*address(service.url))
+        begun[1].write(WHOLE[:-3])
+        new = await asyncio.open_connection(*address(service.url))
+        idle = await connect(service.url)  # by now the service has read the first
+        service.process.send_signal(signal.SIGSTOP)
+        begun[1].write(WHOLE[-3:])
+        new[1].write(WHOLE)
+        idle[1].write(WHOLE)
+        await asyncio.sleep(3)
+        service.process.send_signal(signal.SIGCONT)
+        replies = []
+        for reader, writer in (begun, new, idle):
+            replies.append((await read_reply(reader))[0])
+            writer.close()
+        return replies
+
+    with running(models_dir=models_dir, receive_timeout_s=1, keep_alive_s=1) as service:
+        replies = asyncio.run(stop_and_go_on(service))
+        assert service.stop() == 0
+    assert [reply.partition(b"\r\n")[0] for reply in replies] == [b"HTTP/1.1 200 OK"] * 3
+
+
+@pytest.mark.slow
 def test_an_idle_connection_is_kept_for_its_time(models_dir: Path) -> None:
     async def ask_and_wait(url: str) -> bytes:
         reader, writer = await asyncio.open_connection(*address(url))

@@ -32,7 +32,8 @@ async def nobody(*_: object) -> None:
 
 @pytest.fixture
 def limits() -> Limits:
-    return Limits(Settings(max_connections=3), nobody, lambda _: None, 0.0)
+    start = 10.0 - CHECK_EVERY_S
+    return Limits(Settings(max_connections=3), nobody, lambda _: None, start)
 
 
 def entered(limits: Limits, *clients: Client) -> list[bool]:
@@ -87,3 +88,18 @@ def test_who_has_none_gets_the_place_of_one_that_left(limits: Limits) -> None:
     extra = [Client() for _ in range(FOR_PROBES + 1)]
     entered(limits, *extra)
     assert [late.has_ended, extra[0].has_ended] == [False, True]
+
+
+def test_the_time_in_which_the_process_was_stopped_counts_for_nobody(limits: Limits) -> None:
+    client = Client()
+    limits.check([client], 10.0)
+    assert client.is_checked
+    client.is_checked = False
+    before = limits.now
+    limits.check([client], 100.0)
+    assert not client.is_checked  # what it sent is read first
+    assert not limits.is_over(before, 0.0)
+    limits.check([client], 100.0 + CHECK_EVERY_S)
+    assert client.is_checked
+    assert limits.is_over(before, 0.0)
+    assert not limits.is_over(before, CHECK_EVERY_S)
