@@ -25,6 +25,7 @@
         InferenceFailed         the model raised, or answered NaN or infinity
         Unavailable             starting, draining or failed; try again later
           QueueFull             more rows wait than the limit allows
+          MemoryFull            more bytes are held than the limit allows
           TooManyConnections    more are open than the limit allows
         DeadlineExceeded        the answer would have come too late
 
@@ -157,6 +158,12 @@ class QueueFull(Unavailable):
     """More rows wait than TORCHLIT_MAX_QUEUE_ROWS allows."""
 
     outcome = "queue_full"
+
+
+class MemoryFull(Unavailable):
+    """More bytes are held than TORCHLIT_MAX_HELD_BYTES allows."""
+
+    outcome = "memory_full"
 
 
 class TooManyConnections(Unavailable):

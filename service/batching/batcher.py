@@ -13,6 +13,8 @@ that holds the loop for more than SLOW_S is the last one there, unless it was th
 a quota that is used up, or a busy neighbour, holds a batch of microseconds for 100 ms, and no clock
 shows which it was (in a virtual machine not even that of CPU time). So it is run again in the
 executor.
+
+It has more than 400 lines: what can become of an entry stands in one place.
 """
 
 import asyncio

@@ -29,6 +29,7 @@ from service.errors import (
     Unauthorized,
 )
 from service.http.access import READING, Access
+from service.http.memory import Memory
 from service.http.reply import (
     WHOLE_REPLY,
     Fragments,
@@ -94,7 +95,8 @@ class App:
                     await self._framework(scope, receive, _adding(reply_headers, send))
                     return
                 call = Call(perf_counter(), inf, self.services.host.is_alone)
-                request = Request(scope, headers, receive, id, found[1], call)
+                memory = self.services.memory
+                request = Request(scope, headers, receive, id, found[1], call, memory)
                 reply = await self.infer(found[0], request)
             if reply is not None:
                 await self._send(reply, reply_headers, scope, send)
@@ -163,6 +165,8 @@ class App:
             raise
         except Exception as error:
             outcome, reply = self.failure(error, request.scope["path"])
+        finally:
+            request.release()
         inference.count(call, outcome)
         await _compress(reply, request.headers)
         return reply
@@ -209,6 +213,7 @@ def create_app(
         metrics=metrics,
         inference=Inference(catalog, metrics),
         bodies=RowBodies(settings),
+        memory=Memory(settings.most_held_bytes),
     )
     return App(services, routes_for(settings))
 
@@ -250,13 +255,16 @@ def _handler(method: HttpMethod, services: Services, routes: list[Route]) -> HTT
             raise RuntimeError("a path that only the framework knows. This is a bug.")
         row, values = found
         call = Call(perf_counter(), inf, services.host.is_alone)
-        ours = Request(request.scope, headers, request.receive, b"", values, call)
+        memory = services.memory
+        ours = Request(request.scope, headers, request.receive, b"", values, call, memory)
         try:
             reply = await row.handler(services, ours)
         except RequestError as error:
             reply = error_reply(error)
         except ClientLeft:  # our own connection cancels instead
             reply = Reply([])
+        finally:
+            ours.release()
         await _compress(reply, headers)
         return Response(
             b"".join(reply.body),

@@ -16,7 +16,13 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from service.errors import HeadTooLarge, InvalidInput, RequestError, RequestTimeout
+from service.errors import (
+    HeadTooLarge,
+    InvalidInput,
+    MemoryFull,
+    RequestError,
+    RequestTimeout,
+)
 from service.http.direct import Answer, Direct, Head
 from service.http.limits import Limits
 from service.http.reply import WHOLE_REPLY, Fragments, Reply, error_reply, lines_of, written
@@ -52,6 +58,7 @@ class Protocol(HttpToolsProtocol):
         self._body: bytes | bytearray = b""  # what is here of the request that comes in
         self._body_bytes = 0
         self._extensions: dict[str, Any] = {WHOLE_REPLY: self._send_whole}
+        self._held = 0  # bytes of what came in, until it is answered
         self._unsent = 0  # bytes of replies that the client did not take yet
         self._unsent_since = inf  # since when they did not become fewer
 
@@ -66,6 +73,9 @@ class Protocol(HttpToolsProtocol):
         """End the task that would answer: nobody waits for it."""
         super().connection_lost(exc)
         self._limits.leave(self)
+        self._hold(0)
+        self._limits.memory.give(self._unsent)
+        self._unsent = 0
         self._extensions.clear()  # it holds this connection, and is held by its last request
         if self._answer is not None:
             self.tasks.discard(self._answer)
@@ -178,6 +188,13 @@ class Protocol(HttpToolsProtocol):
         if self.cycle.response_complete:  # refused before it was complete
             return
         self._body_bytes += len(body)
+        try:
+            self._limits.memory.take(len(body), self._held)
+        except MemoryFull as error:
+            self._body = b""
+            self._refuse(error)
+            return
+        self._held += len(body)
         if not self._body:
             self._body = body
         else:
@@ -213,6 +230,7 @@ class Protocol(HttpToolsProtocol):
         This is uvicorn's without its timer for each request; `Limits.check` sees who is idle.
         """
         self.server_state.total_requests += 1
+        self._hold(self._body_bytes if self._is_begun else 0)
         if len(self.tasks) == 1:
             self._writes.flush()
         if self.transport.is_closing():
@@ -226,6 +244,7 @@ class Protocol(HttpToolsProtocol):
     def cut_off_if_slow(self) -> None:
         """Close the connection if the client is slow, to send or to take a reply, or idle."""
         limits, unsent = self._limits, self.transport.get_write_buffer_size()
+        limits.memory.held += unsent - self._unsent
         if self._unsent == 0 or unsent < self._unsent:
             self._unsent_since = limits.now
         self._unsent = unsent
@@ -245,6 +264,11 @@ class Protocol(HttpToolsProtocol):
                 self.transport.close()
         elif limits.is_over(self._idle_since, limits.keep_alive_s):
             self.transport.close()
+
+    def _hold(self, size: int) -> None:
+        """Hold so many bytes of what came in, and no more."""
+        self._limits.memory.give(self._held - size)
+        self._held = size
 
     def idle_since(self) -> float:
         """Return since when nobody waits for anything here; infinity if somebody does."""
@@ -316,6 +340,7 @@ class Protocol(HttpToolsProtocol):
             (b"content-type", reply.content_type),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
+            *reply.headers,
         )
         lines = [STATUS_LINE[reply.status], *(b"%b: %b\r\n" % header for header in headers)]
         self.transport.write(b"".join([*lines, b"\r\n", body]))

@@ -62,6 +62,7 @@ class Direct:
     def __init__(self, app: App) -> None:
         self._app = app
         self._max_body_bytes = app.services.settings.max_body_bytes
+        self._memory = app.services.memory
         self.heads: dict[bytes, Head] = {}  # by their bytes, the empty line too
 
     def learn(self, head: bytes, scope: HTTPScope) -> None:
@@ -87,7 +88,7 @@ class Direct:
             return
         access, path = self._app.access, scope["path"]
         call = Call(0.0, inf, _never)
-        request = Request(scope, headers, _nothing, b"", found[1], call)
+        request = Request(scope, headers, _nothing, b"", found[1], call, self._memory)
         try:
             access.check(scope["method"], path, headers)
             note_wishes(call, headers, self._app.services.settings.request_timeout_s)
@@ -110,6 +111,8 @@ class Direct:
 
     def answer(self, connection: Connection, head: Head, body: bytes) -> "Answer | None":
         """Return the answer, which is to `begin`; None if the ordinary way is needed."""
+        if self._memory.is_full:
+            return None
         start = perf_counter()
         timing = Timing() if head.is_timed else None
         call = Call(start, start + head.timeout_s, connection.is_alone, timing)

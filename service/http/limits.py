@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from math import inf
 from typing import Protocol
 
+from service.http.memory import Memory
 from service.http.reply import lines_of
 from service.http.status import Headers
 from service.settings import Settings
@@ -38,6 +39,7 @@ class Limits:
     def __init__(
         self,
         settings: Settings,
+        memory: Memory,
         when_full: Callable[..., Awaitable[None]],
         count: Callable[[str], None],
         now: float,
@@ -47,6 +49,7 @@ class Limits:
         self.keep_alive_s = settings.keep_alive_s
         self.max_connections = settings.max_connections
         self.max_body_bytes = settings.max_body_bytes
+        self.memory = memory
         self.when_full = when_full
         self.count = count
         self._headers: Headers = []

@@ -8,6 +8,7 @@ from msgspec import Struct
 from service.batching import Timing
 from service.errors import InvalidInput, TooLarge
 from service.http import compression
+from service.http.memory import Memory
 from service.inference import Call
 from service.words import shown
 
@@ -29,12 +30,15 @@ class Request(Struct):
     id: bytes
     values: dict[str, str]
     call: Call  # of one that infers
+    memory: Memory
+    held: int = 0  # bytes in it of what was decompressed
     has_body: bool = False  # whether it came completely
 
     async def body(self, limit: int) -> bytes:
         """Return the complete body, decompressed.
 
-        Raises TooLarge as soon as it is known, InvalidInput, UnsupportedEncoding, ClientLeft.
+        Raises TooLarge as soon as it is known, InvalidInput, UnsupportedEncoding, MemoryFull,
+        ClientLeft.
         """
         length = self.headers.get(b"content-length")
         if length is not None and int(length) > limit:
@@ -48,7 +52,19 @@ class Request(Struct):
             raise TooLarge(f"body: expected at most {limit} bytes, got {len(body)} or more")
         self.has_body = True
         encoding = self.headers.get(b"content-encoding")
-        return body if encoding is None else await compression.decompressed(body, encoding, limit)
+        if encoding is None:
+            self.memory.take(0, len(body))
+            return body
+        sent = len(body)
+        body = await compression.decompressed(body, encoding, limit)
+        self.memory.take(len(body), sent)
+        self.held = len(body)
+        return body
+
+    def release(self) -> None:
+        """Hold its body no longer."""
+        self.memory.give(self.held)
+        self.held = 0
 
 
 def note_wishes(call: Call, headers: dict[bytes, bytes], longest_s: float) -> None:

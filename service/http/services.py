@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from service.catalog.catalog import Catalog
 from service.catalog.reload import Reloader
+from service.http.memory import Memory
 from service.http.row_bodies import RowBodies
 from service.inference import Inference
 from service.metrics import Metrics
@@ -30,6 +31,7 @@ class Services(Struct, frozen=True):
     metrics: Metrics
     inference: Inference
     bodies: RowBodies
+    memory: Memory
 
     @property
     def is_ready(self) -> bool:

@@ -24,6 +24,7 @@ STATUS: dict[type[RequestError], int] = {
     errors.UnsupportedEncoding: 501,  # as Triton; HTTP would say 415
     errors.Unavailable: 503,
     errors.QueueFull: 503,
+    errors.MemoryFull: 503,
     errors.TooManyConnections: 503,
     errors.DeadlineExceeded: 504,
 }
@@ -35,6 +36,7 @@ _HEADERS: dict[type[RequestError], Headers] = {
     errors.UnsupportedEncoding: [(b"accept-encoding", b"gzip, deflate")],
     errors.Unavailable: [_TRY_AGAIN],
     errors.QueueFull: [_TRY_AGAIN],
+    errors.MemoryFull: [_TRY_AGAIN],
     errors.TooManyConnections: [_TRY_AGAIN, (b"connection", b"close")],
 }
 

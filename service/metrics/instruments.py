@@ -8,7 +8,7 @@ OUTCOMES = (
 )
 UNMATCHED_OUTCOMES = (
     *("invalid", "unauthorized", "not_found", "timeout", "too_large", "deadline"),
-    *("unavailable", "too_many_connections", "failed", "cancelled"),
+    *("unavailable", "memory_full", "too_many_connections", "failed", "cancelled"),
 )
 REASONS = ("queue_full", "deadline", "cancelled")
 RELOAD_OUTCOMES = ("ok", "failed")

@@ -154,7 +154,9 @@ async def _run(
     host = Host()
     app = create_app(settings, worker=number, host=host)
     loop = asyncio.get_running_loop()
-    limits = Limits(settings, app.answer_when_full, app.services.metrics.unmatched, loop.time())
+    services = app.services
+    unmatched = services.metrics.unmatched
+    limits = Limits(settings, services.memory, app.answer_when_full, unmatched, loop.time())
     config = uvicorn.Config(
         app,
         http=partial(Protocol, limits, Direct(app)),  # type: ignore[arg-type]

@@ -100,6 +100,12 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(ge=0),
         "largest reply of an inference; 0: four times `TORCHLIT_MAX_BODY_BYTES`",
     ] = 0
+    max_held_bytes: Annotated[
+        int,
+        Meta(ge=0),
+        "most bytes of requests and unread replies per worker, beyond it 503; 0: 16 times "
+        "`TORCHLIT_MAX_BODY_BYTES`",
+    ] = 0
     max_image_pixels: Annotated[
         int,
         Meta(ge=1, le=MOST_PIXELS),
@@ -128,6 +134,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     def most_reply_bytes(self) -> int:
         """The largest reply of an inference."""
         return self.max_reply_bytes or 4 * self.max_body_bytes
+
+    @property
+    def most_held_bytes(self) -> int:
+        """The most bytes of requests and unread replies that a worker holds."""
+        return self.max_held_bytes or 16 * self.max_body_bytes
 
     @property
     def has_api_keys(self) -> bool:

@@ -38,7 +38,8 @@ class Listening:
     async def serving(self) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         settings, metrics = self.app.services.settings, self.app.services.metrics
-        limits = Limits(settings, self.app.answer_when_full, metrics.unmatched, loop.time())
+        memory = self.app.services.memory
+        limits = Limits(settings, memory, self.app.answer_when_full, metrics.unmatched, loop.time())
         config = uvicorn.Config(
             self._ordinary, interface="asgi3", ws="none", lifespan="off", log_config=None
         )

@@ -5,6 +5,7 @@ from math import inf
 import pytest
 
 from service.http.limits import CHECK_EVERY_S, FOR_PROBES, IDLE_S, Limits
+from service.http.memory import Memory
 from service.settings import Settings
 
 
@@ -33,7 +34,7 @@ async def nobody(*_: object) -> None:
 @pytest.fixture
 def limits() -> Limits:
     start = 10.0 - CHECK_EVERY_S
-    return Limits(Settings(max_connections=3), nobody, lambda _: None, start)
+    return Limits(Settings(max_connections=3), Memory(10**9), nobody, lambda _: None, start)
 
 
 def entered(limits: Limits, *clients: Client) -> list[bool]:

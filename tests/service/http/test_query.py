@@ -14,7 +14,7 @@ from service.http.request import Request
 def said(query: bytes) -> Query:
     scope: Any = {"type": "http", "query_string": query}
     unused: Any = None
-    return query_of(Request(scope, {}, unused, b"7", {}, unused))
+    return query_of(Request(scope, {}, unused, b"7", {}, unused, unused))
 
 
 @pytest.mark.parametrize(

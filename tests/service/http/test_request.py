@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from service.errors import InvalidInput, TooLarge
+from service.http.memory import Memory
 from service.http.request import ClientLeft, Request, note_wishes
 from service.inference import Call
 from tests.support.clients import address, counted, read_reply
@@ -44,6 +45,7 @@ class Caller:
             id=b"7",
             values={},
             call=Call(100.0, math.inf, lambda: False),
+            memory=Memory(10**9),
         )
 
     def noted(self) -> Call:

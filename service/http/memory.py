@@ -1,0 +1,34 @@
+"""The bytes of requests and replies that a worker holds, which are bounded whoever sends them."""
+
+from service.errors import MemoryFull
+
+
+class Memory:
+    """Counts bytes of bodies, from their arrival to their answer, and of replies nobody read."""
+
+    __slots__ = ("held", "most")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more is to be taken in."""
+        return self.held > self.most
+
+    def take(self, size: int, own: int = 0) -> None:
+        """Hold so many bytes more, of a request that holds `own` already.
+
+        Raises MemoryFull, unless it is the only one.
+        """
+        if self.held > own and self.held + size > self.most:
+            raise MemoryFull(
+                f"the worker holds {self.held} bytes of requests and unread replies, and at most "
+                f"{self.most} (TORCHLIT_MAX_HELD_BYTES); try again later"
+            )
+        self.held += size
+
+    def give(self, size: int) -> None:
+        """Hold so many bytes less."""
+        self.held -= size
