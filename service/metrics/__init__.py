@@ -6,7 +6,7 @@ recording     the counters of a model and of a worker
 exposition    the text of /metrics; only here is prometheus_client
 """
 
-from service.metrics.cells import Blocks
+from service.metrics.cells import Blocks, Reading
 from service.metrics.recording import Metrics, ModelMetrics, Statistics, Total
 
-__all__ = ["Blocks", "Metrics", "ModelMetrics", "Statistics", "Total"]
+__all__ = ["Blocks", "Metrics", "ModelMetrics", "Reading", "Statistics", "Total"]

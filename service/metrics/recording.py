@@ -6,7 +6,7 @@ from time import process_time, time
 
 from msgspec import Struct
 
-from service.metrics.cells import Blocks, Cells, Histogram
+from service.metrics.cells import Blocks, Cells, Histogram, Reading
 from service.metrics.instruments import (
     BATCH_ROWS,
     COMPUTE_SECONDS,
@@ -75,6 +75,7 @@ class ModelMetrics:
     ) -> None:
         self.model = model
         self.version = version
+        self.blocks = blocks
         values = {REQUESTS: OUTCOMES, REJECTED: REASONS, PREDICTIONS: labels, OUTSIDE: features}
         instruments = (*OF_A_MODEL, FAILED_SECONDS, LAST)
         described = [(each, values.get(each, NO_LABEL)) for each in instruments]
@@ -114,9 +115,9 @@ class ModelMetrics:
         """Count rows that will never be computed."""
         self._rejected[REASONS.index(reason)] += rows
 
-    def statistics(self) -> Statistics:
-        """Return what was counted so far, added up over the workers."""
-        sums = self.cells.sums()
+    def statistics(self, reading: Reading) -> Statistics:
+        """Return what was counted up to a reading, added up over the workers."""
+        sums = self.cells.sums(reading)
         *_, request_seconds = sums[REQUEST_SECONDS]
         *queued, queue_seconds = sums[QUEUE_SECONDS]
         *batches, rows = sums[BATCH_ROWS]
@@ -124,7 +125,7 @@ class ModelMetrics:
         (failed_seconds,) = sums[FAILED_SECONDS]
         succeeded, *failed = sums[REQUESTS]
         return Statistics(
-            last=max(self.cells.each(LAST).values()),
+            last=max(self.cells.each(LAST, reading).values()),
             rows=int(rows),
             batches=int(sum(batches)),
             succeeded=Total(int(succeeded), request_seconds - failed_seconds),
@@ -146,7 +147,7 @@ class Metrics:
     """The counters of each model, and which models there are; exposition.py shows them."""
 
     def __init__(self, blocks: Blocks) -> None:
-        self._blocks = blocks
+        self.blocks = blocks
         self.models: dict[tuple[str, str], ModelMetrics] = {}  # by name and version
         self.info: dict[tuple[str, str], dict[str, str]] = {}
         self.ready: dict[tuple[str, str], bool] = {}  # of those that are shown
@@ -195,7 +196,7 @@ class Metrics:
         metrics = self.models.get((model, version))
         if metrics is None or (metrics.labels, metrics.features) != (list(labels), list(features)):
             metrics = ModelMetrics(
-                model, version, labels=labels, features=features, blocks=self._blocks
+                model, version, labels=labels, features=features, blocks=self.blocks
             )
         self.models[model, version] = metrics
         self.info[model, version] = info
@@ -211,7 +212,7 @@ class Metrics:
         """Show a version's reloads, from 0, before the first ends: a rate sees it only then."""
         if (model, version) not in self.states:
             described = [(RELOADS, RELOAD_OUTCOMES), (STALE, NO_LABEL), (READY, NO_LABEL)]
-            cells = Cells(self._blocks, f"{model}@{version}.state", described)
+            cells = Cells(self.blocks, f"{model}@{version}.state", described)
             cells.own(STALE)[0] = 0.0  # of a worker before this one
             self.states[model, version] = cells
         self.known.add((model, version))

@@ -1,12 +1,13 @@
 """GET /health: whether the process lives, and whether its models answer."""
 
+import asyncio
 from typing import Any
 
 from service.http.reply import Reply, json_reply
 from service.http.request import Request
 from service.http.rest.replies import Live, Ready
 from service.http.services import Services
-from service.metrics.exposition import CONTENT_TYPE, render
+from service.metrics.exposition import CONTENT_TYPE, Page
 
 
 async def live(services: Services, request: Request) -> Reply:
@@ -39,5 +40,5 @@ async def ready(services: Services, request: Request) -> Reply:
 
 async def show_metrics(services: Services, request: Request) -> Reply:
     """Answer GET /metrics."""
-    content_type = CONTENT_TYPE.encode()
-    return Reply([render(services.metrics)], content_type=content_type, is_compressible=True)
+    text = await asyncio.to_thread(Page(services.metrics).text)
+    return Reply([text], content_type=CONTENT_TYPE.encode(), is_compressible=True)

@@ -5,6 +5,7 @@ Triton's docs/protocol/, extension_model_repository.md, extension_model_configur
 extension_statistics.md. Real clients read `ready` and `live` where the text leaves bodies open.
 """
 
+import asyncio
 from importlib.metadata import version as version_of
 from typing import Any, Literal
 
@@ -42,7 +43,7 @@ from service.http.v2.replies import (
     TensorMetadata,
     Text,
 )
-from service.metrics import Total
+from service.metrics import Metrics, Reading, Total
 from service.settings import Settings
 
 PLATFORM = "onnxruntime_onnx"  # as Triton names it
@@ -109,14 +110,14 @@ async def statistics_of_all(services: Services, request: Request) -> Reply:
     """Answer GET /v2/models/stats."""
     catalog = services.catalog
     served = [each for name in catalog.names for each in _served(catalog, name)]
-    return json_reply(Statistics([_statistics(each) for each in served]))
+    return await asyncio.to_thread(_statistics, services.metrics, served)
 
 
 async def statistics(services: Services, request: Request) -> Reply:
     """Answer GET /v2/models/{model}/stats, and the same of a version."""
     named = _named(services, request)
     served = [named] if "version" in request.values else _served(services.catalog, named.name)
-    return json_reply(Statistics([_statistics(each) for each in served]))
+    return await asyncio.to_thread(_statistics, services.metrics, served)
 
 
 async def repository_index(services: Services, request: Request) -> Reply:
@@ -218,12 +219,18 @@ def _configured(tensor: Tensor, model: Model) -> ConfiguredTensor:
     return ConfiguredTensor(tensor.name, data_type, tensor.shown_shape[model.is_batched :])
 
 
-def _statistics(served: ServedModel) -> ModelStatistics:
+def _statistics(metrics: Metrics, served: list[ServedModel]) -> Reply:
+    """Return the reply about versions; in any thread, as there may be thousands of them."""
+    reading = metrics.blocks.read()
+    return json_reply(Statistics([_statistics_of(each, reading) for each in served]))
+
+
+def _statistics_of(served: ServedModel, reading: Reading) -> ModelStatistics:
     """Return the statistics of a version since the service started, over all workers.
 
     The service takes no time of its own for inputs and outputs, and keeps none by batch size.
     """
-    counted = served.metrics.statistics()
+    counted = served.metrics.statistics(reading)
     return ModelStatistics(
         name=served.name,
         version=str(served.version),

@@ -171,7 +171,7 @@ async def test_a_model_of_several_inputs_shares_batches(tmp_path: Path) -> None:
         answers = await asyncio.gather(
             *(served.batcher.submit([row, row * 10], 1, soon()) for row in rows)
         )
-        assert served.metrics.statistics().batches == 1
+        assert served.metrics.statistics(served.metrics.blocks.read()).batches == 1
     np.testing.assert_array_equal([answer[0] for answer in answers], rows * 11)
 
 
@@ -183,7 +183,7 @@ async def test_a_model_that_takes_no_batch_runs_its_requests_one_by_one(tmp_path
         answers = await asyncio.gather(
             *(served.batcher.submit([each], 1, soon()) for each in inputs)
         )
-        statistics = served.metrics.statistics()
+        statistics = served.metrics.statistics(served.metrics.blocks.read())
     np.testing.assert_array_equal([answer[0] for answer in answers], inputs)
     assert (statistics.batches, statistics.rows) == (4, 4)
 

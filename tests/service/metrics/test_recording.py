@@ -81,17 +81,17 @@ async def test_a_batcher_tells_the_counters_what_happens_in_its_queue() -> None:
 def test_statistics_tell_how_often_and_how_long_in_all() -> None:
     before = time.time()
     toy = add(Metrics(Blocks()))
-    assert toy.statistics() == Statistics(
+    assert toy.statistics(toy.blocks.read()) == Statistics(
         last=0, rows=0, batches=0, succeeded=NEVER, failed=NEVER, queued=NEVER, computed=NEVER
     )
     toy.request("ok", 0.25)
     toy.request("invalid", 0.5)
     toy.request("ok", 2.0)
     toy.request("cancelled", 4.0)
-    assert toy.statistics().last == 0  # nothing was run
+    assert toy.statistics(toy.blocks.read()).last == 0  # nothing was run
     toy.ran(3, 1.0, [0.125, 0.5])
     toy.ran(64, 8.0, [1.0])
-    statistics = toy.statistics()
+    statistics = toy.statistics(toy.blocks.read())
     assert before <= statistics.last <= time.time()
     assert (statistics.rows, statistics.batches) == (67, 2)
     assert statistics.succeeded == Total(2, 2.25)
@@ -110,7 +110,7 @@ def test_statistics_are_those_of_all_workers(
         monkeypatch.setattr("service.metrics.recording.time", lambda now=now: now)
         each.ran(3, seconds, [])
     for each in (first, second, idle):
-        statistics = each.statistics()
+        statistics = each.statistics(each.blocks.read())
         assert (statistics.succeeded, statistics.failed) == (Total(1, 1.0), Total(1, 2.0))
         assert (statistics.rows, statistics.computed) == (6, Total(2, 0.75))
         assert statistics.last == 2000  # the latest, no sum

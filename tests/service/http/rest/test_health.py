@@ -1,11 +1,14 @@
 """GET /health and GET /metrics."""
 
+import asyncio
+import threading
 from pathlib import Path
 
 import httpx
 import pytest
 
 from service.http.services import Host
+from service.metrics import Blocks, Reading
 from service.settings import Settings
 from tests.support.toys import save_toy, serving, toy_card
 
@@ -71,3 +74,22 @@ async def test_while_it_drains_it_is_live_and_not_ready(models_dir: Path) -> Non
     assert (ready.status_code, ready.json()["status"]) == (503, "draining")
     assert ready.json()["models"]["toy"] == {"ready": True, "version": 1, "device": "cpu"}
     assert live.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/v2/models/stats", "/v2/models/toy/stats"])
+async def test_while_counters_are_read_others_are_answered(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    read, began, may_go_on = Blocks.read, threading.Event(), threading.Event()
+
+    def slow(blocks: Blocks) -> Reading:
+        began.set()
+        assert may_go_on.wait(10)  # which never comes where the event loop waits for this
+        return read(blocks)
+
+    monkeypatch.setattr(Blocks, "read", slow)
+    reading = asyncio.create_task(client.get(path))
+    assert await asyncio.to_thread(began.wait, 10)
+    assert (await client.get("/health/live")).status_code == 200
+    may_go_on.set()
+    assert (await reading).status_code == 200
