@@ -4,9 +4,14 @@ The request path adds to them directly. With several workers, each has a file th
 any worker can answer a scrape with the sums of all; a worker that replaces a dead one counts on in
 its file. A file holds one block behind the other, each with its head, and a region that is added to
 the file holds complete blocks.
+
+No counter stops a model. What is mapped is allocated before: to write to a page that the disk has
+no place for kills the process (SIGBUS). Where there is no place, a block is private memory.
 """
 
+import errno
 import hashlib
+import logging
 import mmap
 import os
 from bisect import bisect_left
@@ -21,6 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.metrics.instruments import Instrument
+
+logger = logging.getLogger("torchlit.metrics")
 
 Doubles: TypeAlias = "memoryview[float]"  # float64 cells
 
@@ -53,18 +60,14 @@ class Blocks:
         self._worker = worker
         self._own: dict[bytes, Doubles] = {}
         self._free = memoryview(b"")  # the end of this worker's file, where the next block goes
-        self._goes_on = directory is not None  # in what the file held, once a block is wanted
+        self._goes_on = True  # in what the file held, once a block is wanted
+        self._is_warned = False
 
     def open(self, key: bytes, size: int) -> Doubles:
         """Return this worker's block; a worker before it with the same number began it."""
-        if self._goes_on:
-            self._own |= self._of_the_worker_before()
-            self._goes_on = False
         block = self._own.get(key)
         if block is None:
-            in_file = self._directory is not None
-            block = self._begin(key, size) if in_file else _private(size)
-            self._own[key] = block
+            block = self._own[key] = self._in_file(key, size) or _private(size)
         return block
 
     def read(self) -> Reading:
@@ -74,38 +77,63 @@ class Blocks:
             for path in self._directory.glob(_path(self._directory, "*").name):
                 number = int(path.stem.removeprefix("worker-"))
                 if number != self._worker:
-                    with suppress(FileNotFoundError):  # somebody cleans the folder
+                    with suppress(OSError):  # somebody cleans the folder
                         workers[number] = _blocks_of(memoryview(path.read_bytes()))
         return Reading(workers)
 
-    def _begin(self, key: bytes, size: int) -> Doubles:
+    def _in_file(self, key: bytes, size: int) -> "Doubles | None":
+        """Return a block of this worker's file, a new one if need be; None if it has none."""
+        if self._directory is None:
+            return None
+        try:
+            if self._goes_on:
+                self._own = self._of_the_worker_before(self._directory) | self._own
+                self._goes_on = False
+            block = self._own.get(key)
+            if block is None:
+                block = self._begin(self._directory, key, size)
+        except OSError as error:
+            if not self._is_warned:
+                logger.warning(
+                    "TORCHLIT_METRICS_DIR: %s: %s: only worker %d itself shows what it counts of "
+                    "further models",
+                    *(self._directory, error.strerror, self._worker),
+                )
+            self._is_warned = True
+            return None
+        self._is_warned = False
+        return block
+
+    def _begin(self, directory: Path, key: bytes, size: int) -> Doubles:
         """Write the head of a new block behind the others, and return its cells."""
         needed = _HEAD.size + 8 * size
         if len(self._free) < needed:
-            self._free = self._grow(needed)
+            self._free = self._grow(directory, needed)
         block, self._free = self._free[:needed], self._free[needed:]
         _HEAD.pack_into(block, 0, 0, key)
         block[:8].cast("Q")[0] = size  # last: with it the block is there for those who read
         return block[_HEAD.size :].cast("d")
 
-    def _grow(self, needed: int) -> "memoryview[int]":
+    def _grow(self, directory: Path, needed: int) -> "memoryview[int]":
         """Add a region of at least `needed` bytes to this worker's file, and map it."""
-        assert self._directory is not None
-        self._directory.mkdir(exist_ok=True)  # somebody may have cleaned /tmp
-        path = _path(self._directory, self._worker)
+        directory.mkdir(exist_ok=True)  # somebody may have cleaned /tmp
+        path = _path(directory, self._worker)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            start = os.fstat(descriptor).st_size
-            length = -(-needed // _GROWS_BY) * _GROWS_BY
-            os.ftruncate(descriptor, start + length)
-            return memoryview(mmap.mmap(descriptor, length, offset=start))
+            end = os.fstat(descriptor).st_size
+            start, length = _rounded(end), _rounded(needed)
+            try:
+                _allocate(descriptor, start, length)
+                return memoryview(mmap.mmap(descriptor, length, offset=start))
+            except OSError:
+                os.ftruncate(descriptor, end)  # a part may have been allocated
+                raise
         finally:
             os.close(descriptor)
 
-    def _of_the_worker_before(self) -> dict[bytes, Doubles]:
-        assert self._directory is not None
+    def _of_the_worker_before(self, directory: Path) -> dict[bytes, Doubles]:
         try:
-            descriptor = os.open(_path(self._directory, self._worker), os.O_RDWR)
+            descriptor = os.open(_path(directory, self._worker), os.O_RDWR)
         except FileNotFoundError:
             return {}
         try:
@@ -121,6 +149,18 @@ def _path(directory: Path, worker: int | str) -> Path:
     return directory / f"worker-{worker}.cells"
 
 
+def _rounded(size: int) -> int:
+    return -(-size // _GROWS_BY) * _GROWS_BY
+
+
+def _allocate(descriptor: int, start: int, length: int) -> None:
+    """Make a file longer by bytes that the disk has a place for. Raises OSError."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, start, length)
+    elif os.pwrite(descriptor, bytes(length), start) < length:  # macOS
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _private(size: int) -> Doubles:
     return memoryview(bytearray(8 * size)).cast("d")
 
@@ -132,7 +172,7 @@ def _blocks_of(content: "memoryview[int]") -> dict[bytes, Doubles]:
     while at + _HEAD.size <= len(content):
         size, key = _HEAD.unpack_from(content, at)
         if not size:
-            at += _GROWS_BY - at % _GROWS_BY
+            at = _rounded(at + 1)
             continue
         start, at = at + _HEAD.size, at + _HEAD.size + 8 * size
         blocks[key] = content[start:at].cast("d")

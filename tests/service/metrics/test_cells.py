@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -90,3 +91,76 @@ def test_a_thousand_blocks_need_few_open_files(tmp_path: Path) -> None:
     for name in range(1000):
         cells_of(blocks, str(name))
     assert len(os.listdir("/proc/self/fd")) < before + 10
+
+
+def no_place(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_is_mapped_has_a_place_on_the_disk(tmp_path: Path) -> None:
+    blocks = Blocks(tmp_path, 0)
+    for name in range(200):
+        cells_of(blocks, str(name))
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_blocks * 512 >= path.stat().st_size > 0
+
+
+def test_in_a_full_folder_a_worker_counts_for_itself_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocks = Blocks(tmp_path, 0), Blocks(tmp_path, 1)
+    for each in blocks:
+        cells_of(each).own(NOW)[0] = 1
+    size = (tmp_path / "worker-0.cells").stat().st_size
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", no_place)
+        for name in range(1000):
+            cells_of(blocks[0], str(name)).own(NOW)[0] += 1
+    assert (tmp_path / "worker-0.cells").stat().st_size == size
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"TORCHLIT_METRICS_DIR: {tmp_path}: No space left on device: only worker 0 itself shows "
+        "what it counts of further models"
+    )
+    for name in map(str, range(1000)):
+        own, other = (cells_of(each, name).sums(each.read())[NOW] for each in blocks)
+        assert own == [1]
+    assert other == [0]  # of the last model
+    assert cells_of(blocks[1]).sums(blocks[1].read())[NOW] == [2]  # of what had a place
+    cells_of(blocks[0], "later").own(NOW)[0] = 5  # there is a place again
+    assert cells_of(blocks[1], "later").sums(blocks[1].read())[NOW] == [5]
+
+
+def test_a_region_that_was_allocated_in_part_is_no_part_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def a_part(descriptor: int, start: int, length: int) -> None:
+        os.ftruncate(descriptor, start + length // 2 + 1)
+        no_place()
+
+    blocks = Blocks(tmp_path, 0)
+    cells_of(blocks).own(NOW)[0] = 1
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", a_part)
+        Cells(blocks, "large", [(COUNTED, [*map(str, range(20_000))])])
+    with (tmp_path / "worker-0.cells").open("ab") as file:
+        file.write(bytes(100))  # of a worker that was killed in between
+    for each in (blocks, Blocks(tmp_path, 0)):
+        cells_of(each, "next").own(NOW)[0] += 1
+    reader = Blocks(tmp_path, 1)
+    assert cells_of(reader).sums(reader.read())[NOW] == [1]
+    assert cells_of(reader, "next").sums(reader.read())[NOW] == [2]
+
+
+@pytest.mark.parametrize("fault", [errno.EMFILE, errno.EROFS, errno.EIO])
+def test_a_folder_that_cannot_be_used_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(os, "open", fail)
+    blocks = Blocks(tmp_path / "gone", 0)
+    cells = cells_of(blocks)
+    cells.own(NOW)[0] = 3
+    assert cells.sums(blocks.read())[NOW] == [3]
