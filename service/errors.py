@@ -145,7 +145,14 @@ class UnsupportedEncoding(NotSupported):
 
 
 class InferenceFailed(RequestError):
-    """The model raised, or answered NaN or infinity."""
+    """The model raised, or answered NaN or infinity.
+
+    `reason` is for the log, where it says more than the sentence; it holds no values of a body.
+    """
+
+    def __init__(self, sentence: str, reason: str = "") -> None:
+        super().__init__(sentence)
+        self.reason = reason
 
 
 class Unavailable(RequestError):

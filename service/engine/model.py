@@ -15,7 +15,7 @@ from service.card import METADATA_KEY, PROBABILITY_TOLERANCE, VALUE_TOLERANCE, C
 from service.engine.file import read
 from service.engine.graph import why_cost_depends_on_values
 from service.engine.providers import device_of
-from service.engine.session import open_session
+from service.engine.session import open_session, what_failed
 from service.engine.spec import Batching, Spec, Tensor, spec_of
 from service.engine.trial import Trial, measured, try_out
 from service.engine.trial_runner import resident_bytes
@@ -153,7 +153,8 @@ class Model:
         try:
             outputs: list[NDArray[Any]] = self._session.run(self._output_names, feed)
         except Exception as error:  # ONNX Runtime raises its own, undocumented classes
-            raise InferenceFailed("the model failed on this input") from error
+            sentence = "the model failed on this input"
+            raise InferenceFailed(sentence, what_failed(error)) from error
         return outputs
 
     def rows_of(self, numbers: Any) -> NDArray[Any]:

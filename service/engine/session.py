@@ -10,6 +10,7 @@ import onnxruntime as ort
 from service.engine.file import ModelFile, read_weights
 from service.engine.providers import RUNTIME_VERSION, available, choose_providers, device_of
 from service.errors import ModelError, StartupError
+from service.words import quoted
 
 _MOST_BYTES = 2**31 - 1  # of a message of protobuf
 
@@ -45,6 +46,12 @@ _REASONS = (
     ),
     (r"bad.?alloc|[Ff]ailed to allocate memory", "there is not enough memory to open it"),
     (r"Protobuf parsing failed|No graph was found", "not a model that ONNX Runtime can open"),
+)
+
+_FAILED_RUN = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : (\w+) : "
+    r"(?:Non-zero status code returned while running (\w+) node\. Name:'(.*?)' Status Message: )?",
+    re.DOTALL,
 )
 
 
@@ -121,6 +128,19 @@ def _reason(text: str) -> str:
         if found := re.search(pattern, text, re.DOTALL):
             return sentence.format(*found.groups(), ort=RUNTIME_VERSION)
     return f"ONNX Runtime {RUNTIME_VERSION} cannot open it"
+
+
+def what_failed(error: Exception) -> str:
+    """Return what failed in a run, and where, for the log.
+
+    Nothing of the rest of ONNX Runtime's text, which has values that a caller sent.
+    """
+    found = _FAILED_RUN.match(str(error))
+    if found is None:
+        return type(error).__name__
+    status, operator, name = found.groups()
+    where = f" in {operator} {quoted(name)}" if name else f" in {operator}"
+    return f"ONNX Runtime: {status}{where if operator else ''}"
 
 
 def short(error: Exception) -> str:

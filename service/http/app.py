@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -48,11 +47,10 @@ from service.http.row_bodies import RowBodies
 from service.http.services import Host, Services
 from service.http.status import Headers
 from service.inference import Call, Inference
+from service.logs.failures import Failures
 from service.logs.request_id import begin, id_maker, request_id
 from service.metrics import Blocks, Metrics
 from service.settings import Settings
-
-logger = logging.getLogger("torchlit.app")
 
 _NONE: Headers = []
 _CLOSE: Headers = [(b"connection", b"close")]
@@ -68,7 +66,8 @@ class App:
         self.access = Access(services.settings, routes)
         self.routes_that_infer = Router(each for each in routes if each.is_inference)
         self._read = Router(each for each in routes if each.method == "GET")
-        self._framework = _framework(services, routes)
+        self._failures = Failures()
+        self._framework = _framework(services, routes, self._failures)
         self.make_id = id_maker()
         self.is_logged = services.settings.access_log
         self._timeout_s = services.settings.request_timeout_s
@@ -164,18 +163,22 @@ class App:
                 inference.count(call, "cancelled")
             raise
         except Exception as error:
-            outcome, reply = self.failure(error, request.scope["path"])
+            outcome, reply = self.failure(error, call, request.scope["path"])
         finally:
             request.release()
         inference.count(call, outcome)
         await _compress(reply, request.headers)
         return reply
 
-    def failure(self, error: Exception, path: str) -> tuple[str, Reply]:
-        """Return how an inference that failed is counted, and the reply; log what is a bug."""
+    def failure(self, error: Exception, call: Call, path: str) -> tuple[str, Reply]:
+        """Return how an inference that failed is counted, and the reply; log what is ours."""
+        if isinstance(error, InferenceFailed):
+            served = call.served
+            where = f"model {served.name} version {served.version}" if served else path
+            self._failures.log(f"{where}: {error.reason or error}")
         if isinstance(error, RequestError):
             return error.outcome, error_reply(error)
-        logger.error("%s: this is a bug", path, exc_info=error)
+        self._failures.log_bug(path, error)
         return "failed", error_reply(InferenceFailed("internal error"))
 
     async def _send(self, reply: Reply, headers: Headers, scope: HTTPScope, send: Send) -> None:
@@ -218,7 +221,7 @@ def create_app(
     return App(services, routes_for(settings))
 
 
-def _framework(services: Services, routes: list[Route]) -> Litestar:
+def _framework(services: Services, routes: list[Route], failures: Failures) -> Litestar:
     """Return what answers every route but those of inference, and says what is no route."""
 
     @asynccontextmanager
@@ -226,6 +229,13 @@ def _framework(services: Services, routes: list[Route]) -> Litestar:
         with contextlib.closing(services.bodies):
             async with services.reloader:
                 yield
+
+    def on_bug(
+        request: litestar.Request[Any, Any, Any], error: Exception
+    ) -> Response[dict[str, str]]:
+        """Log what was never meant to be raised, and say nothing of it to the caller."""
+        failures.log_bug(f"{request.method} {request.scope['path']!r}", error)
+        return Response({"error": "internal error"}, status_code=500)
 
     return Litestar(
         route_handlers=[
@@ -322,9 +332,3 @@ def on_http_exception(
         headers["allow"] = headers.get("allow", "").replace("GET", "GET, HEAD")
         sentence = f"method: expected {headers['allow']}, got {method} {path}"
     return Response({"error": sentence}, status_code=error.status_code, headers=headers)
-
-
-def on_bug(request: litestar.Request[Any, Any, Any], error: Exception) -> Response[dict[str, str]]:
-    """Log what was never meant to be raised, and say nothing of it to the caller."""
-    logger.error("%s %r: this is a bug", request.method, request.scope["path"], exc_info=error)
-    return Response({"error": "internal error"}, status_code=500)

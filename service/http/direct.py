@@ -192,7 +192,7 @@ class Answer:
     def set_exception(self, error: Exception) -> None:
         """Take what went wrong, and reply."""
         begin(self._id, self._head.headers)  # it may be logged
-        self._end(*self._app.failure(error, self._head.path))
+        self._end(*self._app.failure(error, self._call, self._head.path))
 
     def cancel(self, msg: object = None) -> None:
         """Reply nothing: the caller left."""

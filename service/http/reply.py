@@ -1,6 +1,5 @@
 """One HTTP reply: a value, until the app sends it."""
 
-import logging
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
@@ -8,12 +7,10 @@ from msgspec import Struct, field
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service.batching import Timing
-from service.errors import InferenceFailed, RequestError
+from service.errors import RequestError
 from service.formats.predictions import encode
 from service.http import compression
 from service.http.status import STATUS, Headers, headers_of
-
-logger = logging.getLogger("torchlit.reply")
 
 JSON = b"application/json"
 
@@ -41,8 +38,6 @@ def json_reply(value: Any, status: int = 200) -> Reply:
 
 def error_reply(error: RequestError) -> Reply:
     """Return the reply to a request that failed."""
-    if error.__cause__ is not None and isinstance(error, InferenceFailed):
-        logger.error("inference failed: %s", error.__cause__)
     # A lone surrogate, which JSON may hold as an escape, has no UTF-8.
     sentence = str(error).encode("utf-8", "backslashreplace").decode()
     body: Fragments = [encode({"error": sentence})]

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from service.logs.request_id import logged_fields
+from service.logs.stderr import Stderr
 from service.settings import Settings
 
 ACCESS = logging.getLogger("torchlit.access")
@@ -23,7 +24,7 @@ def configure(settings: Settings) -> None:
             "version": 1,
             "disable_existing_loggers": False,
             "formatters": {"line": {"()": formatter}},
-            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+            "handlers": {"stderr": {"()": Stderr, "formatter": "line"}},
             "root": {"level": "WARNING", "handlers": ["stderr"]},
             "loggers": {
                 "torchlit": {"level": settings.log_level.upper()},

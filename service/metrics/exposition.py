@@ -41,9 +41,9 @@ from service.metrics.recording import Metrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 
-# The labels of some cells as they stand in a line, or nothing; the cells; their sums.
-Summed: TypeAlias = tuple[str, Cells, dict[Instrument, list[float]]]
-Samples: TypeAlias = Iterable[tuple[str, float]]  # the labels as they stand in a line; the value
+# Labels as they stand in a line, in order; the cells that they are of; the sums of these.
+Summed: TypeAlias = tuple[list[str], Cells, dict[Instrument, list[float]]]
+Samples: TypeAlias = Iterable[tuple[list[str], float]]  # labels, a value
 
 
 def render(metrics: Metrics) -> bytes:
@@ -71,12 +71,12 @@ class Page:
         pids = self._worker.each(PID, reading)
         living = {number: int(pid) for number, pid in pids.items() if _is_alive(int(pid))}
 
-        def summed(cells: Iterable[tuple[str, Cells]]) -> list[Summed]:
+        def summed(cells: Iterable[tuple[list[str], Cells]]) -> list[Summed]:
             return [(labels, each, each.sums(reading, living)) for labels, each in cells]
 
         models = summed((_labels_of(key), each) for key, each in self._models.items())
         states = summed((_labels_of(key), each) for key, each in self._states.items())
-        worker = summed([("", self._worker)])
+        worker = summed([([], self._worker)])
         lines = [line for each in OF_A_MODEL for line in _family(each, models)]
         rows = ((where, sums[BATCH_ROWS][-1]) for where, _, sums in models)
         lines += _lines(ROWS_TOTAL, "counter", rows)
@@ -88,17 +88,15 @@ class Page:
             lines += _family(each, states)
         for each in (UNMATCHED, CONNECTIONS, CONNECTIONS_LIMIT):
             lines += _family(each, worker)
-        lines += _lines(WORKERS, "gauge", [("", float(len(living)))])
+        lines += _lines(WORKERS, "gauge", [([], float(len(living)))])
         cpu = sum(self._worker.each(CPU, reading).values())
         return "".join(lines).encode() + generate_latest(_Processes(living.values(), cpu))
 
     def _info_samples(self) -> Samples:
         names = sorted({name for info in self._info.values() for name in info})
         for key, info in self._info.items():
-            yield (
-                ",".join([_labels_of(key), *(_label(each, info.get(each, "")) for each in names)]),
-                1.0,
-            )
+            labels = [_label(name, info.get(name, "")) for name in names]
+            yield sorted([*_labels_of(key), *labels]), 1.0
 
     def _ready_samples(self, reading: Reading, living: dict[int, int]) -> Samples:
         """Say of each version whether it answers in this worker and in all others that serve."""
@@ -108,9 +106,9 @@ class Page:
             yield _labels_of(key), float(is_ready)
 
 
-def _labels_of(key: tuple[str, str]) -> str:
+def _labels_of(key: tuple[str, str]) -> list[str]:
     model, version = key
-    return f"{_label('model', model)},{_label('version', version)}"
+    return [_label("model", model), _label("version", version)]
 
 
 def _label(name: str, value: str) -> str:
@@ -131,9 +129,8 @@ def _family(instrument: Instrument, summed: list[Summed]) -> Iterator[str]:
 
 def _labelled(instrument: Instrument, summed: list[Summed]) -> Samples:
     for where, cells, sums in summed:
-        before = where and f"{where},"
         for value, total in zip(cells.label_values[instrument], sums[instrument], strict=True):
-            yield before + _label(instrument.label, value), total
+            yield sorted([*where, _label(instrument.label, value)]), total
 
 
 def _lines(
@@ -142,7 +139,8 @@ def _lines(
     name = f"{instrument.name}_total" if kind == "counter" else instrument.name
     yield _head(name, kind, instrument)
     for labels, value in samples:
-        yield f"{name}{{{labels}}} {value!r}\n" if labels else f"{name} {value!r}\n"
+        shown = f"{{{','.join(labels)}}}" if labels else ""
+        yield f"{name}{shown} {value!r}\n"
 
 
 def _histograms(instrument: Instrument, summed: list[Summed]) -> Iterator[str]:
@@ -151,9 +149,10 @@ def _histograms(instrument: Instrument, summed: list[Summed]) -> Iterator[str]:
     yield _head(name, "histogram", instrument)
     for where, _, sums in summed:
         *counts, total = sums[instrument]
+        labels = ",".join(where)
         for bound, count in zip(bounds, accumulate(counts), strict=True):
-            yield f'{name}_bucket{{{where},le="{bound}"}} {count!r}\n'
-        yield f"{name}_count{{{where}}} {count!r}\n{name}_sum{{{where}}} {total!r}\n"
+            yield f'{name}_bucket{{le="{bound}",{labels}}} {count!r}\n'
+        yield f"{name}_count{{{labels}}} {count!r}\n{name}_sum{{{labels}}} {total!r}\n"
 
 
 def _head(name: str, kind: str, instrument: Instrument) -> str:

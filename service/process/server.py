@@ -41,6 +41,13 @@ class Worker(Struct, frozen=True):
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartupError when that cannot begin."""
     logs.configure(settings)
+    try:
+        _serve(settings)
+    finally:
+        logging.shutdown()  # what waits to be written is
+
+
+def _serve(settings: Settings) -> None:
     available = machine.available()
     logger.info(
         "%s: workers: %d, threads of a slow model in each: %d",
@@ -120,7 +127,9 @@ def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
         pid = os.fork()
         if pid == 0:
             os.close(held)
-            os._exit(_worker_status(settings, listener, where, number, alive, serving, why))
+            status = _worker_status(settings, listener, where, number, alive, serving, why)
+            logging.shutdown()
+            os._exit(status)
         workers[pid] = Worker(number, monotonic())
 
     for number in range(settings.workers):

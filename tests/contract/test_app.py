@@ -71,7 +71,9 @@ async def test_a_refusal_is_one_sentence_and_leaves_no_trace(
         assert (case.name, seen) == (case.name, case.right())
         assert reply.headers["content-type"] == "application/json"
         assert reply.headers["x-request-id"]
-        assert case.status == 500 or caplog.records == []  # a caller's mistake is no event of ours
+        # A caller's mistake is no event of ours; how often a model failed before it is.
+        logged = [each for each in caplog.messages if not each.endswith(" more in 1 s)")]
+        assert case.status == 500 or logged == []
         await running.check_good()
 
 

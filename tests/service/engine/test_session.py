@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.engine.model import Model
-from service.engine.session import short
+from service.engine.session import short, what_failed
 from service.errors import ModelError
 from tests.support.foreign_models import (
     FLOAT,
@@ -161,3 +161,26 @@ def test_what_is_said_of_a_run_holds_no_names_of_source_files() -> None:
     )
     assert short(RuntimeError(said)) == "Reshape: the shapes do not fit. and more"
     assert re.fullmatch(r"x{160}\.\.\.", short(RuntimeError("x" * 500)))
+
+
+ERROR = "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : "
+RUNNING = f"{ERROR}Non-zero status code returned while running Gather node. Name:"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (f"{RUNNING}'a' Status Message: idx=4711", 'in Gather "a"'),
+        (f"{RUNNING}'' Status Message: idx=4711", "in Gather"),
+        (f"{RUNNING}'it's \n' Status Message: 4711", 'in Gather "it\'s \\n"'),
+        (f"{RUNNING}'a' Status Message: 4711' Status Message: 4711", 'in Gather "a"'),
+        (f"{ERROR}Got invalid dimensions for input: x: 4711", ""),
+        (f"4711 {RUNNING}'a' Status Message: 4711", "RuntimeError"),
+        ("4711", "RuntimeError"),
+    ],
+)
+def test_what_failed_in_a_run_is_said_without_values(text: str, reason: str) -> None:
+    told = reason
+    if "Error" not in reason:
+        told = f"ONNX Runtime: INVALID_ARGUMENT {reason}".strip()
+    assert what_failed(RuntimeError(text)) == told

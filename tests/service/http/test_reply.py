@@ -2,14 +2,13 @@
 
 import gzip
 import json
-import logging
 import zlib
 
 import msgspec
 import pytest
 
 from service.batching import Timing
-from service.errors import InferenceFailed, InvalidInput, QueueFull, UnsupportedEncoding
+from service.errors import InvalidInput, QueueFull, UnsupportedEncoding
 from service.http.reply import Reply, compress, encoding_for, error_reply, json_reply, note_timing
 
 pytestmark = pytest.mark.anyio
@@ -55,25 +54,6 @@ def test_headers_of_one_refusal_are_not_those_of_the_next() -> None:
 def test_a_sentence_that_has_no_utf8_is_sent_all_the_same() -> None:
     reply = error_reply(InvalidInput("got \ud800"))
     assert (reply.status, json.loads(body_of(reply))) == (400, {"error": "got \\ud800"})
-
-
-def test_why_a_model_failed_is_logged_and_not_sent(caplog: pytest.LogCaptureFixture) -> None:
-    error = InferenceFailed("the model failed on this input")
-    error.__cause__ = ValueError("Gather: index 9 of 3")
-    reply = error_reply(error)
-    (record,) = caplog.records
-    assert (record.levelno, record.getMessage()) == (
-        logging.ERROR,
-        "inference failed: Gather: index 9 of 3",
-    )
-    assert b"Gather" not in body_of(reply)
-
-
-def test_a_callers_mistake_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    error = InvalidInput("no")
-    error.__cause__ = ValueError("why")
-    error_reply(error)
-    assert caplog.records == []
 
 
 def test_server_timing_is_in_milliseconds() -> None:
