@@ -6,6 +6,7 @@
       ModelError                a model file cannot be served; the other models are
         InvalidCard             its card is not readable or contradicts itself
         SelfTestFailed          it does not answer its own examples as PyTorch did
+        OutOfResources          memory, files or threads are short; it is opened again later
       CommandError              a command cannot do what it is told to; exit status 1
         NotReady                the service does not answer, or says that it is not ready
         NotWritten              the result cannot be written, or may not be
@@ -60,6 +61,10 @@ class InvalidCard(ModelError):
 
 class SelfTestFailed(ModelError):
     """The model does not answer its own examples as PyTorch did."""
+
+
+class OutOfResources(ModelError):
+    """Memory, files or threads are short, or a disk fails: the same file may open later."""
 
 
 class CommandError(ServiceError):

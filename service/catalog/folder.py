@@ -7,13 +7,14 @@ the model are the files that it names, in its folder or below.
 import os
 import re
 import stat
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
 from msgspec import Struct
 
-from service.engine.file import names_of
+from service.engine.file import names_of, unreadable
 from service.errors import ModelError, StartupError
 from service.settings.versions import Versions
 
@@ -92,7 +93,18 @@ def fingerprint(folder: Path) -> Fingerprint:
     except OSError as error:
         return ((error.errno or 0,),)
     model = _state(folder, MODEL_FILE)
-    return (model, *(_state(folder, name) for name in _weights(folder / MODEL_FILE, model)))
+    try:
+        weights = _weights(folder / MODEL_FILE, model)
+    except OSError as error:
+        return model, ("", error.errno or 0)
+    return (model, *(_state(folder, name) for name in weights))
+
+
+def files_of(folder: str, files: Fingerprint) -> Iterator[str]:
+    """Yield the paths of the files of a version, by its folder and fingerprint."""
+    for name, *state in files:
+        if isinstance(name, str) and state:
+            yield f"{folder}/{name}"
 
 
 @lru_cache(maxsize=1024)
@@ -111,7 +123,10 @@ def _state(folder: Path, name: str) -> tuple[str | int, ...]:
 
 
 def check_readable(path: Path) -> None:
-    """Raise ModelError unless `path`, the model of a version, is a file that can be read."""
+    """Raise ModelError unless `path`, the model of a version, is a file that can be read.
+
+    It is OutOfResources if it may be read later.
+    """
     try:
         if not path.parent.is_dir():
             raise ModelError("no such folder")
@@ -120,7 +135,8 @@ def check_readable(path: Path) -> None:
         with path.open("rb"):
             pass
     except OSError as error:
-        raise ModelError(f"{path.name}: cannot be read: {error.strerror}") from None
+        sentence = f"{path.name}: cannot be read: {error.strerror}"
+        raise unreadable(error, sentence) from None
 
 
 def _printable(name: str) -> str:

@@ -1,10 +1,13 @@
 """Opening one model as the service does: tested, given its threads."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from service.catalog.folder import check_readable
+from service.engine.file import unreadable
 from service.engine.model import Model
+from service.errors import OutOfResources
 from service.settings import Settings
 
 
@@ -16,7 +19,8 @@ def open_tested(
     Raises ModelError or StartupError; see Model.open.
     """
     model = open_untested(path, name, settings, threads, only_slow_in_threads=only_slow_in_threads)
-    model.self_test()
+    with _worded(path):
+        model.self_test()
     return model
 
 
@@ -24,15 +28,27 @@ def open_untested(
     path: Path, name: str, settings: Settings, threads: int, *, only_slow_in_threads: bool = True
 ) -> Model:
     """Open the file of the model `name`. Raises ModelError or StartupError; see Model.open."""
-    check_readable(path)
-    return Model.open(
-        path,
-        device=settings.device,
-        threads=threads,
-        max_batch_size=settings.max_batch_size,
-        batching=settings.batching.of(name),
-        only_slow_in_threads=only_slow_in_threads,
-    )
+    with _worded(path):
+        check_readable(path)
+        return Model.open(
+            path,
+            device=settings.device,
+            threads=threads,
+            max_batch_size=settings.max_batch_size,
+            batching=settings.batching.of(name),
+            only_slow_in_threads=only_slow_in_threads,
+        )
+
+
+@contextmanager
+def _worded(path: Path) -> Iterator[None]:
+    """Raise OutOfResources or ModelError for what the system refuses while a model is opened."""
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfResources(f"{path.name}: there is not enough memory to open it") from error
+    except OSError as error:
+        raise unreadable(error, f"{path.name}: cannot be read: {error.strerror}") from error
 
 
 def where(model: Model) -> str:

@@ -2,15 +2,17 @@
 
 A version that cannot be opened or fails its self-test is reported with the reason; the others
 serve. What is new or changed is opened beside what serves and then takes its place; whatever
-goes wrong with it, the old one serves on.
+goes wrong with it, the old one serves on. What went wrong for a reason that may pass is tried
+again.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
-from functools import partial
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Self, TypeAlias
+
+from msgspec import Struct
 
 from service.catalog.catalog import Catalog, Key
 from service.catalog.folder import (
@@ -18,15 +20,23 @@ from service.catalog.folder import (
     MODEL_FILE,
     NO_FOLDER,
     Fingerprint,
+    files_of,
     fingerprint,
     scan,
 )
 from service.catalog.opening import facts, open_tested, warnings
+from service.catalog.retry import Retry
 from service.catalog.served import ServedModel, Version, check_replaces
 from service.catalog.watch import watching
 from service.engine.model import Model
 from service.engine.trial_runner import give_back_free_memory
-from service.errors import InvalidInput, ModelError, ServiceError, StartupError
+from service.errors import (
+    InvalidInput,
+    ModelError,
+    OutOfResources,
+    ServiceError,
+    StartupError,
+)
 from service.metrics import Metrics
 from service.settings import Settings, machine
 
@@ -36,6 +46,14 @@ PAUSE_S = 0.3  # between two scans of the folder; files that are equal in both a
 SCANS = 10  # in one reload, of files that go on changing
 
 Scan: TypeAlias = dict[Key, Fingerprint]  # what the folder holds
+
+
+class Failure(Struct, frozen=True):
+    """Why a version could not be opened, and the cause, for the log alone."""
+
+    reason: str
+    cause: str = ""
+    may_pass: bool = False  # without a change of its files
 
 
 async def pause() -> None:
@@ -65,9 +83,13 @@ class Reloader:
         self._tried: Scan = {}  # the files of each version when last opened
         self.unloaded: dict[str, list[int]] = {}  # models that are not to be opened, and versions
         self._trouble: dict[str, str] = {}  # that the log has named, by what it is of
+        self._passing: dict[Key, str] = {}  # failures that may pass, as the log named them
+        self._unreadable: list[str] = []  # models whose folders could not be read
+        self._is_told = False  # to open all again that failed
         self._closing: dict[asyncio.Task[None], str] = {}  # what was replaced, and its name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._requested = asyncio.Event()  # to reload
+        self._retry = Retry(self._requested.set)
         self._is_wanted = False  # by a caller of `reload` since the last one began
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[None]] = set()  # one goes on, others wait for it
@@ -84,7 +106,7 @@ class Reloader:
             logger.warning("%s", unknown)
         for (name, number), files in self._tried.items():
             if number is None:
-                self._fail((name, None), str(files[0][0]))
+                self._fail((name, None), Failure(str(files[0][0])))
             elif files != LEFT_OUT:
                 self._open_at_start(name, number)
         self._settings.check_default_model(self.catalog.versions)
@@ -94,6 +116,7 @@ class Reloader:
 
     async def __aexit__(self, *error: object) -> None:
         """Follow no longer, answer what waits, then close; what is being opened is dropped."""
+        self._retry.end()
         running = [self._follower, *self._reloads]
         for each in running:
             each.cancel()
@@ -107,10 +130,9 @@ class Reloader:
             await asyncio.wait(self._closing)
 
     def request_reload(self) -> None:
-        """Reload soon. A signal handler may call this, at any time."""
-        if self._loop is None:
-            self._requested.set()
-        elif not self._loop.is_closed():
+        """Reload soon, and open again what failed. Any thread may call this, at any time."""
+        self._is_told = True
+        if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._requested.set)
 
     async def reload(self) -> None:
@@ -143,6 +165,7 @@ class Reloader:
                 version = self.catalog.find(key)
                 if key[0] == name and (version is None or version.reason):
                     self._tried[key] = ()  # which no files are equal to
+                    self._passing.pop(key, None)
         await self.reload()
         versions = self.catalog.versions.get(name, ())
         if reasons := [each.reason for each in versions if each.reason]:
@@ -170,20 +193,44 @@ class Reloader:
             await asyncio.wait(closing)
 
     async def _follow(self) -> None:
-        """Reload whenever told to, or when the folder changes, until cancelled."""
-        watch = partial(watching, self._models_dir, self._requested.set, self._cannot_watch)
+        """Reload when told to, when the folder changes, and after trouble, until cancelled."""
         while True:  # watched anew each time: links may lead elsewhere than before
-            async with watch() if self._settings.watch else nullcontext():
-                try:
-                    await self.reload()  # what changed before it watched
-                except Exception:
-                    logger.exception("reload: this is a bug")
-                await self._requested.wait()
             self._requested.clear()
+            self._retry.begin()
+            try:
+                await self._follow_once()
+            except Exception:
+                logger.exception("reload: this is a bug")
+                self._retry.later()
+                await self._requested.wait()
+
+    async def _follow_once(self) -> None:
+        """Reload, and return when that is to be done again."""
+        files = self._files()
+        async with self._watching(files):
+            await self.reload()  # what changed before it watched
+            if not self._retry.is_due and self._trouble.pop("watching", ""):
+                logger.info("%s is watched again", self._models_dir)
+            if self._files() == files:
+                await self._requested.wait()
+
+    def _watching(self, files: set[str]) -> AbstractAsyncContextManager[None]:
+        if not self._settings.watch:
+            return nullcontext()
+        return watching(str(self._models_dir), files, self._requested.set, self._cannot_watch)
 
     def _cannot_watch(self, error: BaseException) -> None:
-        trouble = f"{self._models_dir} cannot be watched, reload with SIGHUP: {error}"
+        trouble = f"{self._models_dir} cannot be watched, reload with SIGHUP or wait: {error}"
         self._warn_once("watching", trouble)
+        self._retry.later()
+
+    def _files(self) -> set[str]:
+        """Return the paths of the files that are followed."""
+        return {
+            file
+            for (name, number), files in self._tried.items()
+            for file in files_of(f"{self._models_dir}/{name}/{number}", files)
+        }
 
     def _warn_once(self, what: str, trouble: str) -> None:
         if trouble and trouble != self._trouble.get(what):
@@ -191,6 +238,7 @@ class Reloader:
         self._trouble[what] = trouble
 
     async def _reload(self) -> None:
+        self._forget_failures()
         scanned = await self._scan_again()
         for _ in range(SCANS):
             if scanned is None or scanned == self._tried:
@@ -202,9 +250,24 @@ class Reloader:
         else:
             self._report_unsettled(scanned or {})
 
+    def _forget_failures(self) -> None:
+        """Let be opened again what failed, if that may have passed or if it was told."""
+        failed = set(self._passing)
+        if self._is_told:
+            self._is_told = False
+            self._passing.clear()  # the log is to say what happens
+            failed |= {
+                (name, each.version)
+                for name, versions in self.catalog.versions.items()
+                for each in versions
+                if each.reason and each.version is not None
+            }
+        self._tried |= dict.fromkeys(failed & self._tried.keys(), ())  # no files are equal to it
+
     def _scan(self) -> Scan:
         """Return what the folder holds now. Raises StartupError when there is nothing."""
         scanned: Scan = {}
+        unreadable = []
         for name, found in scan(self._models_dir, self._settings.versions).items():
             for each in found.others:
                 trouble = f"model {name}: {each!r} is no version: not a whole number from 1"
@@ -212,11 +275,13 @@ class Reloader:
             if found.reason:
                 scanned[name, None] = ((found.reason,),)
             if found.versions is None:  # it cannot be said: they stay as they are
+                unreadable.append(name)
                 scanned |= {
                     key: was for key, was in self._tried.items() if key[0] == name and key[1]
                 }
             else:
                 scanned |= {(name, number): files for number, files in found.versions.items()}
+        self._unreadable = unreadable
         return scanned
 
     async def _scan_again(self) -> Scan | None:
@@ -228,8 +293,11 @@ class Reloader:
                 raise StartupError(f"{where}: no version of any model")
         except StartupError as error:
             self._warn_once("folder", f"{error}; what serves goes on")
+            self._retry.later()
             return None
         self._warn_once("folder", "")
+        if self._unreadable:
+            self._retry.later()
         for name in self.unloaded.keys() - {name for name, _ in scanned}:
             del self.unloaded[name]
         return {key: files for key, files in scanned.items() if key[0] not in self.unloaded}
@@ -250,7 +318,7 @@ class Reloader:
                 continue
             self._tried[name, number] = files
             if files != LEFT_OUT:
-                self._fail((name, number), str(files[0][0]))
+                self._fail((name, number), Failure(str(files[0][0])))
         for key in changed:
             if key not in scanned:
                 self._tried.pop(key, None)
@@ -270,37 +338,40 @@ class Reloader:
                 continue
             old = self.catalog.find(key)
             if old is None or reason not in old.reason:
-                self._fail(key, reason, old=old)
+                self._fail(key, Failure(reason), old)
 
     async def _open_beside(self, name: str, number: int, files: Fingerprint) -> None:
         """Open a new or changed version, and swap; nothing if its files changed meanwhile."""
         old = self.catalog.find((name, number))
         model: Model | None = None
-        reason = cause = ""
+        failure: Failure | None = None
         self.metrics.expect(name, str(number))
         try:
             model = await asyncio.to_thread(self._open, name, number)
             if old is not None and old.served is not None:
                 check_replaces(model, old.served.model)
         except Exception as error:
-            reason, cause = _sentences(error)
+            failure = _failure(error)
         folder = self._models_dir / name / str(number)
         if await asyncio.to_thread(fingerprint, folder) != files:
             if old is None:
                 self.metrics.retire(name, str(number))  # it may be gone for good
             return
         self._tried[name, number] = files
-        if model is None or reason:
-            self._fail((name, number), reason, cause, old)
-        else:
-            self._serve(name, number, model)
-        self.metrics.count_reload(name, str(number), "failed" if reason else "ok")
+        if model is not None and failure is None:
+            try:
+                self._serve(name, number, model)
+            except ModelError as error:
+                failure = _failure(error)
+        if failure is not None:
+            self._fail((name, number), failure, old)
+        self.metrics.count_reload(name, str(number), "failed" if failure else "ok")
 
     def _open_at_start(self, name: str, number: int) -> None:
         try:
             self._serve(name, number, self._open(name, number))
         except ModelError as error:
-            self._fail((name, number), *_sentences(error))
+            self._fail((name, number), _failure(error))
 
     def _open(self, name: str, number: int) -> Model:
         """Open a version and test it, in any thread. Raises ModelError or StartupError."""
@@ -308,6 +379,7 @@ class Reloader:
         return open_tested(path, name, self._settings, self._threads)
 
     def _serve(self, name: str, number: int, model: Model) -> None:
+        """Let a model serve. Raises OutOfResources."""
         metrics = self.metrics.add(
             name,
             str(number),
@@ -315,17 +387,22 @@ class Reloader:
             features=model.feature_names,
             info={"provider": model.provider, "device": self._settings.device},
         )
+        served = ServedModel(name, number, model, metrics, self._settings)
         self.metrics.set_stale(name, str(number), False)
         for sentence in facts(model):
             logger.info("model %s version %d: %s", name, number, sentence)
         for sentence in warnings(model):
             logger.warning("model %s version %d: %s", name, number, sentence)
-        served = ServedModel(name, number, model, metrics, self._settings)
+        self._passing.pop((name, number), None)
         self._put((name, number), Version(number, served=served))
 
-    def _fail(self, key: Key, reason: str, cause: str = "", old: Version | None = None) -> None:
-        """Log and show why a version could not be opened; what serves of an old one stays."""
+    def _fail(self, key: Key, failure: Failure, old: Version | None = None) -> None:
+        """Log and show why a version could not be opened; what serves of an old one stays.
+
+        What may pass is tried again, and logged once.
+        """
         name, number = key
+        reason = failure.reason
         if number is not None:
             reason = f"{name}/{number}: {reason}"
         served = old.served if old else None
@@ -334,7 +411,14 @@ class Reloader:
             self.metrics.set_stale(name, str(number), True)
         else:
             self.metrics.add_failed(name, str(number or ""))
-        logger.error("model %s%s", reason, f" ({cause})" if cause else "")
+        if failure.may_pass:
+            self._retry.later()
+        if self._passing.pop(key, "") != reason:
+            again = "; it is tried again" if failure.may_pass else ""
+            cause = f" ({failure.cause})" if failure.cause else ""
+            logger.error("model %s%s%s", reason, again, cause)
+        if failure.may_pass:
+            self._passing[key] = reason
         self._put(key, Version(number, reason, served))
 
     def _retire(self, key: Key) -> None:
@@ -343,6 +427,7 @@ class Reloader:
             if number is not None:
                 logger.info("model %s version %d: retired", name, number)
             self.metrics.retire(name, str(number or ""))
+            self._passing.pop(key, None)
             self._put(key, None)
 
     def _put(self, key: Key, version: Version | None) -> None:
@@ -361,11 +446,13 @@ async def _close(replaced: ServedModel) -> None:
     await asyncio.to_thread(give_back_free_memory)
 
 
-def _sentences(error: Exception) -> tuple[str, str]:
-    """Return what to say of an error, and its cause for the log; no reference to it remains.
+def _failure(error: Exception) -> Failure:
+    """Return what to say of an error; no reference to it remains.
 
     Its traceback holds the model that failed.
     """
     if isinstance(error, ServiceError):
-        return str(error), str(error.__cause__ or "")
-    return f"{MODEL_FILE}: could not be opened", f"this is a bug: {error!r}"
+        # A device that was there when the service started may come back.
+        may_pass = isinstance(error, (OutOfResources, StartupError))
+        return Failure(str(error), str(error.__cause__ or ""), may_pass)
+    return Failure(f"{MODEL_FILE}: could not be opened", f"this is a bug: {error!r}")

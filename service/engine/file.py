@@ -16,8 +16,14 @@ from typing import BinaryIO, TypeVar
 
 from msgspec import Struct
 
-from service.errors import ModelError
+from service.errors import ModelError, OutOfResources
 
+# What is wrong with a file or its folder, until somebody changes it. Any other error of the system
+# may pass: too many open files, a disk that does not answer.
+_OF_THE_FILE = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM),
+    *(errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL),
+}
 _LARGEST_TEXT = 2**16  # bytes of a name; more is none
 _BITS = {  # of a number, by TensorProto.DataType
     kind: bits
@@ -119,9 +125,10 @@ def read_weights(path: Path, weights: Mapping[str, int]) -> dict[str, bytes]:
         except OSError as error:
             got = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
             folder = "/".join(path.absolute().parts[-3:-1])  # <name>/<version>
-            raise ModelError(
+            sentence = (
                 f"{path.name}: its weights are in {name!r}, expected in the folder {folder}: {got}"
-            ) from error
+            )
+            raise unreadable(error, sentence) from error
         if len(data) < expected:
             raise ModelError(
                 f"{path.name}: its weights in {name!r}: expected {expected} bytes or more, "
@@ -134,16 +141,30 @@ def read_weights(path: Path, weights: Mapping[str, int]) -> dict[str, bytes]:
 def names_of(path: Path) -> list[str]:
     """Return the names of the model's files, from its folder: its own, then those of its weights.
 
-    Of a file that cannot be read it is its own.
+    Of a file that is no model, or cannot be read, it is its own. Raises OSError if it may be read
+    later: then it is not known what else belongs to it.
     """
     names = {path.name: None}
     try:
         for name in read(path).weights if path.is_file() else ():  # a pipe would never end
             _inside(path, name)
             names[name] = None
-    except (ModelError, OSError):
+    except ModelError:
         pass  # opening it says why
+    except OSError as error:
+        if may_pass(error):
+            raise
     return list(names)
+
+
+def may_pass(error: OSError) -> bool:
+    """Whether the same file may be read later, without a change of it."""
+    return error.errno not in _OF_THE_FILE
+
+
+def unreadable(error: OSError, sentence: str) -> ModelError:
+    """Return what to raise where a file of a model cannot be read."""
+    return OutOfResources(sentence) if may_pass(error) else ModelError(sentence)
 
 
 def _inside(path: Path, name: str) -> Path:

@@ -15,11 +15,11 @@ from service.card import METADATA_KEY, PROBABILITY_TOLERANCE, VALUE_TOLERANCE, C
 from service.engine.file import read
 from service.engine.graph import why_cost_depends_on_values
 from service.engine.providers import device_of
-from service.engine.session import open_session, what_failed
+from service.engine.session import open_session, what_failed, what_is_short
 from service.engine.spec import Batching, Spec, Tensor, spec_of
 from service.engine.trial import Trial, measured, try_out
 from service.engine.trial_runner import resident_bytes
-from service.errors import InferenceFailed, ModelError, SelfTestFailed
+from service.errors import InferenceFailed, ModelError, OutOfResources, SelfTestFailed
 
 _LEFT_BEHIND = 2**26  # bytes
 FAST_BATCH_S = 0.001  # a batch up to this long may run in the event loop: a thread hop costs more
@@ -168,7 +168,10 @@ class Model:
         self._session = None
 
     def self_test(self) -> None:
-        """Run the card's examples; raises SelfTestFailed unless they answer as PyTorch did."""
+        """Run the card's examples; raises SelfTestFailed unless they answer as PyTorch did.
+
+        Raises OutOfResources where there is too little memory to run them.
+        """
         if self.card is None:
             return
         if not self.trial.answers_rows:
@@ -183,6 +186,8 @@ class Model:
                 outputs = self.run([self.rows_of([example.input])])
                 check_rows(outputs, 1)
             except InferenceFailed as error:
+                if short := what_is_short(error.__cause__):
+                    raise OutOfResources(f"example {example.name!r}: {short}") from error
                 raise SelfTestFailed(f"example {example.name!r}: {error}") from error
             answer = np.concatenate([output.ravel() for output in outputs])
             expected = example.output + example.interval

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from service.engine.file import ModelFile, read_weights
+from service.engine.file import ModelFile, read_weights, unreadable
 from service.engine.providers import RUNTIME_VERSION, available, choose_providers, device_of
-from service.errors import ModelError, StartupError
+from service.errors import ModelError, OutOfResources, StartupError
 from service.words import quoted
 
 _MOST_BYTES = 2**31 - 1  # of a message of protobuf
@@ -44,7 +44,6 @@ _REASONS = (
         r"Could not find an implementation for (\S+?)\(",
         "it needs the operator {0} for a type or version that ONNX Runtime {ort} has not",
     ),
-    (r"bad.?alloc|[Ff]ailed to allocate memory", "there is not enough memory to open it"),
     (r"Protobuf parsing failed|No graph was found", "not a model that ONNX Runtime can open"),
 )
 
@@ -54,6 +53,17 @@ _FAILED_RUN = re.compile(
     re.DOTALL,
 )
 
+# The same of what is short on this machine now: the file may be a good one.
+_SHORT = (
+    (
+        r"CUDA failure 2\b|CUDA\w* .*out of memory|\w+_STATUS_ALLOC_FAILED",
+        "there is not enough memory on the GPU",
+    ),
+    (r"bad.?alloc|[Ff]ailed to allocate|[Oo]ut of memory", "there is not enough memory to open it"),
+    (r"[Tt]oo many open files|system error number 2[34]", "too many files are open to open it"),
+    (r"pthread_create|[Rr]esource temporarily unavailable", "no thread can be started for it"),
+)
+
 
 def open_session(
     path: Path, file: ModelFile, *, device: str, threads: int, is_optimized: bool = True
@@ -61,8 +71,8 @@ def open_session(
     """Open the file at `path`, which says `file`, and the weights that it names.
 
     is_optimized: whether ONNX Runtime may rewrite the graph.
-    Raises ModelError that says why it cannot be opened; StartupError when
-    `device` is one and ONNX Runtime runs it elsewhere.
+    Raises ModelError that says why it cannot be opened, OutOfResources if that may pass;
+    StartupError when `device` is one and ONNX Runtime runs it elsewhere.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -83,9 +93,9 @@ def open_session(
             session = ort.InferenceSession(path, options, providers=providers)
     except ModelError:
         raise
-    except MemoryError as error:
-        raise ModelError(f"{path.name}: there is not enough memory to open it") from error
     except Exception as error:  # ONNX Runtime raises its own, undocumented classes
+        if short_of := what_is_short(error):
+            raise OutOfResources(f"{path.name}: {short_of}") from error
         reason = _reason(str(error))
         if path.stat().st_size > _MOST_BYTES:
             reason = (
@@ -117,10 +127,19 @@ def _of_a_copy(
                 place.write_bytes(content)
             return ort.InferenceSession(copy, options, providers=providers)
     except OSError as error:
-        raise ModelError(
+        sentence = (
             f"{path.name}: it has graphs with weights in other files, and no place to copy them to "
             f"({error.strerror}): set TMPDIR to a folder that can be written"
-        ) from error
+        )
+        raise unreadable(error, sentence) from error
+
+
+def what_is_short(error: BaseException | None) -> str:
+    """Say what was short on this machine when ONNX Runtime raised `error`, nothing if nothing."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to open it"
+    found = (sentence for pattern, sentence in _SHORT if re.search(pattern, str(error), re.DOTALL))
+    return next(found, "")
 
 
 def _reason(text: str) -> str:

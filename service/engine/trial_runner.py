@@ -16,6 +16,7 @@ from service.engine.providers import CPU
 from service.engine.session import short
 from service.engine.spec import Spec
 from service.engine.trial_rows import Arrays
+from service.errors import OutOfResources
 
 # What a trial may cost. A run is stopped between two operations, so a little more may be used.
 TRIAL_S = 0.8  # of the thread's CPU time where the session runs on it, else of the clock
@@ -57,12 +58,19 @@ class Runner:
         self._start = self._clock()
         self._statm = _open_statm()
         self._bytes_before = _resident_bytes(self._statm)
-        self._watcher.start()
+        try:
+            self._watcher.start()
+        except RuntimeError as error:
+            self._close()
+            raise OutOfResources("no thread can be started to try it") from error
         return self
 
     def __exit__(self, *error: object) -> None:
         self._done.set()
         self._watcher.join()
+        self._close()
+
+    def _close(self) -> None:
         if self._statm is not None:
             os.close(self._statm)
 

@@ -1,3 +1,4 @@
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,11 @@ from service.catalog.folder import (
     NO_FOLDER,
     Found,
     check_readable,
+    files_of,
     fingerprint,
     scan,
 )
-from service.errors import ModelError, StartupError
+from service.errors import ModelError, OutOfResources, StartupError
 from service.settings.versions import Versions
 from tests.support.foreign_models import linear, outside, save
 from tests.support.toys import save_toy
@@ -136,3 +138,26 @@ def test_a_version_without_a_folder_is_told(tmp_path: Path) -> None:
         check_readable(tmp_path / "1/model.onnx")
     with pytest.raises(ModelError, match=r"^model.onnx: cannot be read: No such file"):
         check_readable(tmp_path / "model.onnx")
+
+
+def test_files_that_cannot_be_read_now_are_not_forgotten(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names of the files with weights are remembered, but not that there were none to read."""
+    path = models_dir / "split/1/model.onnx"
+    path.parent.mkdir(parents=True)
+    save(models_dir, "split", outside(linear(), path.parent, w="w.bin"))
+    opened = Path.open
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "open", fail)
+    without = fingerprint(path.parent)
+    with pytest.raises(OutOfResources, match=r"^model\.onnx: cannot be read: Too many open files$"):
+        check_readable(path)
+    monkeypatch.setattr(Path, "open", opened)
+    files = fingerprint(path.parent)
+    assert files != without
+    assert list(files_of("split/1", files)) == ["split/1/model.onnx", "split/1/w.bin"]
+    assert list(files_of("split/1", NO_FOLDER)) == []

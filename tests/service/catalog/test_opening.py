@@ -1,9 +1,11 @@
+import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from service.catalog.opening import open_tested, open_untested, where
-from service.errors import ModelError, SelfTestFailed
+from service.errors import InferenceFailed, ModelError, OutOfResources, SelfTestFailed
 from service.settings import Settings
 from service.settings.verdicts import Verdicts
 from tests.support.toys import save_dear, save_toy, toy_card
@@ -36,3 +38,69 @@ def test_where_a_model_runs_is_said(tmp_path: Path) -> None:
     for threads, said in ((1, "1 core"), (2, "2 cores")):
         slow = open_tested(path, "dear", Settings(), threads)
         assert where(slow) == f"in a thread of its own, {said}"
+
+
+NO_MEMORY = "there is not enough memory to open it"
+
+
+def failed_run(text: str) -> Exception:
+    error = InferenceFailed("the model failed on this input")
+    error.__cause__ = RuntimeError(text)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "sentence"),
+    [
+        ("service.catalog.opening.check_readable", MemoryError(), f"model.onnx: {NO_MEMORY}"),
+        ("onnxruntime.InferenceSession", MemoryError(), f"model.onnx: {NO_MEMORY}"),
+        (
+            "service.engine.model.read",
+            OSError(errno.EMFILE, "Too many open files"),
+            "model.onnx: cannot be read: Too many open files",
+        ),
+        (
+            "onnxruntime.InferenceSession",
+            RuntimeError("std::bad_alloc"),
+            f"model.onnx: {NO_MEMORY}",
+        ),
+        (
+            "onnxruntime.InferenceSession",
+            RuntimeError("BFCArena::AllocateRawInternal Failed to allocate memory for requested"),
+            f"model.onnx: {NO_MEMORY}",
+        ),
+        (
+            "onnxruntime.InferenceSession",
+            RuntimeError("CUDA failure 2: out of memory ; GPU=0 ; hostname=x ; expr=cudaMalloc"),
+            "model.onnx: there is not enough memory on the GPU",
+        ),
+        (
+            "onnxruntime.InferenceSession",
+            RuntimeError("pthread_create failed, error code: 11 error msg: Resource temporarily"),
+            "model.onnx: no thread can be started for it",
+        ),
+        (
+            "threading.Thread.start",
+            RuntimeError("can't start new thread"),
+            "no thread can be started to try it",
+        ),
+        (
+            "service.engine.model.Model.run",
+            failed_run("Failed to allocate memory"),
+            f"example 'one': {NO_MEMORY}",
+        ),
+    ],
+)
+def test_what_is_short_now_is_said_and_is_not_the_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception, sentence: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    path = save_toy(tmp_path, card=toy_card())
+    monkeypatch.setattr(where, fail)
+    with pytest.raises(OutOfResources) as raised:
+        open_tested(path, "toy", Settings(), 1)
+    assert str(raised.value) == sentence
+    monkeypatch.undo()
+    assert open_tested(path, "toy", Settings(), 1).is_fast

@@ -1,6 +1,7 @@
 """What happens when the models folder changes while it is served."""
 
 import asyncio
+import errno
 import gc
 import json
 import os
@@ -20,13 +21,15 @@ import httpx
 import numpy as np
 import onnx
 import pytest
+import watchfiles
 from onnx import TensorProto, helper, numpy_helper
 
 from service.card import Card, Example
 from service.catalog import reload as loader
+from service.catalog import retry
 from service.catalog.reload import Reloader
 from service.engine.model import Model
-from service.errors import InvalidInput, NotFound, Unavailable
+from service.errors import InvalidInput, NotFound, StartupError, Unavailable
 from service.metrics.exposition import render
 from service.settings import Settings
 from service.settings.versions import Versions
@@ -235,7 +238,7 @@ async def test_an_error_nobody_thought_of_changes_nothing_either(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(_: Model) -> None:
-        raise MemoryError("out of it")
+        raise ZeroDivisionError("by it")
 
     async with make(folder) as models:
         put(folder, scale=2)
@@ -243,7 +246,7 @@ async def test_an_error_nobody_thought_of_changes_nothing_either(
         await models.reload()
         assert await scale_of(models) == 1
         assert state(models)[1][1].startswith("toy/1: model.onnx: could not be opened; ")
-        assert "MemoryError('out of it')" in caplog.text
+        assert "ZeroDivisionError('by it')" in caplog.text
 
 
 OTHER_PROMISES: list[tuple[str, Callable[[Path], object]]] = [
@@ -770,8 +773,185 @@ async def test_a_folder_that_cannot_be_watched_is_told_once_and_reloaded_on_dema
             await until(lambda: len(models.catalog.versions["toy"]) == version)  # noqa: B023 - awaited here
     warnings = [each.message for each in caplog.records if each.levelname == "WARNING"]
     assert warnings == [
-        f"{folder} cannot be watched, reload with SIGHUP: OS file watch limit reached"
+        f"{folder} cannot be watched, reload with SIGHUP or wait: OS file watch limit reached"
     ]
+
+
+# What passes is tried again.
+
+
+@pytest.fixture
+def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what failed be tried again soon."""
+    monkeypatch.setattr(retry, "FIRST_S", 0.01)
+
+
+@pytest.fixture
+def never_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what failed not be tried again by itself."""
+    monkeypatch.setattr(retry, "FIRST_S", 3600)
+
+
+@pytest.mark.usefixtures("soon_again")
+async def test_a_folder_that_was_moved_away_is_followed_when_it_is_back(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with make(folder, watch=True) as models:
+        await until(lambda: watchers() > 0)
+        away = folder.rename(folder.parent / "away")
+        await until(lambda: "cannot be watched" in caplog.text)
+        assert await scale_of(models) == 1
+        away.rename(folder)
+        await until(lambda: "is watched again" in caplog.text)
+        put(folder, 2, scale=2)
+        await until(lambda: len(models.catalog.versions["toy"]) == 2)
+        assert await scale_of(models) == 2
+
+
+def watchers() -> int:
+    """Return how many folders the threads of this process wait for."""
+    return sum(
+        Path(f"/proc/self/fd/{fd}").exists() and "inotify" in os.readlink(f"/proc/self/fd/{fd}")
+        for fd in os.listdir("/proc/self/fd")
+    )
+
+
+@pytest.mark.usefixtures("soon_again")
+async def test_a_limit_of_the_system_that_passes_lets_it_be_watched(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    awatch, tries = watchfiles.awatch, 0
+
+    async def full_awatch(*paths: str, **options: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise OSError("OS file watch limit reached")
+        async for change in awatch(*paths, **options):
+            yield change
+
+    caplog.set_level("INFO")
+    monkeypatch.setattr("watchfiles.awatch", full_awatch)
+    async with make(folder, watch=True) as models:
+        await until(lambda: "is watched again" in caplog.text)
+        put(folder, 2, scale=2)
+        await until(lambda: len(models.catalog.versions["toy"]) == 2)
+    assert caplog.text.count("cannot be watched") == 1
+
+
+class Short:
+    """Lets the openings of models fail for want of something, while `is_short`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+        self.is_short = True
+        self.tries = 0
+        self_test = Model.self_test
+
+        def test(model: Model) -> None:
+            self.tries += 1
+            if self.is_short:
+                raise error
+            self_test(model)
+
+        monkeypatch.setattr(Model, "self_test", test)
+
+
+SHORT = [
+    (MemoryError(), "toy/1: model.onnx: there is not enough memory to open it"),
+    (OSError(errno.EMFILE, "Too many open files"), "toy/1: model.onnx: cannot be read: Too many"),
+    (StartupError("TORCHLIT_DEVICE: expected cuda, but"), "toy/1: TORCHLIT_DEVICE: expected cuda"),
+]
+
+
+@pytest.mark.usefixtures("soon_again")
+@pytest.mark.parametrize(("error", "reason"), SHORT)
+async def test_what_could_not_be_opened_for_want_of_something_is_opened_later(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    reason: str,
+) -> None:
+    async with make(folder) as models:
+        machine = Short(monkeypatch, error)
+        put(folder, scale=2)
+        models.request_reload()
+        await until(lambda: machine.tries > 3)
+        assert state(models)[1][1].startswith(reason)
+        assert await scale_of(models) == 1
+        assert caplog.text.count("ERROR") == 1
+        assert "; it is tried again" in caplog.text
+        machine.is_short = False
+        await until(lambda: state(models) == {1: ("ready", "")})
+        assert await scale_of(models) == 2
+        assert shown(models, "model_stale") == {'version="1"': 0}
+
+
+@pytest.mark.usefixtures("soon_again")
+async def test_a_start_that_lacks_memory_is_ready_when_there_is_some(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Short(monkeypatch, MemoryError())
+    async with make(folder) as models:
+        assert not models.catalog.is_ready
+        machine.is_short = False
+        await until(lambda: models.catalog.is_ready)
+        assert await scale_of(models) == 1
+
+
+@pytest.mark.usefixtures("never_again")
+async def test_who_asks_for_a_reload_does_not_wait_for_the_next_try(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with make(folder) as models:
+        for error in (MemoryError(), ZeroDivisionError()):  # a bug is tried at a wish alone
+            machine = Short(monkeypatch, error)
+            put(folder, scale=2)
+            models.request_reload()
+            await until(lambda: state(models)[1][1] != "")
+            machine.is_short = False
+            await models.reload()
+            models.request_reload()
+            await until(lambda: state(models) == {1: ("ready", "")})
+            assert await scale_of(models) == 2
+
+
+@pytest.mark.usefixtures("soon_again")
+async def test_a_folder_of_a_model_that_cannot_be_read_now_is_read_later(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iterdir, is_short = Path.iterdir, True
+
+    def fail(path: Path) -> Any:
+        if is_short and path.name == "toy":
+            raise OSError(errno.EMFILE, "Too many open files")
+        return iterdir(path)
+
+    async with make(folder) as models:
+        monkeypatch.setattr(Path, "iterdir", fail)
+        put(folder, 2, scale=2)
+        models.request_reload()
+        await until(lambda: None in state(models))
+        assert await scale_of(models) == 1
+        is_short = False
+        await until(lambda: list(state(models)) == [1, 2])
+
+
+async def test_a_file_behind_a_link_is_followed(folder: Path) -> None:
+    """The way of Hugging Face: names lead to files elsewhere, which are written in place."""
+    blob = folder.parent / "blobs/one"
+    blob.parent.mkdir()
+    path = folder / "toy/1/model.onnx"
+    path.rename(blob)
+    path.symlink_to(blob)
+    async with make(folder, watch=True) as models:
+        served = models.catalog.get("toy")
+        await until(lambda: watchers() > 1)
+        other = put(folder.parent / "other", scale=2)
+        other.rename(blob)
+        await until(lambda: models.catalog.get("toy") is not served)
+        assert await scale_of(models) == 2
 
 
 def answered_scale(client: httpx.Client) -> float:
