@@ -291,11 +291,19 @@ class Batcher:
                 inputs = [entry.inputs for entry in batch]
                 rows = sum(entry.size for entry in batch)
                 self._leave_loop(inputs, rows)
-        elif batch:
-            self._running = self._loop.run_in_executor(self._executor, self._execute, batch)
-            self._running.add_done_callback(lambda done: self._on_executed(batch, done))
+        elif batch and self._is_begun(batch):
             return
         self._go_on()
+
+    def _is_begun(self, batch: list[Entry]) -> bool:
+        """Begin with a batch in the executor; if that takes none, answer it, and return False."""
+        try:
+            self._running = self._loop.run_in_executor(self._executor, self._execute, batch)
+        except Exception as error:
+            self._finish(batch, (self._clock(), 0.0, [error] * len(batch)))
+            return False
+        self._running.add_done_callback(lambda done: self._on_executed(batch, done))
+        return True
 
     def _leave_loop(self, parts: Sequence[Inputs], rows: int) -> None:
         """Run in the spare executor from now on, at first the inputs of a batch again, to see."""
@@ -305,7 +313,11 @@ class Batcher:
             inputs = joined(parts)
         except ValueError:  # they do not fit together, and were run one by one
             inputs = max(parts, key=lambda each: len(each[0]))
-        self._executor, self._max_rows_in_loop = self._spare.executor(), 0
+        try:
+            executor = self._spare.executor()
+        except RuntimeError:  # the system has no thread for it now
+            return
+        self._executor, self._max_rows_in_loop = executor, 0
         for entry in self._queue:
             if entry.timer is None:  # none is needed in the loop: a batch checks the time
                 left = entry.deadline - self._clock()
@@ -321,7 +333,12 @@ class Batcher:
 
     def _on_executed(self, batch: list[Entry], done: asyncio.Future[Any]) -> None:
         self._running = None
-        self._finish(batch, done.result())
+        try:
+            executed = done.result()
+        except BaseException as error:  # as SystemExit in a thread: it ends that batch alone
+            self._finish(batch, (self._clock(), 0.0, [RuntimeError(repr(error))] * len(batch)))
+        else:
+            self._finish(batch, executed)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -358,16 +375,20 @@ class Batcher:
         """Run the batch; on an error run its entries one by one. May be in another thread."""
         start = self._clock()
         results: list[Outputs | Exception]
-        if len(batch) == 1:
-            results = [self._try(batch[0].inputs)]
-        else:
-            outputs = self._try(*(entry.inputs for entry in batch))
-            rows = sum(entry.size for entry in batch)
-            if isinstance(outputs, Exception) or not have_rows(outputs, rows):
-                results = [self._try(entry.inputs) for entry in batch]
-            else:
-                results = [*split(outputs, [entry.size for entry in batch])]
+        try:
+            results = self._results(batch)
+        except Exception as error:
+            results = [error] * len(batch)
         return start, self._clock() - start, results
+
+    def _results(self, batch: list[Entry]) -> list[Outputs | Exception]:
+        if len(batch) == 1:
+            return [self._try(batch[0].inputs)]
+        outputs = self._try(*(entry.inputs for entry in batch))
+        rows = sum(entry.size for entry in batch)
+        if isinstance(outputs, Exception) or not have_rows(outputs, rows):
+            return [self._try(entry.inputs) for entry in batch]
+        return [*split(outputs, [entry.size for entry in batch])]
 
     def _try(self, *parts: Inputs) -> Outputs | Exception:
         try:

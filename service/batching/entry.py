@@ -63,7 +63,7 @@ class Timing:
 class Spare(Struct, frozen=True):
     """Where batches go that are too slow for the loop."""
 
-    executor: Callable[[], Executor]  # called when it is needed
+    executor: Callable[[], Executor]  # called when it is needed; RuntimeError if there is none
     is_slow: Callable[[Inputs, int], bool]  # called there: whether these rows really are slow
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from service.batching import SLOW_S, UNSHARED, Batcher, Inputs, Outputs, Spare
 from service.engine.model import Model, are_finite, check_finite
-from service.errors import InferenceFailed, ModelError
+from service.errors import InferenceFailed, ModelError, OutOfResources
 from service.metrics import ModelMetrics
 from service.settings import Settings
 
@@ -33,14 +33,21 @@ class ServedModel:
     def __init__(
         self, name: str, version: int, model: Model, metrics: ModelMetrics, settings: Settings
     ) -> None:
-        """Take an opened and tested model. A slow one gets a thread of its own."""
+        """Take an opened and tested model. A slow one gets a thread of its own.
+
+        Raises OutOfResources if the system has no thread for it.
+        """
         self.name = name
         self.version = version
         self.model = model
         self.card = model.card
         self.metrics = metrics
-        metrics.set_queue_limit(settings.max_queue_rows)
         self.thread = OwnThread(name, version, model)
+        try:
+            executor = None if model.is_fast else self.thread.started()
+        except RuntimeError as error:
+            raise OutOfResources("no thread can be started for it") from error
+        metrics.set_queue_limit(settings.max_queue_rows)
         self._run = CountingRun(model, metrics)
         self.batcher = Batcher(
             self._run,
@@ -48,7 +55,7 @@ class ServedModel:
             max_batch_size=model.largest_batch,
             max_queue_rows=settings.max_queue_rows,
             max_queue_delay_s=settings.max_queue_delay_ms / 1000,
-            executor=None if model.is_fast else self.thread.started(),
+            executor=executor,
             max_rows_in_loop=None if model.is_fast else model.max_rows_in_loop,
             spare=Spare(self.thread.started, self.thread.is_slow),
         )
@@ -126,9 +133,11 @@ class OwnThread:
         return self._executor is not None
 
     def started(self) -> ThreadPoolExecutor:
-        """Return what runs in it."""
+        """Return what runs in it. Raises RuntimeError if the system has no thread for it."""
         if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, f"{self._name}-{self._version}")
+            executor = ThreadPoolExecutor(1, f"{self._name}-{self._version}")
+            executor.submit(_nothing)  # it starts its thread at the first call, not before
+            self._executor = executor
         return self._executor
 
     def is_slow(self, inputs: Inputs, rows: int) -> bool:
@@ -156,6 +165,10 @@ class OwnThread:
         """End it, if it was started, once what runs there is done."""
         if self._executor is not None:
             self._executor.shutdown()
+
+
+def _nothing() -> None:
+    """Take a thread, and be done."""
 
 
 class CountingRun:

@@ -47,12 +47,6 @@ _REASONS = (
     (r"Protobuf parsing failed|No graph was found", "not a model that ONNX Runtime can open"),
 )
 
-_FAILED_RUN = re.compile(
-    r"\[ONNXRuntimeError\] : \d+ : (\w+) : "
-    r"(?:Non-zero status code returned while running (\w+) node\. Name:'(.*?)' Status Message: )?",
-    re.DOTALL,
-)
-
 # The same of what is short on this machine now: the file may be a good one.
 _SHORT = (
     (
@@ -62,6 +56,12 @@ _SHORT = (
     (r"bad.?alloc|[Ff]ailed to allocate|[Oo]ut of memory", "there is not enough memory to open it"),
     (r"[Tt]oo many open files|system error number 2[34]", "too many files are open to open it"),
     (r"pthread_create|[Rr]esource temporarily unavailable", "no thread can be started for it"),
+)
+
+_FAILED_RUN = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : (\w+) : "
+    r"(?:Non-zero status code returned while running (\w+) node\. Name:'(.*?)' Status Message: )?",
+    re.DOTALL,
 )
 
 

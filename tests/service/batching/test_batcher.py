@@ -923,3 +923,69 @@ async def test_what_fails_in_the_middle_leaves_nothing_behind(thread: Any, in_th
     await asyncio.wait_for(batcher.close(), 10)
     assert observer.waiting == 0
     assert observer.lost["cancelled"] > 0
+
+
+# Whatever is raised answers the batch.
+
+
+class NoThread(ThreadPoolExecutor):
+    """An executor for whose thread the system has no room, at first."""
+
+    is_full = True
+
+    def submit(self, *arguments: Any, **others: Any) -> Any:
+        if self.is_full:
+            raise RuntimeError("can't start new thread")
+        return super().submit(*arguments, **others)
+
+
+async def test_a_batch_that_cannot_be_handed_over_is_answered() -> None:
+    with NoThread(1) as executor:
+        batcher, _ = make(Doubler(), executor=executor)
+        tasks = [asyncio.create_task(submit(batcher, rows(n))) for n in range(6)]
+        answers = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+        assert [str(answer) for answer in answers] == ["can't start new thread"] * 6
+        executor.is_full = False
+        assert (await submit(batcher, rows(1)))[0].tolist() == [[2]]
+        await asyncio.wait_for(batcher.close(), 5)
+
+
+@pytest.mark.parametrize("error", [SystemExit("no"), MemoryError("no")])
+async def test_a_batch_whose_run_raises_anything_is_answered(
+    error: BaseException, thread: Any
+) -> None:
+    def fail(_: Inputs) -> Outputs:
+        raise error
+
+    batcher, observer = make(fail, executor=thread)
+    for _ in range(2):
+        tasks = [asyncio.create_task(submit(batcher, rows(n))) for n in range(2)]
+        answers = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+        assert all("no" in str(answer) for answer in answers)
+    assert observer.rows == [2, 2]
+    await asyncio.wait_for(batcher.close(), 5)
+
+
+async def test_outputs_that_are_none_answer_their_batch_with_what_is_wrong() -> None:
+    broken: Any = lambda inputs: None  # noqa: E731 - what no run may return
+    batcher, _ = make(broken)
+    tasks = [asyncio.create_task(submit(batcher, rows(n))) for n in range(2)]
+    answers = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+    assert [type(answer) for answer in answers] == [TypeError] * 2
+    await asyncio.wait_for(batcher.close(), 5)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_what_is_too_slow_stays_in_the_loop_while_there_is_no_thread(alone: bool) -> None:
+    def no_thread() -> Any:
+        raise RuntimeError("can't start new thread")
+
+    def slow(inputs: Inputs) -> Outputs:
+        time.sleep(2 * SLOW_S)
+        return inputs
+
+    batcher, _ = make(slow, spare=Spare(no_thread, lambda *_: True))
+    for _ in range(2):
+        (same,) = await asyncio.wait_for(submit(batcher, rows(3), alone=alone), 5)
+        assert same.tolist() == [[3]]
+    await asyncio.wait_for(batcher.close(), 5)

@@ -28,6 +28,7 @@ from service.card import Card, Example
 from service.catalog import reload as loader
 from service.catalog import retry
 from service.catalog.reload import Reloader
+from service.catalog.served import OwnThread
 from service.engine.model import Model
 from service.errors import InvalidInput, NotFound, StartupError, Unavailable
 from service.metrics.exposition import render
@@ -898,6 +899,32 @@ async def test_a_start_that_lacks_memory_is_ready_when_there_is_some(
         machine.is_short = False
         await until(lambda: models.catalog.is_ready)
         assert await scale_of(models) == 1
+
+
+@pytest.mark.usefixtures("soon_again")
+async def test_a_version_that_has_no_thread_takes_no_place_until_it_has_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_full = True
+    started = OwnThread.started
+
+    def start(thread: OwnThread) -> Any:
+        if is_full:
+            raise RuntimeError("can't start new thread")
+        return started(thread)
+
+    async with make(folder) as models:
+        served = models.catalog.get("toy")
+        monkeypatch.setattr(Model, "is_fast", False)
+        monkeypatch.setattr(OwnThread, "started", start)
+        put(folder, scale=2)
+        models.request_reload()
+        await until(lambda: "no thread can be started for it" in state(models)[1][1])
+        assert models.catalog.get("toy") is served
+        assert shown(models, "model_stale") == {'version="1"': 1}
+        is_full = False
+        await until(lambda: state(models) == {1: ("ready", "")})
+        assert await scale_of(models) == 2
 
 
 @pytest.mark.usefixtures("never_again")

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from service.batching import SLOW_S, Inputs, Outputs
 from service.catalog.reload import Reloader
 from service.catalog.served import OwnThread, ServedModel
 from service.engine.model import Model
-from service.errors import InferenceFailed, Unavailable
+from service.errors import InferenceFailed, OutOfResources, Unavailable
 from service.metrics import Blocks, ModelMetrics
 from service.settings import Settings
 from tests.support.catalogs import reloader
@@ -263,6 +264,25 @@ def test_rows_are_slow_if_they_are_so_each_time(
     assert model.runs == runs
     told = "model toy version 3: 2 rows held the event loop, and take "
     assert (told in caplog.text) is is_slow
+
+
+async def test_a_slow_model_has_its_thread_before_it_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    save_wide(tmp_path)
+    model = Model.open(tmp_path / "wide/1/model.onnx")
+    parts = "wide", 1, model, ModelMetrics("wide", "1", blocks=Blocks()), Settings()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(OutOfResources, match=r"^no thread can be started for it$"):
+            ServedModel(*parts)
+    before = threading.active_count()
+    served = ServedModel(*parts)
+    assert threading.active_count() == before + 1
+    await served.close()
 
 
 def test_rows_that_fail_may_be_slow_too() -> None:
