@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from service.batching.arrays import Inputs, Outputs, check_rows, have_rows, joined, split
-from service.batching.entry import UNSHARED, Entry, Observer, Spare, Timing
+from service.batching.arrays import Inputs, Outputs, check_rows, joined
+from service.batching.entry import UNSHARED, Entry, Observer, Spare, Stop, Timing
+from service.batching.execution import Executed, execute
 from service.errors import DeadlineExceeded, InvalidInput, QueueFull, Unavailable
 
 PARTS_AT_ONCE = 2  # of a request that is larger than a batch; with one its model would pause
@@ -55,6 +56,7 @@ class Batcher:
         executor: Executor | None = None,
         max_rows_in_loop: int | None = None,
         spare: Spare | None = None,
+        stop: Stop | None = None,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         """Take the parts, in the event loop that will call; `executor` is where `run` is called.
@@ -63,6 +65,7 @@ class Batcher:
         full batch if not given.
         spare: where batches go once one has held the loop for more than SLOW_S; for good if that
         one is slow there too.
+        stop: ends the batch in the executor once nobody waits for it any more.
         clock: seconds, by which deadlines are given.
         """
         self._loop = asyncio.get_running_loop()  # kept: finding it costs a system call in 3.11
@@ -85,6 +88,9 @@ class Batcher:
         self._wake: asyncio.Handle | None = None  # the coming batch, if its time is set
         self._wake_is_delayed = False
         self._running: asyncio.Future[Any] | None = None  # the batch in the executor
+        self._batch: list[Entry] = []  # its entries
+        self._running_since = 0.0
+        self._stop = stop
         self._closed = False
         self._someone_left = False  # since the queue was last cleared of cancelled entries
         self._idle = asyncio.Event()
@@ -197,6 +203,18 @@ class Batcher:
     def left(self) -> None:
         """Note that a waiter waits no more: its rows need no room in the queue."""
         self._someone_left = True
+        self._stop_if_unwanted()
+
+    @property
+    def running_s(self) -> float:
+        """How long the batch in the executor has run so far, in seconds; 0 if none runs there."""
+        return 0.0 if self._running is None else self._clock() - self._running_since
+
+    def _stop_if_unwanted(self) -> None:
+        """Let the batch in the executor end if nobody waits for it: it might run for ever."""
+        runs_for_nobody = self._batch and all(entry.waiter.done() for entry in self._batch)
+        if self._stop is not None and runs_for_nobody:
+            self._stop.set()
 
     async def close(self) -> None:
         """Refuse new rows, run those that wait now, and return when each has its answer."""
@@ -285,12 +303,10 @@ class Batcher:
         batch = self._form_batch(self._clock())
         self._observer.queued(self._queued_rows - queued_before)
         if batch and self._executor is None:
-            executed = self._execute(batch)
+            executed = execute(self._run, batch, self._clock)
             self._finish(batch, executed)
             if executed[1] > SLOW_S:
-                inputs = [entry.inputs for entry in batch]
-                rows = sum(entry.size for entry in batch)
-                self._leave_loop(inputs, rows)
+                self._leave_loop([each.inputs for each in batch], sum(each.size for each in batch))
         elif batch and self._is_begun(batch):
             return
         self._go_on()
@@ -298,11 +314,14 @@ class Batcher:
     def _is_begun(self, batch: list[Entry]) -> bool:
         """Begin with a batch in the executor; if that takes none, answer it, and return False."""
         try:
-            self._running = self._loop.run_in_executor(self._executor, self._execute, batch)
+            self._running = self._loop.run_in_executor(
+                self._executor, execute, self._run, batch, self._clock
+            )
         except Exception as error:
             self._finish(batch, (self._clock(), 0.0, [error] * len(batch)))
             return False
-        self._running.add_done_callback(lambda done: self._on_executed(batch, done))
+        self._batch, self._running_since = batch, self._clock()
+        self._running.add_done_callback(self._on_executed)
         return True
 
     def _leave_loop(self, parts: Sequence[Inputs], rows: int) -> None:
@@ -331,14 +350,15 @@ class Batcher:
         self._executor, self._max_rows_in_loop = self._in_loop
         self._check = None
 
-    def _on_executed(self, batch: list[Entry], done: asyncio.Future[Any]) -> None:
-        self._running = None
+    def _on_executed(self, done: asyncio.Future[Any]) -> None:
+        batch, self._batch, self._running = self._batch, [], None
+        if self._stop is not None:
+            self._stop.clear()
         try:
             executed = done.result()
         except BaseException as error:  # as SystemExit in a thread: it ends that batch alone
-            self._finish(batch, (self._clock(), 0.0, [RuntimeError(repr(error))] * len(batch)))
-        else:
-            self._finish(batch, executed)
+            executed = self._clock(), 0.0, [RuntimeError(repr(error))] * len(batch)
+        self._finish(batch, executed)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -371,34 +391,7 @@ class Batcher:
                 batch.append(entry)
         return batch
 
-    def _execute(self, batch: list[Entry]) -> tuple[float, float, list[Outputs | Exception]]:
-        """Run the batch; on an error run its entries one by one. May be in another thread."""
-        start = self._clock()
-        results: list[Outputs | Exception]
-        try:
-            results = self._results(batch)
-        except Exception as error:
-            results = [error] * len(batch)
-        return start, self._clock() - start, results
-
-    def _results(self, batch: list[Entry]) -> list[Outputs | Exception]:
-        if len(batch) == 1:
-            return [self._try(batch[0].inputs)]
-        outputs = self._try(*(entry.inputs for entry in batch))
-        rows = sum(entry.size for entry in batch)
-        if isinstance(outputs, Exception) or not have_rows(outputs, rows):
-            return [self._try(entry.inputs) for entry in batch]
-        return [*split(outputs, [entry.size for entry in batch])]
-
-    def _try(self, *parts: Inputs) -> Outputs | Exception:
-        try:
-            return self._run(joined(parts))
-        except Exception as error:
-            return error
-
-    def _finish(
-        self, batch: list[Entry], executed: tuple[float, float, list[Outputs | Exception]]
-    ) -> None:
+    def _finish(self, batch: list[Entry], executed: Executed) -> None:
         start, seconds, results = executed
         waits: list[float] = []
         rows = 0
@@ -424,6 +417,7 @@ class Batcher:
             entry.waiter.set_exception(
                 DeadlineExceeded(f"the deadline passed after {waited:.3f} s of waiting")
             )
+            self._stop_if_unwanted()
 
     def _drop_cancelled(self) -> None:
         """Take the entries nobody waits for out of the queue."""

@@ -25,6 +25,16 @@ class Observer(Protocol):
         """Note a batch of so many rows, and how long each of its entries waited, in seconds."""
 
 
+class Stop(Protocol):
+    """What ends the run in the executor: threading.Event is one, for a run that heeds it."""
+
+    def set(self) -> None:
+        """Let the run end."""
+
+    def clear(self) -> None:
+        """Let those that follow go on."""
+
+
 class Waiter(Protocol):
     """Who waits for outputs: asyncio.Future is one."""
 

@@ -6,5 +6,6 @@ watch     the operating system's word that something changes there
 opening   one model, opened as the service does: tested, given its threads
 served    one version as it serves: its queue, its counters, who holds it
 catalog   names -> versions -> what serves; to hold a model is a `with`
-reload    fills the catalog, and follows the folder
+reload    fills the catalog from the folder
+follow    when to reload
 """

@@ -86,19 +86,23 @@ class Catalog:
 
         A model that comes later and cannot be opened changes nothing for the others.
         """
-        return all(self.default(name) for name in self._awaited)
+        return not any(self._why_not_ready(name) for name in self._awaited)
 
     def await_all(self) -> None:
         """Be not ready without any of the models that there are now."""
         self._awaited = set(self.versions)
 
     def not_ready(self) -> dict[str, str]:
-        """Return the names of which no version answers, with the reason."""
-        return {
-            name: "; ".join(version.reason for version in versions)
-            for name, versions in self.versions.items()
-            if self.default(name) is None
-        }
+        """Return the names of which no version answers now, with the reason."""
+        reasons = {name: self._why_not_ready(name) for name in self.versions}
+        return {name: reason for name, reason in reasons.items() if reason}
+
+    def _why_not_ready(self, name: str) -> str:
+        served = self.default(name)
+        if served is not None:
+            return served.why_not_ready
+        reasons = "; ".join(version.reason for version in self.versions.get(name, ()))
+        return reasons or f"{name}: there is none"
 
     def find(self, key: Key) -> Version | None:
         """Return what is said of a version."""

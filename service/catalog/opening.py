@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.catalog.folder import check_readable
+from msgspec import Struct
+
+from service.catalog.folder import MODEL_FILE, check_readable
 from service.engine.file import unreadable
 from service.engine.model import Model
-from service.errors import OutOfResources
+from service.errors import OutOfResources, ServiceError, StartupError
 from service.settings import Settings
 
 
@@ -83,3 +85,23 @@ def warnings(model: Model) -> Iterator[str]:
         )
     for output, kind in model.left_out.items():
         yield f"output {output} is left out: no protocol carries {kind}"
+
+
+class Failure(Struct, frozen=True):
+    """Why a version could not be opened, and the cause, for the log alone."""
+
+    reason: str
+    cause: str = ""
+    may_pass: bool = False  # without a change of its files
+
+
+def failure_of(error: Exception) -> Failure:
+    """Return what to say of an error; no reference to it remains.
+
+    Its traceback holds the model that failed.
+    """
+    if isinstance(error, ServiceError):
+        # A device that was there when the service started may come back.
+        may_pass = isinstance(error, (OutOfResources, StartupError))
+        return Failure(str(error), str(error.__cause__ or ""), may_pass)
+    return Failure(f"{MODEL_FILE}: could not be opened", f"this is a bug: {error!r}")

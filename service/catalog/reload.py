@@ -9,10 +9,7 @@ again.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Self, TypeAlias
-
-from msgspec import Struct
 
 from service.catalog.catalog import Catalog, Key
 from service.catalog.folder import (
@@ -24,17 +21,14 @@ from service.catalog.folder import (
     fingerprint,
     scan,
 )
-from service.catalog.opening import facts, open_tested, warnings
-from service.catalog.retry import Retry
+from service.catalog.follow import Follower
+from service.catalog.opening import Failure, facts, failure_of, open_tested, warnings
 from service.catalog.served import ServedModel, Version, check_replaces
-from service.catalog.watch import watching
 from service.engine.model import Model
 from service.engine.trial_runner import give_back_free_memory
 from service.errors import (
     InvalidInput,
     ModelError,
-    OutOfResources,
-    ServiceError,
     StartupError,
 )
 from service.metrics import Metrics
@@ -46,14 +40,6 @@ PAUSE_S = 0.3  # between two scans of the folder; files that are equal in both a
 SCANS = 10  # in one reload, of files that go on changing
 
 Scan: TypeAlias = dict[Key, Fingerprint]  # what the folder holds
-
-
-class Failure(Struct, frozen=True):
-    """Why a version could not be opened, and the cause, for the log alone."""
-
-    reason: str
-    cause: str = ""
-    may_pass: bool = False  # without a change of its files
 
 
 async def pause() -> None:
@@ -87,20 +73,19 @@ class Reloader:
         self._unreadable: list[str] = []  # models whose folders could not be read
         self._is_told = False  # to open all again that failed
         self._closing: dict[asyncio.Task[None], str] = {}  # what was replaced, and its name
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._requested = asyncio.Event()  # to reload
-        self._retry = Retry(self._requested.set)
+        self._follower = Follower(
+            self._models_dir, is_watched=settings.watch, reload=self.reload, files=self._files
+        )
         self._is_wanted = False  # by a caller of `reload` since the last one began
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[None]] = set()  # one goes on, others wait for it
-        self._follower: asyncio.Task[None]  # once it is entered
+        self._following: asyncio.Task[None]  # once it is entered
 
     async def __aenter__(self) -> Self:
         """Open every version, then follow.
 
         Raises StartupError when there is no folder, nothing in it, or no default model.
         """
-        self._loop = asyncio.get_running_loop()
         self._tried = self._scan()
         for unknown in self._settings.unknown_models({name for name, _ in self._tried}):
             logger.warning("%s", unknown)
@@ -111,13 +96,12 @@ class Reloader:
                 self._open_at_start(name, number)
         self._settings.check_default_model(self.catalog.versions)
         self.catalog.await_all()
-        self._follower = asyncio.create_task(self._follow())
+        self._following = asyncio.create_task(self._follower.follow())
         return self
 
     async def __aexit__(self, *error: object) -> None:
         """Follow no longer, answer what waits, then close; what is being opened is dropped."""
-        self._retry.end()
-        running = [self._follower, *self._reloads]
+        running = [self._following, *self._reloads]
         for each in running:
             each.cancel()
         await asyncio.wait(running)
@@ -132,8 +116,7 @@ class Reloader:
     def request_reload(self) -> None:
         """Reload soon, and open again what failed. Any thread may call this, at any time."""
         self._is_told = True
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._requested.set)
+        self._follower.request()
 
     async def reload(self) -> None:
         """Open what is new or changed in the folder, swap, and close what was replaced or is gone.
@@ -175,7 +158,7 @@ class Reloader:
     async def unload(self, name: str) -> None:
         """Close a model when it has answered what waits; its folder is ignored until `load`.
 
-        Raises NotFound.
+        A run that goes on for longer than a request may is not waited for. Raises NotFound.
         """
         async with self._reloading:
             keys = [key for key in self._tried if key[0] == name]
@@ -190,39 +173,7 @@ class Reloader:
                 raise self.catalog.why_not(name, None)
         closing = [task for task, of in self._closing.items() if of == name]
         if closing:  # outside the lock: its last request holds up no other model
-            await asyncio.wait(closing)
-
-    async def _follow(self) -> None:
-        """Reload when told to, when the folder changes, and after trouble, until cancelled."""
-        while True:  # watched anew each time: links may lead elsewhere than before
-            self._requested.clear()
-            self._retry.begin()
-            try:
-                await self._follow_once()
-            except Exception:
-                logger.exception("reload: this is a bug")
-                self._retry.later()
-                await self._requested.wait()
-
-    async def _follow_once(self) -> None:
-        """Reload, and return when that is to be done again."""
-        files = self._files()
-        async with self._watching(files):
-            await self.reload()  # what changed before it watched
-            if not self._retry.is_due and self._trouble.pop("watching", ""):
-                logger.info("%s is watched again", self._models_dir)
-            if self._files() == files:
-                await self._requested.wait()
-
-    def _watching(self, files: set[str]) -> AbstractAsyncContextManager[None]:
-        if not self._settings.watch:
-            return nullcontext()
-        return watching(str(self._models_dir), files, self._requested.set, self._cannot_watch)
-
-    def _cannot_watch(self, error: BaseException) -> None:
-        trouble = f"{self._models_dir} cannot be watched, reload with SIGHUP or wait: {error}"
-        self._warn_once("watching", trouble)
-        self._retry.later()
+            await asyncio.wait(closing, timeout=self._settings.request_timeout_s)
 
     def _files(self) -> set[str]:
         """Return the paths of the files that are followed."""
@@ -293,11 +244,11 @@ class Reloader:
                 raise StartupError(f"{where}: no version of any model")
         except StartupError as error:
             self._warn_once("folder", f"{error}; what serves goes on")
-            self._retry.later()
+            self._follower.retry.later()
             return None
         self._warn_once("folder", "")
         if self._unreadable:
-            self._retry.later()
+            self._follower.retry.later()
         for name in self.unloaded.keys() - {name for name, _ in scanned}:
             del self.unloaded[name]
         return {key: files for key, files in scanned.items() if key[0] not in self.unloaded}
@@ -351,7 +302,7 @@ class Reloader:
             if old is not None and old.served is not None:
                 check_replaces(model, old.served.model)
         except Exception as error:
-            failure = _failure(error)
+            failure = failure_of(error)
         folder = self._models_dir / name / str(number)
         if await asyncio.to_thread(fingerprint, folder) != files:
             if old is None:
@@ -362,7 +313,7 @@ class Reloader:
             try:
                 self._serve(name, number, model)
             except ModelError as error:
-                failure = _failure(error)
+                failure = failure_of(error)
         if failure is not None:
             self._fail((name, number), failure, old)
         self.metrics.count_reload(name, str(number), "failed" if failure else "ok")
@@ -371,7 +322,7 @@ class Reloader:
         try:
             self._serve(name, number, self._open(name, number))
         except ModelError as error:
-            self._fail((name, number), _failure(error))
+            self._fail((name, number), failure_of(error))
 
     def _open(self, name: str, number: int) -> Model:
         """Open a version and test it, in any thread. Raises ModelError or StartupError."""
@@ -412,7 +363,7 @@ class Reloader:
         else:
             self.metrics.add_failed(name, str(number or ""))
         if failure.may_pass:
-            self._retry.later()
+            self._follower.retry.later()
         if self._passing.pop(key, "") != reason:
             again = "; it is tried again" if failure.may_pass else ""
             cause = f" ({failure.cause})" if failure.cause else ""
@@ -444,15 +395,3 @@ async def _close(replaced: ServedModel) -> None:
     await replaced.close()
     del replaced
     await asyncio.to_thread(give_back_free_memory)
-
-
-def _failure(error: Exception) -> Failure:
-    """Return what to say of an error; no reference to it remains.
-
-    Its traceback holds the model that failed.
-    """
-    if isinstance(error, ServiceError):
-        # A device that was there when the service started may come back.
-        may_pass = isinstance(error, (OutOfResources, StartupError))
-        return Failure(str(error), str(error.__cause__ or ""), may_pass)
-    return Failure(f"{MODEL_FILE}: could not be opened", f"this is a bug: {error!r}")

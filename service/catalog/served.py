@@ -13,7 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from service.batching import SLOW_S, UNSHARED, Batcher, Inputs, Outputs, Spare
-from service.engine.model import Model, are_finite, check_finite
+from service.engine.model import Model, Stop, are_finite, check_finite
 from service.errors import InferenceFailed, ModelError, OutOfResources
 from service.metrics import ModelMetrics
 from service.settings import Settings
@@ -48,7 +48,8 @@ class ServedModel:
         except RuntimeError as error:
             raise OutOfResources("no thread can be started for it") from error
         metrics.set_queue_limit(settings.max_queue_rows)
-        self._run = CountingRun(model, metrics)
+        self._run = CountingRun(model, metrics, self.thread.stop)
+        self._longest_batch_s = settings.request_timeout_s
         self.batcher = Batcher(
             self._run,
             metrics,
@@ -58,6 +59,7 @@ class ServedModel:
             executor=executor,
             max_rows_in_loop=None if model.is_fast else model.max_rows_in_loop,
             spare=Spare(self.thread.started, self.thread.is_slow),
+            stop=self.thread.stop,
         )
         # Instances of /predict are rows, also of a model whose run takes one row at a time.
         self.kind_of_rows = None if model.is_batched or model.trial.is_one_by_one else UNSHARED
@@ -90,6 +92,16 @@ class ServedModel:
             return None
         kind = _kind(inputs)
         return kind if kind in self._run.known_kinds else UNSHARED
+
+    @property
+    def why_not_ready(self) -> str:
+        """Say why it answers nobody now, nothing if it does."""
+        if self.batcher.running_s <= self._longest_batch_s:
+            return ""
+        return (
+            f"{self.name}/{self.version}: a batch has run for more than "
+            f"{self._longest_batch_s:g} s, and cannot be stopped"
+        )
 
     def check_finite(self, outputs: Sequence[NDArray[Any]]) -> None:
         """Raise InferenceFailed if an answer of the batcher is NaN or infinite."""
@@ -126,6 +138,7 @@ class OwnThread:
         self._name, self._version = name, version
         self._model = model
         self._executor: ThreadPoolExecutor | None = None
+        self.stop = Stop()  # ends what runs in it
 
     @property
     def is_started(self) -> bool:
@@ -148,7 +161,7 @@ class OwnThread:
         for _ in range(_TRIES):
             start = perf_counter()
             with contextlib.suppress(InferenceFailed):
-                self._model.run(inputs)
+                self._model.run(inputs, self.stop)
             seconds = perf_counter() - start
             if seconds <= SLOW_S:
                 return False
@@ -177,9 +190,10 @@ class CountingRun:
     It knows nothing of the ServedModel: a cycle would keep what is frozen in memory for ever.
     """
 
-    def __init__(self, model: Model, metrics: ModelMetrics) -> None:
+    def __init__(self, model: Model, metrics: ModelMetrics, stop: Stop) -> None:
         self._model = model
         self._metrics = metrics
+        self._stop = stop
         self.saw_nonfinite = False  # whether an answer ever was NaN or infinite
         # Of a model whose inner sizes are open: those of which a single row was answered. What
         # cannot be run alone must not be run together: it would be made of several callers' rows.
@@ -192,7 +206,7 @@ class CountingRun:
 
     def __call__(self, inputs: Inputs) -> Outputs:
         """Return the outputs for `inputs`, as Model.run."""
-        outputs = self._model.run(inputs)
+        outputs = self._model.run(inputs, self._stop)
         if self._model.is_open_inside and self._model.is_batched:
             self._note_kind(inputs)
         if not are_finite(outputs):

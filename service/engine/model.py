@@ -1,6 +1,7 @@
 """Model: an ONNX file that was opened and tried. It runs, and nothing of it changes."""
 
 import math
+import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,23 @@ from service.engine.trial_runner import resident_bytes
 from service.errors import InferenceFailed, ModelError, OutOfResources, SelfTestFailed
 
 _LEFT_BEHIND = 2**26  # bytes
+LONGEST_EXAMPLE_S = 60  # that a self-test runs
 FAST_BATCH_S = 0.001  # a batch up to this long may run in the event loop: a thread hop costs more
+
+
+class Stop:
+    """Ends a run from another thread, between two of its operations."""
+
+    def __init__(self) -> None:
+        self.options = ort.RunOptions()
+
+    def set(self) -> None:
+        """End the run, and those that begin before `clear`."""
+        self.options.terminate = True
+
+    def clear(self) -> None:
+        """Let runs go on."""
+        self.options.terminate = False
 
 
 class Model:
@@ -144,14 +161,15 @@ class Model:
             return 0
         return int(FAST_BATCH_S / self.row_s) if self.row_s else self.largest_batch
 
-    def run(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    def run(self, inputs: Sequence[NDArray[Any]], stop: Stop | None = None) -> list[NDArray[Any]]:
         """Answer `inputs`, an array for each input of the graph -> an array for each output.
 
-        Raises InferenceFailed when the session raises.
+        Raises InferenceFailed when the session raises, or is told to `stop`.
         """
         feed = dict(zip(self._input_names, inputs, strict=True))
+        options = None if stop is None else stop.options
         try:
-            outputs: list[NDArray[Any]] = self._session.run(self._output_names, feed)
+            outputs: list[NDArray[Any]] = self._session.run(self._output_names, feed, options)
         except Exception as error:  # ONNX Runtime raises its own, undocumented classes
             sentence = "the model failed on this input"
             raise InferenceFailed(sentence, what_failed(error)) from error
@@ -170,7 +188,8 @@ class Model:
     def self_test(self) -> None:
         """Run the card's examples; raises SelfTestFailed unless they answer as PyTorch did.
 
-        Raises OutOfResources where there is too little memory to run them.
+        Raises OutOfResources where there is too little memory to run them. One that takes longer
+        than LONGEST_EXAMPLE_S is stopped.
         """
         if self.card is None:
             return
@@ -183,7 +202,7 @@ class Model:
             relative, absolute = 0.0, PROBABILITY_TOLERANCE
         for example in self.card.examples:
             try:
-                outputs = self.run([self.rows_of([example.input])])
+                outputs = self._run_example([self.rows_of([example.input])])
                 check_rows(outputs, 1)
             except InferenceFailed as error:
                 if short := what_is_short(error.__cause__):
@@ -196,6 +215,21 @@ class Model:
                     f"example {example.name!r}: expected {_short(expected)} as PyTorch "
                     f"answered, got {_short(answer.tolist())}"
                 )
+
+    def _run_example(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """As `run`, but not for ever. Raises InferenceFailed that says so."""
+        stop = Stop()
+        timer = threading.Timer(LONGEST_EXAMPLE_S, stop.set)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self.run(inputs, stop)
+        except InferenceFailed as error:
+            if stop.options.terminate:
+                raise InferenceFailed(f"it ran for more than {LONGEST_EXAMPLE_S} s") from error
+            raise
+        finally:
+            timer.cancel()
 
 
 def are_finite(outputs: Sequence[NDArray[Any]]) -> bool:

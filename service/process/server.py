@@ -1,18 +1,21 @@
 """Processes: take the port, run one worker or several, stop them without losing a request.
 
-The parent of several workers only waits for signals. It imports nothing heavy before it forks,
-so that a worker that replaces another starts as the first one did.
+The parent of several workers only waits for signals, and sees now and then whether the event
+loops of the workers have their turns. It imports nothing heavy before it forks, so that a worker
+that replaces another starts as the first one did.
 """
 
 import contextlib
 import logging
+import mmap
 import os
 import resource
 import select
 import signal
 import socket
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from math import inf
 from pathlib import Path
 from time import monotonic
 
@@ -21,21 +24,24 @@ from msgspec import Struct
 
 from service.errors import StartupError
 from service.logs import lines as logs
-from service.process.signals import HANDLED, STOPPING, Terminal
+from service.process.signals import GRACE_S, HANDLED, STOPPING, Terminal, longest_stop_s
 from service.settings import Settings, machine
 from service.settings.port import bind
 
 logger = logging.getLogger("torchlit.server")
 
 CANNOT_START, FAILED = 1, 70  # exit statuses of a worker
+CHECKS = 3  # of a worker that is silent, before it is taken for hung
 HASTY_S = 1.0  # a worker that died younger than this is replaced only after as long
 
 
-class Worker(Struct, frozen=True):
+class Worker(Struct):
     """A forked process: which of the workers it is, and since when (monotonic seconds)."""
 
     number: int
     since: float
+    beat: float = 0.0  # that was seen last
+    silent: int = 0  # checks in a row that saw no other
 
 
 def serve(settings: Settings) -> None:
@@ -121,13 +127,18 @@ def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
     alive, held = os.pipe()  # the workers notice when `held` closes, however this process ends
     serves, serving = os.pipe()  # the workers write a byte when they serve
     whys, why = os.pipe()  # a worker that cannot start writes the sentence
+    beats = memoryview(mmap.mmap(-1, 8 * settings.workers)).cast("d")  # by number, 0: not yet
+    hung_s = settings.request_timeout_s + GRACE_S  # silence of a worker that is replaced
+    until = inf  # workers that still run then are killed
     workers: dict[int, Worker] = {}  # by process id
 
     def start(number: int) -> None:
+        beats[number] = 0.0
         pid = os.fork()
         if pid == 0:
             os.close(held)
-            status = _worker_status(settings, listener, where, number, alive, serving, why)
+            pipes = alive, serving, why
+            status = _worker_status(settings, listener, where, number, pipes, beats)
             logging.shutdown()
             os._exit(status)
         workers[pid] = Worker(number, monotonic())
@@ -138,7 +149,13 @@ def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
     stopping = False
     failed = ""
     while workers:
-        received = signal.sigwait(HANDLED)
+        info = signal.sigtimedwait(HANDLED, min(hung_s / CHECKS, max(0.0, until - monotonic())))
+        received = None if info is None else info.si_signo
+        if monotonic() >= until:
+            _signal(workers, signal.SIGKILL)
+            until = inf
+        elif received is None and not stopping:
+            _kill_hung(workers, beats)
         if received == signal.SIGHUP and terminal.is_gone():
             received = signal.SIGTERM
         ended = {pid: (workers.pop(pid), status) for pid, status in _reap(workers).items()}
@@ -147,6 +164,7 @@ def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
             failed = said[0] if said else "a worker could not start"  # its log says why
         if not stopping and (failed or received in STOPPING):
             stopping = True
+            until = monotonic() + longest_stop_s(settings) + 1  # they end themselves before
             listener.close()  # when the last worker closes its own, the port is free
             _signal(workers, signal.SIGTERM)
         elif received == signal.SIGHUP:
@@ -171,15 +189,15 @@ def _worker_status(
     listener: socket.socket,
     where: str,
     number: int,
-    alive: int,
-    serving: int,
-    why: int,
+    pipes: tuple[int, int, int],
+    beats: "memoryview[float]",
 ) -> int:
     """Run a worker in a forked process; return its exit status."""
+    alive, serving, why = pipes
     try:
         from service.process import worker
 
-        worker.run(settings, listener, where, number, worker.Parent(alive, serving))
+        worker.run(settings, listener, where, number, worker.Parent(alive, serving, beats))
     except StartupError as error:
         os.write(why, str(error).replace("\n", " ").encode() + b"\n")
         return CANNOT_START
@@ -213,6 +231,20 @@ def _lines(pipe: int) -> list[str]:
 
 def _is_stopped_within(seconds: float) -> bool:
     return signal.sigtimedwait(STOPPING, seconds) is not None
+
+
+def _kill_hung(workers: Mapping[int, Worker], beats: "memoryview[float]") -> None:
+    """Kill the workers whose event loops had no turn between the last CHECKS calls.
+
+    Calls are counted, not seconds: after the machine slept the workers have their turns first.
+    """
+    for pid, worker in workers.items():
+        beat = beats[worker.number]
+        worker.silent = worker.silent + 1 if beat and beat == worker.beat else 0
+        worker.beat = beat
+        if worker.silent >= CHECKS:
+            logger.error("worker %d (process %d) hangs, and is replaced", worker.number, pid)
+            _signal([pid], signal.SIGKILL)
 
 
 def _signal(workers: Iterable[int], number: signal.Signals) -> None:

@@ -7,10 +7,11 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import FrameType
-from typing import Any
+from time import monotonic
+from typing import Any, NoReturn
 
 import uvicorn
 import uvloop
@@ -23,29 +24,31 @@ from service.http.direct import Direct
 from service.http.limits import CHECK_EVERY_S, Limits
 from service.http.services import Host
 from service.metrics import Metrics
-from service.process.signals import HANDLED, STOPPING, Terminal
+from service.process.signals import GRACE_S, HANDLED, Terminal, longest_stop_s
 from service.settings import Settings
 
 logger = logging.getLogger("torchlit.worker")
 
 BACKLOG = 2048  # connections the kernel holds until they are accepted
-GRACE_S = 5  # beyond the request timeout, for requests that were accepted before the stop
+CLOSING_S = 2  # of GRACE_S: for what is to be closed when the requests are answered
+CUT_OFF = 70  # exit status of a worker that had to end while something still ran
 
 
 class Parent(Struct, frozen=True):
     """The worker's ends of two pipes: `alive` is readable once the parent is gone, and a byte
-    written to `serving` tells the parent that the worker serves."""
+    written to `serving` tells the parent that the worker serves. `beats` is memory shared with it:
+    when the event loop of each worker had its last turn, by time.monotonic()."""
 
     alive: int
     serving: int
+    beats: "memoryview[float]"
 
 
 class Server(uvicorn.Server):
     """uvicorn's server, that goes on serving for `drain_s` after it was told to stop.
 
     In that time it is not ready, and its replies make clients connect anew: they find another
-    process before this one closes their connections. A second Ctrl-C ends it immediately; with a
-    parent that is the parent's to do, as the terminal sends SIGINT to all of a group.
+    process before this one closes their connections.
     """
 
     def __init__(
@@ -56,17 +59,16 @@ class Server(uvicorn.Server):
         limits: Limits,
         drain_s: float,
         announce: Callable[[], None],
-        *,
-        has_parent: bool,
+        beat: Callable[[], None],
     ) -> None:
-        """`announce` is called once it serves, and says so in /metrics."""
+        """`announce` is called once it serves, and says so in /metrics; `beat` now and then."""
         super().__init__(config)
         self._announce = announce
+        self._beat = beat
         self._limits = limits
         self._host = host
         self._metrics = metrics
         self._drain_s = drain_s
-        self._has_parent = has_parent
         self._loop = asyncio.get_running_loop()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -76,25 +78,20 @@ class Server(uvicorn.Server):
         self._announce()
 
     def _check(self) -> None:
+        self._beat()
         connections = self.server_state.connections
         self._limits.check(connections, self._loop.time())  # type: ignore[arg-type]
         self._metrics.sample(len(connections), self._limits.max_connections)
         self._loop.call_later(CHECK_EVERY_S, self._check)
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain, or stop; called for each signal."""
-        if sig == signal.SIGINT and self._has_parent:
-            return
-        if self._host.is_draining:  # told again
-            if sig == signal.SIGINT:
-                self.should_exit = self.force_exit = True
-                self._loop.call_soon_threadsafe(self._cancel_all)
-            return
+    def drain(self) -> None:
+        """Begin to drain, or stop; any thread may call this."""
         self._host.is_draining = True
         if not self.started or not self._drain_s:
             self.should_exit = True
         else:
-            self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, self._stop)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it stopped by itself
+                self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, self._stop)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop as uvicorn does, after taking the connections that the kernel has accepted.
@@ -120,11 +117,6 @@ class Server(uvicorn.Server):
     def _stop(self) -> None:
         self.should_exit = True
 
-    def _cancel_all(self) -> None:
-        """Answer nobody any more: a model that is in use would not be closed."""
-        for task in self.server_state.tasks:
-            task.cancel()
-
 
 def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
     """Yield the connections that wait to be accepted."""
@@ -135,17 +127,78 @@ def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
             yield connection
 
 
+class Signals:
+    """Heeds the signals of a worker, in a thread of its own: something may hold the event loop.
+
+    The first to stop begins the drain, and the time in which the process ends whatever it does. A
+    second Ctrl-C ends it immediately; with a parent that is the parent's to do, as the terminal
+    sends SIGINT to all of a group. The end of the parent is as a signal to stop.
+    """
+
+    def __init__(
+        self,
+        drain: Callable[[], None],
+        reload: Callable[[], None],
+        longest_stop_s: float,
+        parent: Parent | None,
+    ) -> None:
+        """HANDLED are blocked in all threads when `start` is called."""
+        self._drain = drain
+        self._reload = reload
+        self._longest_stop_s = longest_stop_s
+        self._parent = parent
+        self._terminal = Terminal()
+
+    def start(self) -> None:
+        """Heed them from now on."""
+        threading.Thread(target=self._heed, name="signals", daemon=True).start()
+        if self._parent is not None:
+            threading.Thread(target=self._follow, name="parent", daemon=True).start()
+
+    def _heed(self) -> NoReturn:
+        until = None
+        while True:
+            if until is None:
+                received: int = signal.sigwait(HANDLED)
+            else:
+                info = signal.sigtimedwait(HANDLED, max(0.0, until - monotonic()))
+                if info is None:
+                    self._cut_off()
+                received = info.si_signo
+            if received == signal.SIGHUP and not self._terminal.is_gone():
+                self._reload()
+            elif received == signal.SIGCHLD or (
+                received == signal.SIGINT and self._parent is not None
+            ):
+                continue
+            elif until is None:
+                until = monotonic() + self._longest_stop_s
+                self._drain()
+            elif received == signal.SIGINT:
+                os._exit(0)
+
+    def _cut_off(self) -> NoReturn:
+        logger.error(
+            "process %d was to end within %g s: what still runs is cut off",
+            *(os.getpid(), self._longest_stop_s),
+        )
+        os._exit(CUT_OFF)
+
+    def _follow(self) -> None:
+        """Stop as the parent has, however it ended."""
+        assert self._parent is not None
+        os.read(self._parent.alive, 1)  # returns when there is nobody any more who could write
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def run(
     settings: Settings, listener: socket.socket, where: str, number: int, parent: Parent | None
 ) -> None:
     """Run worker `number` in this process until it is told to stop, or its parent is gone.
 
-    Raises StartupError when it cannot start. HANDLED may be blocked when this is called.
+    Raises StartupError when it cannot start. HANDLED are blocked when this is called, and stay so.
     """
-    try:
-        uvloop.run(_run(settings, listener, where, number, parent))
-    finally:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # else Python's end restores that it kills
+    uvloop.run(_run(settings, listener, where, number, parent))
 
 
 async def _run(
@@ -168,6 +221,7 @@ async def _run(
         proxy_headers=False,
         backlog=BACKLOG,
         timeout_graceful_shutdown=GRACE_S
+        - CLOSING_S
         + int(max(settings.request_timeout_s, settings.receive_timeout_s)),
     )
 
@@ -175,7 +229,10 @@ async def _run(
         logger.info("worker %d (process %d) serves %s", number, os.getpid(), where)
         if parent is not None:
             os.write(parent.serving, b".")
-            loop.add_reader(parent.alive, _follow, server, parent)
+
+    def beat() -> None:
+        if parent is not None:
+            parent.beats[number] = monotonic()
 
     server = Server(
         config,
@@ -184,21 +241,11 @@ async def _run(
         limits,
         settings.drain_s,
         announce,
-        has_parent=parent is not None,
+        beat,
     )
     host.is_alone = lambda: len(server.server_state.tasks) == 1
-    terminal = Terminal()
-
-    def hang_up(_: int, frame: FrameType | None) -> None:
-        if terminal.is_gone():
-            server.handle_exit(signal.SIGTERM, frame)
-        else:
-            app.services.reloader.request_reload()
-
-    for each in STOPPING:  # uvicorn's own begin only when all is loaded
-        signal.signal(each, server.handle_exit)
-    signal.signal(signal.SIGHUP, hang_up)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+    reload = app.services.reloader.request_reload
+    Signals(server.drain, reload, longest_stop_s(settings), parent).start()
     try:
         async with app.lifespan():
             gc.collect()
@@ -211,9 +258,3 @@ async def _run(
             raise group.exceptions[0] from None
         raise
     logger.info("worker %d (process %d) has answered all and stops", number, os.getpid())
-
-
-def _follow(server: Server, parent: Parent) -> None:
-    """Stop as the parent has, however it ended."""
-    asyncio.get_running_loop().remove_reader(parent.alive)
-    server.handle_exit(signal.SIGTERM, None)

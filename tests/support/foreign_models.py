@@ -75,6 +75,23 @@ def outside(model: onnx.ModelProto, folder: Path, **names: str) -> onnx.ModelPro
     return model
 
 
+def counting() -> onnx.ModelProto:
+    """Adds 1 as often as its input says."""
+    body = helper.make_graph(
+        [node("Identity", ["go"], ["on"]), node("Add", ["sum", "one"], ["more"])],
+        "body",
+        [info("i", INT64, []), info("go", TensorProto.BOOL, []), info("sum", FLOAT, [1])],
+        [info("on", TensorProto.BOOL, []), info("more", FLOAT, [1])],
+        [numpy_helper.from_array(np.ones(1, np.float32), "one")],
+    )
+    return graph(
+        [node("Squeeze", ["x"], ["count"]), node("Loop", ["count", "", "start"], ["y"], body=body)],
+        [info("x", INT64, ["n"])],
+        [info("y", FLOAT, [1])],
+        start=np.zeros(1, np.float32),
+    )
+
+
 def linear() -> onnx.ModelProto:
     return graph(
         [node("MatMul", ["x", "w"], ["m"]), node("Add", ["m", "b"], ["y"])],

@@ -22,7 +22,7 @@ async def ready(services: Services, request: Request) -> Reply:
     states: dict[str, Any] = {}
     for name in catalog.names:
         default = catalog.default(name)
-        if default is None:
+        if default is None or name in not_ready:
             states[name] = {"ready": False, "reason": not_ready[name]}
         else:
             failed = [each.reason for each in catalog.versions[name] if each.reason]

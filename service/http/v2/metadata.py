@@ -98,7 +98,9 @@ async def model_metadata(services: Services, request: Request) -> Reply:
 
 async def model_ready(services: Services, request: Request) -> Reply:
     """Answer GET /v2/models/{model}/ready, and the same of a version."""
-    return json_reply(ModelReady(_named(services, request).name, True))
+    served = _named(services, request)
+    is_ready = not served.why_not_ready
+    return json_reply(ModelReady(served.name, is_ready), 200 if is_ready else 503)
 
 
 async def model_config(services: Services, request: Request) -> Reply:

@@ -989,3 +989,69 @@ async def test_what_is_too_slow_stays_in_the_loop_while_there_is_no_thread(alone
         (same,) = await asyncio.wait_for(submit(batcher, rows(3), alone=alone), 5)
         assert same.tolist() == [[3]]
     await asyncio.wait_for(batcher.close(), 5)
+
+
+# A batch that nobody waits for is stopped.
+
+
+class Stoppable(Gate):
+    """A Gate that leaves a batch when it is let go on, or told to stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stop = threading.Event()
+
+    def __call__(self, inputs: Inputs) -> Outputs:
+        self.entered.release()
+        while not self.leave.acquire(timeout=0.01):
+            if self.stop.is_set():
+                raise InferenceFailed("it was stopped")
+        return Doubler.__call__(self, inputs)
+
+
+@pytest.mark.parametrize("leave", ["deadline", "cancelled"])
+async def test_a_run_is_stopped_when_the_last_caller_leaves_and_not_before(
+    thread: Any, leave: str
+) -> None:
+    run = Stoppable()
+    batcher, _ = make(run, executor=thread, stop=run.stop)
+    first = asyncio.create_task(submit(batcher, rows(0)))
+    await until_entered(run)
+    loop = asyncio.get_running_loop()
+    waiters = [loop.create_future() for _ in range(2)]
+    now = time.perf_counter()
+    entries = [
+        Entry([rows(number)], 1, None, waiter, now + seconds)
+        for number, waiter, seconds in zip((1, 2), waiters, (0.02, 3600), strict=True)
+    ]
+    for entry in entries:
+        batcher.put(entry)
+    run.leave.release()
+    await first
+    await until_entered(run)
+    if leave == "deadline":
+        with pytest.raises(DeadlineExceeded):
+            await asyncio.wait_for(waiters[0], 5)
+    else:
+        waiters[0].cancel()
+        batcher.left()
+    assert not run.stop.is_set()
+    waiters[1].cancel()
+    batcher.left()
+    assert run.stop.is_set()
+    await asyncio.wait_for(batcher.close(), 5)
+    assert not run.stop.is_set()  # the next may run
+    assert run.batches == [[0]]
+
+
+async def test_how_long_a_batch_runs_is_known_while_it_does(thread: Any) -> None:
+    clock, gate = Clock(), Gate()
+    batcher, _ = make(gate, executor=thread, clock=clock)
+    assert batcher.running_s == 0
+    task = asyncio.create_task(submit(batcher, rows(1), clock=clock))
+    await until_entered(gate)
+    clock.now += 3
+    assert batcher.running_s == 3
+    gate.leave.release()
+    await task
+    assert batcher.running_s == 0

@@ -2,6 +2,7 @@ import asyncio
 import threading
 import time
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,18 @@ from service.batching import SLOW_S, Inputs, Outputs
 from service.catalog.reload import Reloader
 from service.catalog.served import OwnThread, ServedModel
 from service.engine.model import Model
-from service.errors import InferenceFailed, OutOfResources, Unavailable
+from service.errors import DeadlineExceeded, InferenceFailed, OutOfResources, Unavailable
 from service.metrics import Blocks, ModelMetrics
 from service.settings import Settings
 from tests.support.catalogs import reloader
 from tests.support.clocks import soon
+from tests.support.foreign_models import counting, save
 from tests.support.toys import (
     save_graph,
     save_same,
     save_sum,
     save_toy,
+    serving,
     tensor,
     toy_answer,
 )
@@ -239,7 +242,7 @@ class Slow:
         self._error = error
         self.runs = 0
 
-    def run(self, inputs: Inputs) -> Outputs:
+    def run(self, inputs: Inputs, stop: object = None) -> Outputs:
         time.sleep(self._seconds[min(self.runs, len(self._seconds) - 1)])
         self.runs += 1
         if self._error is not None:
@@ -297,3 +300,87 @@ def test_the_thread_is_started_once_it_is_needed() -> None:
     assert thread.started() is thread.started()
     assert thread.is_started
     thread.end()
+
+
+# Runs that do not end by themselves.
+
+
+async def test_a_run_without_end_ends_with_its_last_caller_and_the_next_is_answered(
+    tmp_path: Path,
+) -> None:
+    save(tmp_path, "counting", counting())
+    async with repository(tmp_path) as models:
+        served = models.catalog.get("counting")
+        for _ in range(2):
+            with pytest.raises(DeadlineExceeded):  # a minute of rounds or more
+                await served.batcher.submit([np.array([10**9])], 1, perf_counter() + 0.1)
+            (count,) = await served.batcher.submit([np.array([7])], 1, soon())
+            assert count.tolist() == [7]
+        with pytest.raises(DeadlineExceeded):
+            await served.batcher.submit([np.array([10**9])], 1, perf_counter() + 0.1)
+
+
+class Stuck:
+    """Holds each run of a model until it is let go on, whatever stops it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, held: Model) -> None:
+        self.go_on = threading.Event()
+        run = Model.run
+
+        def hold(model: Model, inputs: Inputs, stop: Any = None) -> Outputs:
+            assert model is not held or self.go_on.wait(20)
+            return run(model, inputs)
+
+        monkeypatch.setattr(Model, "run", hold)
+
+
+async def test_a_model_whose_batch_runs_for_longer_than_a_request_may_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, "counting", counting())
+    save_toy(tmp_path)
+    settings = Settings(models_dir=tmp_path, watch=False, request_timeout_s=0.05)
+    async with serving(settings) as client:
+        catalog = client.services.catalog
+        stuck = Stuck(monkeypatch, catalog.get("counting").model)
+        body = {"inputs": [{"name": "x", "datatype": "INT64", "shape": [1], "data": [7]}]}
+        reply = await client.post("/v2/models/counting/infer", json=body)
+        assert reply.status_code == 504
+        async with asyncio.timeout(20):
+            while catalog.is_ready:
+                await asyncio.sleep(0.01)
+        reason = "counting/1: a batch has run for more than 0.05 s, and cannot be stopped"
+        assert catalog.not_ready() == {"counting": reason}
+        ready = await client.get("/health/ready")
+        assert ready.status_code == 503
+        assert ready.json()["models"]["counting"] == {"ready": False, "reason": reason}
+        assert ready.json()["models"]["toy"]["ready"]
+        of_model = await client.get("/v2/models/counting/ready")
+        assert (of_model.status_code, of_model.json()["ready"]) == (503, False)
+        assert (await client.get("/v2/models/toy/ready")).status_code == 200
+        stuck.go_on.set()
+        async with asyncio.timeout(20):
+            while not catalog.is_ready:
+                await asyncio.sleep(0.01)
+        assert (await client.get("/v2/models/counting/ready")).json()["ready"]
+
+
+async def test_reload_load_and_unload_wait_for_no_run_of_another_and_of_none_for_ever(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(models_dir, "counting", counting())
+    settings = Settings(models_dir=models_dir, watch=False, request_timeout_s=0.05)
+    async with reloader(settings) as models:
+        served = models.catalog.get("counting")
+        stuck = Stuck(monkeypatch, served.model)
+        with pytest.raises(DeadlineExceeded):
+            await served.batcher.submit([np.array([7])], 1, perf_counter() + 0.05)
+        async with asyncio.timeout(20):
+            await models.unload("mean")
+            await models.load("mean")
+            await models.unload("counting")
+            await models.load("counting")
+            await models.reload()
+        assert models.catalog.get("counting") is not served
+        stuck.go_on.set()
+        await models.settled()

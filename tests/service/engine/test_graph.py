@@ -5,31 +5,24 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from service.engine import file
 from service.engine.graph import why_rows_mix
 from service.engine.model import Model
-from tests.support.foreign_models import FLOAT, FOREIGN, INT64, STRING, graph, info, node, save
+from tests.support.foreign_models import (
+    FLOAT,
+    FOREIGN,
+    INT64,
+    STRING,
+    counting,
+    graph,
+    info,
+    node,
+    save,
+)
 
 ROWS = info("x", FLOAT, ["n", 4]), info("y", FLOAT, ["n", 4])
-
-
-def counting() -> onnx.ModelProto:
-    """Adds 1 as often as its input says."""
-    body = helper.make_graph(
-        [node("Identity", ["go"], ["on"]), node("Add", ["sum", "one"], ["more"])],
-        "body",
-        [info("i", INT64, []), info("go", TensorProto.BOOL, []), info("sum", FLOAT, [1])],
-        [info("on", TensorProto.BOOL, []), info("more", FLOAT, [1])],
-        [numpy_helper.from_array(np.ones(1, np.float32), "one")],
-    )
-    return graph(
-        [node("Squeeze", ["x"], ["count"]), node("Loop", ["count", "", "start"], ["y"], body=body)],
-        [info("x", INT64, ["n"])],
-        [info("y", FLOAT, [1])],
-        start=np.zeros(1, np.float32),
-    )
 
 
 def filtered() -> onnx.ModelProto:

@@ -1,4 +1,6 @@
 import re
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.card import Example
 from service.engine.file import ModelFile, read
-from service.engine.model import FAST_BATCH_S, Model, check_finite
+from service.engine.model import FAST_BATCH_S, Model, Stop, check_finite
 from service.engine.session import open_session
 from service.engine.spec import Spec, spec_of
 from service.engine.trial import try_out
 from service.errors import InferenceFailed, InvalidCard, ModelError, SelfTestFailed, StartupError
-from tests.support.foreign_models import graph, save
+from tests.support.foreign_models import counting, graph, save
 from tests.support.toys import (
     WEIGHTS,
     save_bounded,
@@ -436,3 +438,30 @@ def test_a_model_in_training_mode_runs_as_it_is_written(tmp_path: Path) -> None:
     for _ in range(3):
         np.testing.assert_allclose(opened.run([rows])[0], expected, atol=1e-4)
     assert Model.open(save_toy(tmp_path, card=toy_card())).is_optimized
+
+
+def test_a_run_is_stopped_from_another_thread_and_the_next_is_not(tmp_path: Path) -> None:
+    model = Model.open(save(tmp_path, "counting", counting()))
+    stop = Stop()
+    timer = threading.Timer(0.05, stop.set)
+    timer.start()
+    with pytest.raises(InferenceFailed):
+        model.run([np.array([10**9])], stop)  # a minute of rounds or more
+    timer.join()
+    stop.clear()
+    assert model.run([np.array([7])], stop)[0].tolist() == [7]
+
+
+def test_an_example_that_does_not_end_fails_the_self_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(_: Model, inputs: object, stop: Stop) -> object:
+        while not stop.options.terminate:
+            time.sleep(0.001)
+        raise InferenceFailed("the model failed on this input")
+
+    model = Model.open(save_toy(tmp_path, card=toy_card()))
+    monkeypatch.setattr("service.engine.model.LONGEST_EXAMPLE_S", 0.01)
+    monkeypatch.setattr(Model, "run", run)
+    with pytest.raises(SelfTestFailed, match=r"^example 'one': it ran for more than 0\.01 s$"):
+        model.self_test()

@@ -18,7 +18,7 @@ def test_the_uvicorn_that_is_installed_is_the_one_that_the_service_was_written_f
     assert bound.specifier.contains(installed), (
         f"expected uvicorn {bound.specifier}, got {installed}: service/http/connection.py "
         "and service/process/worker.py use parts of it that are not public (HttpToolsProtocol, "
-        "RequestResponseCycle, STATUS_LINE, Server.startup, handle_exit and shutdown); compare "
+        "RequestResponseCycle, STATUS_LINE, Server.startup and shutdown); compare "
         "those with the new version, run the tests, then move the bound in pyproject.toml"
     )
     assert len(list(bound.specifier)) == 2, "the bound is one minor version"

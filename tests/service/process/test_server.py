@@ -12,15 +12,18 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from tests.support.clients import address, ask_until_sent_away, counted, distinct_rows_from
+from tests.support.onnx_graphs import save
 from tests.support.processes import Process, environment, running
-from tests.support.toys import body, save_dear, save_toy, toy_answer, toy_card
+from tests.support.toys import body, save_dear, save_toy, tensor, toy_answer, toy_card
 
 
 def start_fails(**settings: object) -> str:
@@ -335,6 +338,105 @@ def test_it_stops_when_its_terminal_is_closed(models_dir: Path, workers: int) ->
         assert httpx.get(ready).json()["status"] == "ready"
         os.close(ours)
         assert service.process.wait(timeout=20) == 0
+
+
+def save_endless(folder: Path) -> Path:
+    """Write `folder`/endless: a single operation on so many boxes, which nothing stops.
+
+    Each box is compared with all before it: 200,000 of them are a minute or more.
+    """
+    half = np.float32(0.5)
+    nodes = [
+        helper.make_node("Squeeze", ["count"], ["end"]),
+        helper.make_node("Range", ["zero", "end", "one"], ["whole"]),
+        helper.make_node("Cast", ["whole"], ["low"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["low", "half"], ["high"]),
+        helper.make_node("Mul", ["low", "nothing"], ["left"]),
+        helper.make_node("Add", ["left", "half"], ["right"]),
+        helper.make_node("Reshape", ["low", "column"], ["y1"]),
+        helper.make_node("Reshape", ["left", "column"], ["x1"]),
+        helper.make_node("Reshape", ["high", "column"], ["y2"]),
+        helper.make_node("Reshape", ["right", "column"], ["x2"]),
+        helper.make_node("Concat", ["y1", "x1", "y2", "x2"], ["boxes"], axis=2),
+        helper.make_node("Reshape", ["low", "row"], ["scores"]),
+        helper.make_node("NonMaxSuppression", ["boxes", "scores", "most", "half"], ["chosen"]),
+        helper.make_node("Shape", ["chosen"], ["output"]),
+    ]
+    return save(
+        folder,
+        "endless",
+        nodes,
+        [tensor("count", [1], TensorProto.INT64)],
+        [tensor("output", [2], TensorProto.INT64)],
+        zero=np.int64(0),
+        one=np.int64(1),
+        half=half,
+        nothing=np.float32(0),
+        column=np.array([1, -1, 1]),
+        row=np.array([1, 1, -1]),
+        most=np.array([10**9]),
+    )
+
+
+@contextlib.contextmanager
+def endlessly_running(folder: Path, **settings: object) -> Iterator[Process]:
+    """A service of which a run goes on that nothing stops, and whose stop takes 6 s at most."""
+    save_endless(folder)
+    short = {"request_timeout_s": 0.5, "receive_timeout_s": 0.5}
+    with running(models_dir=folder, **short, **settings) as service:
+        for _ in range(int(str(settings.get("workers", 1))) - 1):
+            service.wait_for(r"(worker \d) .* serves")
+        data = {"name": "count", "datatype": "INT64", "shape": [1], "data": [200_000]}
+        reply = service.post("/v2/models/endless/infer", json={"inputs": [data]})
+        assert reply.status_code == 504
+        yield service
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_that_does_not_end_is_cut_off_at_a_stop(models_dir: Path, workers: int) -> None:
+    with endlessly_running(models_dir, workers=workers) as service:
+        status = service.stop()
+    assert status == (70 if workers == 1 else 0)
+    assert "was to end within 5.5 s: what still runs is cut off" in "".join(service.log)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_second_interrupt_waits_for_no_run(models_dir: Path, workers: int) -> None:
+    with endlessly_running(models_dir, workers=workers, drain_s=3600) as service:
+        os.killpg(service.process.pid, signal.SIGINT)
+        while '"draining"' not in service.get("/health/ready").text:
+            pass
+        os.killpg(service.process.pid, signal.SIGINT)
+        assert service.process.wait(timeout=20) == 0
+
+
+@pytest.mark.slow
+def test_a_worker_with_a_run_that_does_not_end_dies_with_its_parent(models_dir: Path) -> None:
+    with endlessly_running(models_dir, workers=2) as service:
+        port = int(service.url.rpartition(":")[2])
+        service.process.kill()
+        service.wait_for(r"(what still runs is cut off)")
+        for _ in range(200):
+            try:
+                socket.create_server(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        else:
+            raise AssertionError("a worker holds the port")
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_replaced(models_dir: Path) -> None:
+    short = {"request_timeout_s": 0.5}
+    with running(models_dir=models_dir, workers=2, **short) as service:
+        pid = int(service.wait_for(r"process (\d+)\) serves"))
+        os.kill(pid, signal.SIGSTOP)
+        service.wait_for(rf"process {pid}\) (hangs, and is replaced)")
+        service.wait_for(r"(worker \d) .* serves")
+        assert service.stop() == 0
 
 
 def test_a_client_that_leaves_in_the_middle_is_no_event(models_dir: Path) -> None:

@@ -20,7 +20,7 @@ import yaml
 from service.http.app import App, create_app
 from service.http.services import Host
 from service.metrics.instruments import QUEUE_ROWS
-from service.process.worker import GRACE_S
+from service.process.signals import GRACE_S
 from service.settings import PREFIX, Settings
 from tests.support.toys import save_toy
 

@@ -423,9 +423,9 @@ def test_after_a_kill_it_goes_on_and_the_result_is_the_same_bytes(
     ran = []
     model_run = Model.run
 
-    def count(self: Model, inputs: Any) -> Any:
+    def count(self: Model, inputs: Any, *stop: Any) -> Any:
         ran.append(len(inputs[0]))
-        return model_run(self, inputs)
+        return model_run(self, inputs, *stop)
 
     status, _ = run("toy", "in.csv", "whole.csv", max_batch_size=7)
     assert status == 3
