@@ -276,6 +276,10 @@ class Protocol(HttpToolsProtocol):
             return inf
         return self._idle_since if self._was_heard else self._waiting_since
 
+    def is_answering(self) -> bool:
+        """Whether a request that came completely waits for its answer."""
+        return self._running is not None and not self._running[1].done() and not self._is_begun
+
     def give_way(self) -> None:
         """End immediately, for another connection."""
         is_answered = self.cycle is not None and self.cycle.response_started

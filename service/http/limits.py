@@ -17,7 +17,7 @@ from service.settings import Settings
 CHECK_EVERY_S = 0.5
 LATE_S = 1.0  # after the last check, another says nothing of the clients
 IDLE_S = 1.0  # a connection is silent for so long before it may have to give its place
-FOR_PROBES = 64  # connections without a place; for one more, the oldest of them ends
+FOR_PROBES = 64  # connections without a place; for one more, the oldest that asks nothing ends
 
 
 class Connection(Protocol):
@@ -25,6 +25,9 @@ class Connection(Protocol):
 
     def idle_since(self) -> float:
         """Return since when nobody waits for anything here; infinity if somebody does."""
+
+    def is_answering(self) -> bool:
+        """Whether a request that came completely waits for its answer."""
 
     def cut_off_if_slow(self) -> None:
         """Close it if its client takes too long."""
@@ -91,11 +94,12 @@ class Limits:
         """Let a new connection in; whether it has a place."""
         if self.place(connection):
             return True
-        self._extra[connection] = None
-        if len(self._extra) > FOR_PROBES:
+        if len(self._extra) == FOR_PROBES:
             oldest = next(iter(self._extra))
-            self.leave(oldest)
-            oldest.give_way()
+            silent = next((each for each in self._extra if not each.is_answering()), oldest)
+            self.leave(silent)
+            silent.give_way()
+        self._extra[connection] = None
         return False
 
     def place(self, connection: Connection) -> bool:

@@ -93,7 +93,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_alive_s: Annotated[
         int, Meta(ge=1, le=3600), "how long a connection is kept between requests"
     ] = 75
-    max_connections: Annotated[Count, "most open connections per worker; beyond it 503"] = 4096
+    max_connections: Annotated[
+        Count, "most open connections per worker; beyond it idle ones are closed, else 503"
+    ] = 4096
     max_body_bytes: Annotated[Count, "largest request body"] = 16_777_216
     max_reply_bytes: Annotated[
         int,

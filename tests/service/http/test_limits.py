@@ -14,11 +14,15 @@ class Client:
 
     def __init__(self, since: float = inf) -> None:
         self.since = since  # when it fell idle
+        self.is_asking = False
         self.has_ended = False
         self.is_checked = False
 
     def idle_since(self) -> float:
         return self.since
+
+    def is_answering(self) -> bool:
+        return self.is_asking
 
     def cut_off_if_slow(self) -> None:
         self.is_checked = True
@@ -78,6 +82,25 @@ def test_of_those_without_a_place_the_oldest_ends(limits: Limits) -> None:
     limits.leave(extra[0])
     assert not any(entered(limits, Client(), Client()))
     assert [each.has_ended for each in extra] == [False, True] + [False] * (FOR_PROBES - 2)
+
+
+def test_without_a_place_who_waits_for_an_answer_ends_after_the_silent(limits: Limits) -> None:
+    entered(limits, *(Client() for _ in range(3)))
+    extra = [Client() for _ in range(FOR_PROBES)]
+    extra[0].is_asking = extra[1].is_asking = True
+    entered(limits, *extra, Client())
+    assert [each.has_ended for each in extra] == [False, False, True] + [False] * (FOR_PROBES - 3)
+
+
+def test_if_all_without_a_place_wait_for_an_answer_the_oldest_ends(limits: Limits) -> None:
+    entered(limits, *(Client() for _ in range(3)))
+    extra = [Client() for _ in range(FOR_PROBES)]
+    for each in extra:
+        each.is_asking = True
+    late = Client()
+    entered(limits, *extra, late)
+    assert extra[0].has_ended
+    assert not any(each.has_ended for each in (*extra[1:], late))
 
 
 def test_who_has_none_gets_the_place_of_one_that_left(limits: Limits) -> None:

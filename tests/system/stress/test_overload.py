@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ CLIENTS, WAVES = 200, 3
 MAX_QUEUE_ROWS, MAX_BATCH_SIZE = 16, 4
 DEAR_SIDE = 1000
 MAX_CONNECTIONS, BEYOND = 32, 50
+PROBES, PROBE_ROUNDS = ["/health/live", "/health/ready", "/metrics"], 600
 
 pytestmark = pytest.mark.stress
 
@@ -129,3 +131,44 @@ def test_connections_beyond_the_limit_are_refused_and_the_probes_are_not(models_
     refused = counted(metrics, "torchlit_unmatched_requests", 'outcome="too_many_connections"')
     print(f"{BEYOND} connections beyond {MAX_CONNECTIONS}, 3 times: {refused:.0f} refused")
     assert refused == 3 * BEYOND
+
+
+def test_a_flood_of_silent_connections_keeps_no_probe_out(models_dir: Path) -> None:
+    probe_s: list[float] = []
+
+    async def probe(url: str) -> None:
+        for path in PROBES * (PROBE_ROUNDS // len(PROBES)):
+            start = time.perf_counter()
+            connection = await Connection.open(url)
+            assert (await connection.ask(get(path))).status == 200
+            connection.leave()
+            probe_s.append(time.perf_counter() - start)
+
+    async def flood(url: str, probes: asyncio.Task[None]) -> int:
+        silent: deque[Connection] = deque()
+        count = 0
+        while not probes.done():
+            silent.append(await Connection.open(url))
+            count += 1
+            if len(silent) > 10 * MAX_CONNECTIONS:
+                silent.popleft().leave()
+        for connection in silent:
+            connection.leave()
+        return count
+
+    async def both(url: str) -> int:
+        probes = asyncio.create_task(probe(url))
+        count = await flood(url, probes)
+        await probes
+        return count
+
+    with running(models_dir=models_dir, max_connections=MAX_CONNECTIONS) as service:
+        count = uvloop.run(both(service.url))
+        assert service.stop() == 0
+    assert_log_is_clean(service.log)
+    print(
+        f"{count} silent connections, {len(probe_s)} probes answered in "
+        f"{percentile_ms(probe_s, 50):.1f} ms (p50), {1000 * max(probe_s):.0f} ms (slowest)"
+    )
+    assert count > 10 * MAX_CONNECTIONS
+    assert max(probe_s) < 1
