@@ -3,4 +3,5 @@
 server    takes the port, runs one worker or several, stops them without losing a request
 worker    the app in uvicorn's server
 signals   the signals that mean something here
+folder    where several workers share their counters
 """

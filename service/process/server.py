@@ -13,10 +13,8 @@ import resource
 import select
 import signal
 import socket
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from math import inf
-from pathlib import Path
 from time import monotonic
 
 import msgspec
@@ -24,6 +22,7 @@ from msgspec import Struct
 
 from service.errors import StartupError
 from service.logs import lines as logs
+from service.process.folder import metrics_folder
 from service.process.signals import GRACE_S, HANDLED, STOPPING, Terminal, longest_stop_s
 from service.settings import Settings, machine
 from service.settings.port import bind
@@ -92,32 +91,6 @@ def _allow_open_files(settings: Settings) -> None:
         )
 
 
-@contextlib.contextmanager
-def metrics_folder(settings: Settings) -> Iterator[Path]:
-    """Yield the folder of the shared cells, empty; without a setting one that goes at the end.
-
-    Raises StartupError when it cannot be written.
-    """
-    with contextlib.ExitStack() as stack:
-        folder = settings.metrics_dir
-        try:
-            if folder is None:
-                temporary = tempfile.TemporaryDirectory(
-                    prefix="torchlit-", dir=machine.temporary_folder()
-                )
-                folder = Path(stack.enter_context(temporary))
-            folder.mkdir(parents=True, exist_ok=True)
-            for path in folder.glob("*.cells"):
-                path.unlink()
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:
-            where = folder or "unset, and the temporary folder"
-            raise StartupError(
-                f"TORCHLIT_METRICS_DIR: {where}: cannot be written: {error.strerror}"
-            ) from error
-        yield folder
-
-
 def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
     """Fork the workers, replace those that die, have them reload, stop them when told to.
 
@@ -146,7 +119,7 @@ def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
     for number in range(settings.workers):
         start(number)
     terminal = Terminal()
-    stopping = False
+    stopping = has_served = False
     failed = ""
     while workers:
         info = signal.sigtimedwait(HANDLED, min(hung_s / CHECKS, max(0.0, until - monotonic())))
@@ -160,7 +133,9 @@ def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
             received = signal.SIGTERM
         ended = {pid: (workers.pop(pid), status) for pid, status in _reap(workers).items()}
         said = _lines(whys) if ended else []
-        if ended and not stopping and not _readable(serves):
+        if ended:  # the pipe is emptied: a full one would stop the next worker
+            has_served = bool(_lines(serves)) or has_served
+        if ended and not stopping and not has_served:
             failed = said[0] if said else "a worker could not start"  # its log says why
         if not stopping and (failed or received in STOPPING):
             stopping = True
