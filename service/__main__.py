@@ -3,11 +3,16 @@
 Each imports what it needs when it runs: `health` and the parent of several workers need little.
 """
 
+import signal
+
+# Ctrl-C while the rest is imported ends the process without a traceback; if it is not ignored.
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import contextlib
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Iterator
 
@@ -30,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     open_closed()
     options = _parser().parse_args(arguments)
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         return run(options)
     except ServiceError as error:
         say(str(error))
@@ -65,7 +72,8 @@ def run(options: argparse.Namespace) -> int:
 
         return inspect(options.model, settings, as_json=options.json)
     else:
-        from service.process.server import serve
+        with _no_interrupt():
+            from service.process.server import serve
 
         serve(settings)
     return 0
