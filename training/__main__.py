@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from training import options, recipes
 from training.errors import TrainingError, Unsuitable
+from training.folder import check_can_save
 
 # The help needs neither PyTorch nor ONNX: what imports them is imported where it is used.
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def save_all(arguments: Sequence[str], command: str = "") -> None:
 
                 candidate = load_again(recipe, chosen.models_dir / recipe.place)
             else:
+                check_can_save(chosen.models_dir / recipe.place)
                 from training.recipe import train
 
                 candidate = train(recipe, options.parameters(recipe.parameters, chosen))

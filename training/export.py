@@ -27,6 +27,7 @@ from service.card import (
 )
 from service.errors import InvalidCard
 from training.errors import BelowFloor, Disagreement, NotSaved, Unsuitable
+from training.folder import alone_in
 from training.loop import answers
 
 # Who only trains, or writes a recipe, needs neither of the two: they are imported where used.
@@ -250,14 +251,15 @@ def save(folder: Path, network: nn.Module, model: bytes, others: Mapping[str, by
             files = {"state_dict.pt": weights.getvalue(), **others, "model.onnx": model}
             for name, content in files.items():
                 (staged / name).write_bytes(content)
-            _put_in_place(staged, folder, files)
+            folder.parent.mkdir(exist_ok=True)
+            with alone_in(folder.parent):
+                _put_in_place(staged, folder, files)
     except OSError as error:
         raise NotSaved(f"{folder}: cannot be written, nothing changed: {error.strerror}") from error
 
 
 def _put_in_place(staged: Path, folder: Path, names: Iterable[str]) -> None:
     """Rename what is staged. Raises NotSaved where that fails between two files."""
-    folder.parent.mkdir(exist_ok=True)
     if not folder.exists():
         staged.rename(folder)
         return

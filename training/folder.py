@@ -1,0 +1,37 @@
+"""The folder that a training writes into: whether it can, and that nobody else does meanwhile."""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from training.errors import NotSaved
+
+
+def check_can_save(folder: Path) -> None:
+    """Raise NotSaved unless the files of a version can be put into `folder`.
+
+    To be asked before a training, which takes long. A folder of a model that is not there yet is
+    not made: a service would look for versions in it.
+    """
+    models_dir = folder.parent.parent
+    try:
+        models_dir.mkdir(parents=True, exist_ok=True)
+        for each in (models_dir, folder.parent, folder):
+            if each.exists():
+                tempfile.TemporaryFile(dir=each).close()
+    except OSError as error:
+        raise NotSaved(f"{folder}: cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other training puts files into `folder`, and let none. Raises OSError."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
