@@ -182,6 +182,7 @@ class Signals:
             "process %d was to end within %g s: what still runs is cut off",
             *(os.getpid(), self._longest_stop_s),
         )
+        logging.shutdown()  # which waits a second at most
         os._exit(CUT_OFF)
 
     def _follow(self) -> None:
