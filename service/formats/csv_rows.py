@@ -18,6 +18,7 @@ from service.formats.json_fast import read_lists
 from service.formats.json_rows import row
 from service.formats.lines import Bad, Lines, Options, Row, Tape
 from service.formats.message import LARGEST_IN_LOOP, Fields, Limits, Slow, gathered
+from service.formats.turns import Turns
 from service.words import shown
 
 
@@ -100,9 +101,10 @@ def _slow_rows(body: bytes, model: Model, start: int = 0, lines: int = 0) -> lis
     the line of the first thing that does not fit.
     """
     reader = csv.reader(_texts(body, start), strict=True)
-    rows = []
+    rows, give_way = [], Turns()
     try:
         for cells in reader:
+            give_way()
             if _is_blank(cells):
                 continue
             where = f"line {lines + reader.line_num}"

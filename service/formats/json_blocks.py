@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, InvalidInput
 from service.formats.json_text import TOO_DEEP, TOO_MANY_DIGITS, decoder_for
+from service.formats.turns import Turns
 
 LONG = 262_144  # bytes of a text that is read in blocks
 BLOCK = 65_536  # bytes of a block; more where an element is larger
@@ -51,8 +52,9 @@ def parts(text: Text, elements: Elements, where: str, deadline: float) -> Iterat
     """
     end = len(text) - 1
     place = _REST.match(text, 1, end).end()  # type: ignore[union-attr]
-    index, ends = 0, _end_of_elements(text, place)
+    index, ends, give_way = 0, _end_of_elements(text, place), Turns()
     while place < end:
+        give_way()
         if perf_counter() > deadline:
             raise DeadlineExceeded("the deadline passed before the body was read")
         stop = _stop(text, place, end, ends)
@@ -68,6 +70,7 @@ def parts(text: Text, elements: Elements, where: str, deadline: float) -> Iterat
             part = []
             for value, behind in _decoded(text, place, stop, end, where):
                 part.append(elements.slow(value, index + len(part)))
+                give_way()
                 stop = behind
         yield part
         index += len(part)

@@ -18,6 +18,7 @@ from service.formats.json_rows import row_or_image
 from service.formats.json_text import parsed
 from service.formats.lines import Bad, Lines, Options, Row, Tape
 from service.formats.message import LARGEST_IN_LOOP, Fields, Limits, Slow
+from service.formats.turns import Turns
 from service.words import shown
 
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -40,8 +41,10 @@ class JsonLinesMessage:
             raise Slow
         reader = reader_for(model, limits) if b'"b64"' in self._body else None
         rows: list[NDArray[Any]] = []
+        give_way = Turns()
         for number, line in enumerate(self._body.split(b"\n"), 1):
             if line.strip():
+                give_way()
                 where = f"line {number}"
                 limits.check_count(len(rows) + 1)
                 row = row_or_image(parsed(line, where), where, model, reader)

@@ -20,6 +20,7 @@ from service.formats.json_lines import InstanceOfFile
 from service.formats.json_rows import EXAMPLE, check_fields, check_instances, row_or_image
 from service.formats.lines import Bad, Options, Row, Tape
 from service.formats.message import LARGEST_IN_LOOP, Fields, Limits, Slow
+from service.formats.turns import Turns
 
 _decode = msgspec.msgpack.Decoder().decode
 _decode_fields = msgspec.msgpack.Decoder(dict[str, Raw]).decode  # not what stands in them
@@ -70,8 +71,9 @@ class MsgpackMessage:
                     raise Slow
             found = _decode_list(found) if is_list else _small(found, "instances", _MOST_BYTES)
         reader = reader_for(model, limits)
-        rows = []
+        rows, give_way = [], Turns()
         for index, instance in enumerate(check_instances(found, limits)):
+            give_way()
             where = f"instances[{index}]"
             row = row_or_image(_instance(instance, where, model), where, model, reader)
             rows.append(np.array(row, model.input.dtype))  # of much less memory

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from service.card import Card
 from service.engine.model import Model
 from service.formats.reply_size import UNKNOWN, WIDTH, is_large, slices, times, values_of
+from service.formats.turns import Turns
 
 encode = msgspec.json.Encoder().encode
 
@@ -50,7 +51,11 @@ class Writer(Struct, frozen=True):
         parts = [outputs] if not is_large(outputs) else slices(outputs)
         if len(parts) == 1:
             return self._write(outputs)
-        return b"[%b]" % b",".join([self._write(part)[1:-1] for part in parts])
+        written, give_way = [], Turns()
+        for part in parts:
+            give_way()
+            written.append(self._write(part)[1:-1])
+        return b"[%b]" % b",".join(written)
 
 
 def writer(model: Model, name: str, version: int) -> Writer:

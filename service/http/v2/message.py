@@ -89,7 +89,7 @@ def is_long(body: bytes, length: bytes | None, model: Model) -> bool:
     if len(body) <= LARGEST_IN_LOOP:
         return False
     has_strings = any(each.dtype is np.object_ for each in model.inputs)
-    if length is not None and length.isdigit() and not has_strings:
+    if length is not None and re.fullmatch(rb"[0-9]{1,18}", length) and not has_strings:
         return int(length) > LONG
     return len(body) > (LARGEST_IN_LOOP if has_strings else LONG)
 

@@ -102,10 +102,10 @@ async def all_silences(url: str) -> dict[str, float]:
     silences = {}
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         for name, path, body, status, media_type in kinds():
+            packed = gzip.compress(body, 1)  # before: it would hold the loop of this client
             beating = asyncio.create_task(beats(url))
             await asyncio.sleep(10 * BEAT_S)
             headers = {"content-encoding": "gzip", "content-type": media_type}
-            packed = gzip.compress(body, 1)
             async with client.stream("POST", path, content=packed, headers=headers) as reply:
                 assert reply.status_code == status, (name, await reply.aread())
                 async for _ in reply.aiter_raw():

@@ -8,11 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.engine.model import Model
 from service.errors import InvalidInput
 from service.formats.json_blocks import LONG
 from service.formats.json_text import decoded
 from service.formats.numbers import SMALL
 from service.http.v2 import message
+from tests.support.toys import save_toy
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return Model.open(save_toy(tmp_path_factory.mktemp("models")))
+
 
 TEXTS = st.text(st.sampled_from('"data": []{},\\0'), max_size=12) | st.just("data")
 NUMBERS = st.integers(-9, 9) | st.floats(-1e9, 1e9)
@@ -140,3 +148,11 @@ def test_long_data_of_any_form_is_found() -> None:
         for more in ({}, {"id": "\n"}):
             request, _ = message.split(json.dumps({"inputs": [one], **more}).encode(), None, None)
             assert json.loads(bytes(request.inputs[0].data)) == data
+
+
+@pytest.mark.parametrize("length", [b"9" * 5000, b"-1", b"x", b""])
+def test_a_length_that_is_none_is_refused_in_words(length: bytes, toy: Model) -> None:
+    body = b" " * (LONG + 1)
+    message.is_long(body, length, toy)
+    with pytest.raises(InvalidInput, match=r"^Inference-Header-Content-Length: expected a whole"):
+        message.split(body, length, toy)
