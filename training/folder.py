@@ -13,13 +13,13 @@ from training.errors import NotSaved
 def check_can_save(folder: Path) -> None:
     """Raise NotSaved unless the files of a version can be put into `folder`.
 
-    To be asked before a training, which takes long. A folder of a model that is not there yet is
-    not made: a service would look for versions in it.
+    To be asked before a training, which takes long. No folder is made: a service would look for
+    versions in that of a model.
     """
     models_dir = folder.parent.parent
     try:
-        models_dir.mkdir(parents=True, exist_ok=True)
-        for each in (models_dir, folder.parent, folder):
+        there = next(each for each in (models_dir, *models_dir.parents) if each.exists())
+        for each in (there, folder.parent, folder):
             if each.exists():
                 tempfile.TemporaryFile(dir=each).close()
     except OSError as error:

@@ -13,7 +13,7 @@ from training.folder import alone_in, check_can_save
 def test_a_folder_that_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:
     folder = tmp_path / "models/clouds/1"
     check_can_save(folder)
-    assert [*tmp_path.rglob("*")] == [tmp_path / "models"]
+    assert not list(tmp_path.iterdir())
     folder.mkdir(parents=True)
     check_can_save(folder)
     assert not list(folder.iterdir())
