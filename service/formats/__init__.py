@@ -6,7 +6,7 @@ json_bodies   JSON: short bodies at once, long ones in blocks
 json_blocks, json_fast, json_rows, json_text, numbers    its blocks, the fast way, the definition
 csv_rows, json_lines, msgpack_rows          the other formats of rows
 images/       PNG, JPEG and forms of them; only here is Pillow
-turns         long work in a thread lets others run
+turns         long work in a thread lets others run, and ends at its deadline
 lines         files of rows, read from front to back
 tensors       tensors of the Open Inference Protocol, JSON and binary
 predictions   outputs as answers: JSON, JSON Lines, CSV

@@ -18,7 +18,7 @@ from service.formats.json_fast import read_lists
 from service.formats.json_rows import row
 from service.formats.lines import Bad, Lines, Options, Row, Tape
 from service.formats.message import LARGEST_IN_LOOP, Fields, Limits, Slow, gathered
-from service.formats.turns import Turns
+from service.formats.turns import Turns, check_deadline
 from service.words import shown
 
 
@@ -46,7 +46,7 @@ class CsvMessage:
     def _parts(self, model: Model, limits: Limits) -> Iterator[Sequence[Any] | NDArray[Any]]:
         start, lines, any_count = 0, 0, replace(limits, max_rows=len(self._body))
         for block in _blocks(self._body):
-            limits.check_deadline()
+            check_deadline(limits.deadline)
             try:
                 yield _plain_rows(block, model, any_count)
             except Exception as error:  # simdjson's are of many kinds
@@ -111,7 +111,7 @@ def _slow_rows(body: bytes, model: Model, start: int = 0, lines: int = 0) -> lis
             if len(cells) != model.row_size:
                 raise InvalidInput(f"{where}: expected {model.row_size} values, got {len(cells)}")
             numbers = row([value_of(cell) for cell in cells], where, model)
-            rows.append(model.rows_of([numbers])[0])  # of much less memory
+            rows.append(np.array(numbers, model.input.dtype))  # of much less memory
     except csv.Error as error:
         line = lines + reader.line_num
         raise InvalidInput(f"line {line}: expected CSV, got: {error}") from error

@@ -8,14 +8,13 @@ does not fit are decoded one by one.
 import json
 import re
 from collections.abc import Iterator, Sequence
-from time import perf_counter
 from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
-from service.errors import DeadlineExceeded, InvalidInput
+from service.errors import InvalidInput
 from service.formats.json_text import TOO_DEEP, TOO_MANY_DIGITS, decoder_for
-from service.formats.turns import Turns
+from service.formats.turns import Turns, check_deadline
 
 LONG = 262_144  # bytes of a text that is read in blocks
 BLOCK = 65_536  # bytes of a block; more where an element is larger
@@ -55,8 +54,7 @@ def parts(text: Text, elements: Elements, where: str, deadline: float) -> Iterat
     index, ends, give_way = 0, _end_of_elements(text, place), Turns()
     while place < end:
         give_way()
-        if perf_counter() > deadline:
-            raise DeadlineExceeded("the deadline passed before the body was read")
+        check_deadline(deadline)
         stop = _stop(text, place, end, ends)
         if stop == place:  # two commas
             raise _no_json("Expecting value", place, where)

@@ -1,7 +1,6 @@
 """What a format makes of a body, before the model is known, and what reading it may cost."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from time import perf_counter
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -9,7 +8,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from service.engine.model import Model
-from service.errors import DeadlineExceeded, TooLarge
+from service.errors import TooLarge
 
 LARGEST_IN_LOOP = 8192  # bytes of a body that is walked value by value in the event loop
 
@@ -36,11 +35,6 @@ class Limits(Struct, frozen=True):
             raise TooLarge(
                 f"instances: expected at most {self.max_rows} in one request, got {count}"
             )
-
-    def check_deadline(self) -> None:
-        """Raise DeadlineExceeded where it passed."""
-        if perf_counter() > self.deadline:
-            raise DeadlineExceeded("the deadline passed before the body was read")
 
 
 def gathered(

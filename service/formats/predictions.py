@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from service.card import Card
 from service.engine.model import Model
-from service.formats.reply_size import UNKNOWN, WIDTH, is_large, slices, times, values_of
-from service.formats.turns import Turns
+from service.formats.reply_size import UNKNOWN, WIDTH, joined, slices, times, values_of
 
 encode = msgspec.json.Encoder().encode
 
@@ -48,14 +47,8 @@ class Writer(Struct, frozen=True):
 
     def __call__(self, outputs: Sequence[NDArray[Any]]) -> bytes:
         """Return the JSON of outputs (n, ...), written in parts if they are many."""
-        parts = [outputs] if not is_large(outputs) else slices(outputs)
-        if len(parts) == 1:
-            return self._write(outputs)
-        written, give_way = [], Turns()
-        for part in parts:
-            give_way()
-            written.append(self._write(part)[1:-1])
-        return b"[%b]" % b",".join(written)
+        parts = slices(outputs)
+        return self._write(outputs) if len(parts) == 1 else joined(map(self._write, parts))
 
 
 def writer(model: Model, name: str, version: int) -> Writer:

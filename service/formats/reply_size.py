@@ -1,6 +1,6 @@
 """How many bytes an answer may have, before the model runs and after."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from service.engine.model import Model
 from service.engine.spec import DTYPES
 from service.errors import TooLarge
+from service.formats.turns import Turns
 
 UNKNOWN = 2**62  # bytes of an answer whose size only shows when it is here
 MOST_NUMBERS_IN_LOOP = 16_384  # that are written in the event loop
@@ -65,6 +66,15 @@ def is_large(outputs: Sequence[NDArray[Any]]) -> bool:
     return sum(_STRING * a.size if a.dtype == object else a.size for a in outputs) > (
         MOST_NUMBERS_IN_LOOP
     )
+
+
+def joined(lists: Iterable[bytes]) -> bytes:
+    """Return lists in JSON as one, none of which is empty; others run between them."""
+    inner, give_way = [], Turns()
+    for each in lists:
+        give_way()
+        inner.append(each[1:-1])
+    return b"[%b]" % b",".join(inner)
 
 
 def slices(outputs: Sequence[NDArray[Any]]) -> list[list[NDArray[Any]]]:

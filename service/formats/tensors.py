@@ -18,7 +18,7 @@ from service.formats import json_fast
 from service.formats.json_blocks import LONG, Part, Text, parts
 from service.formats.json_text import parsed
 from service.formats.numbers import number
-from service.formats.reply_size import MOST_NUMBERS_IN_LOOP, is_large
+from service.formats.reply_size import MOST_NUMBERS_IN_LOOP, is_large, joined
 from service.words import shown
 
 DATATYPES: dict[str, type[np.generic]] = {
@@ -288,8 +288,8 @@ def as_json(array: NDArray[Any]) -> list[Any] | msgspec.Raw:
         few: list[Any] = flat.tolist()
         return few
     starts = range(0, len(flat), MOST_NUMBERS_IN_LOOP)
-    parts = [_encode(flat[n : n + MOST_NUMBERS_IN_LOOP].tolist())[1:-1] for n in starts]
-    return msgspec.Raw(b"[%b]" % b",".join(parts))
+    parts = (_encode(flat[n : n + MOST_NUMBERS_IN_LOOP].tolist()) for n in starts)
+    return msgspec.Raw(joined(parts))
 
 
 def as_binary(array: NDArray[Any]) -> bytes | memoryview:

@@ -1,9 +1,17 @@
-"""Turns: long work in a thread lets other threads run."""
+"""Long work in a thread: it lets other threads run, and ends at its deadline."""
 
 from time import perf_counter, sleep
 
+from service.errors import DeadlineExceeded
+
 _EVERY_S = 0.004
 _PAUSE_S = 0.0001
+
+
+def check_deadline(deadline: float) -> None:
+    """Raise DeadlineExceeded where it passed, in seconds by `perf_counter`."""
+    if perf_counter() > deadline:
+        raise DeadlineExceeded("the deadline passed before the body was read")
 
 
 class Turns:
