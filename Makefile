@@ -31,8 +31,8 @@ test-sweep: .venv/dev ## serve every node case of onnx, beside ONNX Runtime alon
 test-stress: .venv/dev ## flood, fuzz, kill and soak the service; the figures are printed
 	$(PYTEST) -m stress -s
 
-soak: .venv/dev ## serve a mixed load for ten minutes: memory, descriptors, latency
-	.venv/bin/python -m tests.system.stress.soak --minutes 10
+soak: .venv/dev ## serve a mixed load beside every kind of trouble for MINUTES=10: answers, probes, memory
+	.venv/bin/python -m tests.system.stress.soak --minutes $(or $(MINUTES),10)
 
 test-promtool: .venv/dev $(PROMTOOL) ## check /metrics with Prometheus's own tool
 	PROMTOOL=$(PROMTOOL) $(PYTEST) -m promtool

@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import os
 import re
 import socket
 import struct
+import subprocess
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -191,3 +194,17 @@ def assert_log_is_clean(log: Sequence[str]) -> None:
     known = r"torchlit\.server|torchlit\.failures: model .*: the model answered NaN or infinity"
     wrong = re.search(rf"Traceback|[Tt]his is a bug|ERROR (?!{known})", text)
     assert wrong is None, text[max(0, wrong.start() - 500) : wrong.start() + 5000]
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path | None]:
+    """Mount a file system of 64 KiB at a new folder; yield None if that is not allowed."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
+    if os.getuid() or subprocess.run(mount, check=False).returncode:
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
