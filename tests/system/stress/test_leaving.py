@@ -88,7 +88,7 @@ def test_those_who_stay_get_their_answers_and_the_rows_of_those_who_left_are_dro
         await wait_until_closed(pid, at_rest)
         return await metrics_of(url), seconds
 
-    with running(models_dir=models_dir) as service:
+    with running(models_dir=models_dir, request_timeout_s=60) as service:
         metrics, seconds = uvloop.run(flood(service.url, service.process.pid))
         assert service.stop() == 0
     assert_log_is_clean(service.log)
