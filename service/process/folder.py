@@ -1,10 +1,13 @@
-"""The folder in which several workers share their counters."""
+"""The folder in which the workers of a service share their counters.
+
+Each service has its own: another may start while it drains, or have the same settings.
+"""
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,36 +15,34 @@ from pathlib import Path
 from service.errors import StartupError
 from service.settings import Settings, machine
 
-PREFIX = "torchlit-"  # of temporary ones
+PREFIX = "torchlit-"  # of the folders of services
 LOCK = "lock"  # a file in those, locked while a process uses them
 YOUNG_S = 60.0  # a folder younger than this may not be locked yet
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
 def metrics_folder(settings: Settings) -> Iterator[Path]:
-    """Yield the folder, empty; without a setting one that goes at the end.
+    """Yield a folder of this service alone, which goes at the end, in that of the settings.
 
-    One that was left by a process that was killed goes now. Raises StartupError when it cannot be
-    written.
+    Those that were left by processes that were killed go now. Raises StartupError when none can be
+    written. Where the disk is full there is none yet: the workers make it when there is a place.
     """
+    parent = settings.metrics_dir or Path(machine.temporary_folder())
+    folder = parent / f"{PREFIX}{os.urandom(8).hex()}"
     with contextlib.ExitStack() as stack:
-        folder = settings.metrics_dir
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         try:
-            if folder is None:
-                parent = machine.temporary_folder()
-                _remove_abandoned(Path(parent))
-                temporary = tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent)
-                folder = Path(stack.enter_context(temporary))
-                stack.enter_context(_locked(folder / LOCK))
-            folder.mkdir(parents=True, exist_ok=True)
-            for path in folder.glob("*.cells"):
-                path.unlink()
-            tempfile.TemporaryFile(dir=folder).close()
+            parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(parent)
+            folder.mkdir(0o700)
+            stack.enter_context(_locked(folder / LOCK))
         except OSError as error:
-            where = folder or "unset, and the temporary folder"
-            raise StartupError(
-                f"TORCHLIT_METRICS_DIR: {where}: cannot be written: {error.strerror}"
-            ) from error
+            if error.errno not in FULL:
+                where = settings.metrics_dir or "unset, and the temporary folder"
+                raise StartupError(
+                    f"TORCHLIT_METRICS_DIR: {where}: cannot be written: {error.strerror}"
+                ) from error
         yield folder
 
 
@@ -54,7 +55,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Remove the temporary folders of ours whose processes were killed."""
+    """Remove the folders of services whose processes were killed."""
     for lock in parent.glob(f"{PREFIX}*/{LOCK}"):
         with contextlib.suppress(OSError):  # it is another user's, is used, or has just gone
             if time.time() - os.stat(lock).st_mtime > YOUNG_S:

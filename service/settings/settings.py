@@ -129,7 +129,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_format: Annotated[LogFormat, "log lines for people, or JSON for machines"] = "text"
     access_log: Annotated[bool, "whether each reply is logged"] = False
     metrics_dir: Annotated[
-        Path | None, "where several workers share counters; a temporary folder if unset"
+        Path | None,
+        "where each service of several workers makes a folder for their counters, which goes at "
+        "its end; that of the system for temporary files if unset",
     ] = None
 
     @property

@@ -1,5 +1,6 @@
 """The folder of the shared counters: none is left behind, and none that is used is taken away."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -53,9 +54,37 @@ def test_a_folder_that_is_used_stays(parent: Path) -> None:
             assert used.exists()
 
 
-def test_a_folder_that_is_named_is_emptied_of_counters_and_stays(tmp_path: Path) -> None:
-    (tmp_path / "worker-7.cells").touch()
+def test_a_folder_that_is_named_has_one_of_each_service_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "worker-7.cells").touch()  # of a service before folders of their own
     (tmp_path / "notes").touch()
-    with metrics_folder(Settings(metrics_dir=tmp_path)) as path:
-        assert [each.name for each in path.iterdir()] == ["notes"]
-    assert tmp_path.exists()
+    settings = Settings(metrics_dir=tmp_path)
+    with metrics_folder(settings) as one, metrics_folder(settings) as other:
+        assert one != other
+        assert one.parent == other.parent == tmp_path
+        assert [each.name for each in one.iterdir()] == [LOCK]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["notes", "worker-7.cells"]
+
+
+def test_what_a_killed_process_left_in_a_folder_that_is_named_goes_too(tmp_path: Path) -> None:
+    abandoned = left(tmp_path, "old")
+    with metrics_folder(Settings(metrics_dir=tmp_path)):
+        assert not abandoned.exists()
+
+
+def test_a_folder_that_is_not_there_is_made(tmp_path: Path) -> None:
+    with metrics_folder(Settings(metrics_dir=tmp_path / "not/yet")) as path:
+        assert path.parent == tmp_path / "not/yet"
+
+
+def test_a_full_disk_does_not_stop_the_start(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", full)
+        service = metrics_folder(Settings())
+        path = service.__enter__()
+    assert not path.exists()
+    path.mkdir()  # as a worker does once there is a place
+    service.__exit__(None, None, None)
+    assert not path.exists()

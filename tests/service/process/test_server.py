@@ -154,16 +154,36 @@ def test_a_metrics_folder_that_cannot_be_written_stops_the_start(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_cells_of_an_earlier_run_are_not_added(
-    models_dir: Path, tmp_path: Path, workers: int
+def test_services_with_one_metrics_folder_leave_each_other_alone(
+    models_dir: Path, tmp_path: Path
 ) -> None:
-    for count in (2, workers):
-        with running(models_dir=models_dir, workers=count, metrics_dir=tmp_path / "x") as service:
-            service.post("/predict", content=body("toy", [[1, 2, 3, 4]]))
-            metrics = service.get("/metrics").text
-            service.stop()
-    assert counted(metrics, 'torchlit_requests_total{model="toy",outcome="ok"') == 1
+    """As a new one and the old one at a handover."""
+    settings = {"models_dir": models_dir, "workers": 2, "metrics_dir": tmp_path / "x"}
+    ok = 'torchlit_requests_total{model="toy",outcome="ok"'
+
+    def ask(service: Process, times: int) -> None:
+        for number in range(times):
+            service.post("/predict", content=body("toy", [[number, 2, 3, 4]]))
+
+    def shown(service: Process) -> set[float]:
+        return {counted(service.get("/metrics").text, ok) for _ in range(6)}  # by both workers
+
+    with running(**settings) as old:
+        ask(old, 3)
+        with running(**settings) as new:
+            ask(new, 5)
+            assert shown(old) == {3}
+            assert shown(new) == {5}
+            assert old.stop() == 0
+            pid = re.search(r"process (\d+)\) serves", "".join(new.log))
+            assert pid is not None
+            new.wait_for(r"(worker \d) .* serves")
+            os.kill(int(pid[1]), signal.SIGKILL)
+            new.wait_for(r"(worker \d) .* serves")  # and counts on in the file of the dead one
+            ask(new, 1)
+            assert shown(new) == {6}
+            assert new.stop() == 0
+    assert list((tmp_path / "x").iterdir()) == []
 
 
 def test_cuda_without_a_gpu_stops_the_start(models_dir: Path) -> None:
