@@ -76,6 +76,8 @@ def warnings(model: Model) -> Iterator[str]:
     """Yield what the log warns of when a model begins to serve."""
     if model.trial.failure and model.card is None:
         yield ("it could not be tried, and has no examples to be tested by: " + model.trial.failure)
+    if model.short_of:
+        yield f"{model.short_of}: opened again, it may do better"
     if not model.trial.is_steady:
         yield "the same row gets other answers each time: does it draw random numbers?"
     if not model.is_optimized:

@@ -23,9 +23,8 @@ from service.catalog.folder import (
 )
 from service.catalog.follow import Follower
 from service.catalog.opening import Failure, facts, failure_of, open_tested, warnings
-from service.catalog.served import ServedModel, Version, check_replaces
+from service.catalog.served import ServedModel, Version, check_replaces, let_go
 from service.engine.model import Model
-from service.engine.trial_runner import give_back_free_memory
 from service.errors import (
     InvalidInput,
     ModelError,
@@ -70,6 +69,7 @@ class Reloader:
         self.unloaded: dict[str, list[int]] = {}  # models that are not to be opened, and versions
         self._trouble: dict[str, str] = {}  # that the log has named, by what it is of
         self._passing: dict[Key, str] = {}  # failures that may pass, as the log named them
+        self._makeshift: Scan = {}  # the files of what serves, but may do better when opened again
         self._unreadable: list[str] = []  # models whose folders could not be read
         self._is_told = False  # to open all again that failed
         self._closing: dict[asyncio.Task[None], str] = {}  # what was replaced, and its name
@@ -146,7 +146,7 @@ class Reloader:
             self.unloaded.pop(name, None)
             for key in self._tried:
                 version = self.catalog.find(key)
-                if key[0] == name and (version is None or version.reason):
+                if key[0] == name and (version is None or version.reason or key in self._makeshift):
                     self._tried[key] = ()  # which no files are equal to
                     self._passing.pop(key, None)
         await self.reload()
@@ -203,7 +203,7 @@ class Reloader:
 
     def _forget_failures(self) -> None:
         """Let be opened again what failed, if that may have passed or if it was told."""
-        failed = set(self._passing)
+        failed = self._passing.keys() | self._makeshift.keys()
         if self._is_told:
             self._is_told = False
             self._passing.clear()  # the log is to say what happens
@@ -309,6 +309,10 @@ class Reloader:
                 self.metrics.retire(name, str(number))  # it may be gone for good
             return
         self._tried[name, number] = files
+        is_again = old is not None and not old.reason
+        if model and model.short_of and is_again and self._makeshift.get((name, number)) == files:
+            self._follower.retry.later()
+            return
         if model is not None and failure is None:
             try:
                 self._serve(name, number, model)
@@ -344,8 +348,12 @@ class Reloader:
             logger.info("model %s version %d: %s", name, number, sentence)
         for sentence in warnings(model):
             logger.warning("model %s version %d: %s", name, number, sentence)
-        self._passing.pop((name, number), None)
-        self._put((name, number), Version(number, served=served))
+        key = name, number
+        self._passing.pop(key, None)
+        self._put(key, Version(number, served=served))
+        if model.short_of:
+            self._makeshift[key] = self._tried[key]
+            self._follower.retry.later()
 
     def _fail(self, key: Key, failure: Failure, old: Version | None = None) -> None:
         """Log and show why a version could not be opened; what serves of an old one stays.
@@ -383,15 +391,9 @@ class Reloader:
 
     def _put(self, key: Key, version: Version | None) -> None:
         """Let a version, or none, take the place of the one before, which answers what waits."""
+        self._makeshift.pop(key, None)
         replaced = self.catalog.put(key, version)
         if replaced is not None:
-            closing = asyncio.create_task(_close(replaced))
+            closing = asyncio.create_task(let_go(replaced))
             self._closing[closing] = key[0]
             closing.add_done_callback(self._closing.pop)
-
-
-async def _close(replaced: ServedModel) -> None:
-    """Let a model go once nobody uses it, and give its memory back to the system."""
-    await replaced.close()
-    del replaced
-    await asyncio.to_thread(give_back_free_memory)

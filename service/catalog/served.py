@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from service.batching import SLOW_S, UNSHARED, Batcher, Inputs, Outputs, Spare
 from service.engine.model import Model, Stop, are_finite, check_finite
+from service.engine.trial_runner import give_back_free_memory
 from service.errors import InferenceFailed, ModelError, OutOfResources
 from service.metrics import ModelMetrics
 from service.settings import Settings
@@ -253,6 +254,13 @@ def check_replaces(model: Model, old: Model) -> None:
             f"expected the same input and outputs as the file that serves, got other "
             f"{', '.join(differing)}; give it a new version number"
         )
+
+
+async def let_go(replaced: ServedModel) -> None:
+    """Close a model once nobody uses it, and give its memory back to the system."""
+    await replaced.close()
+    del replaced
+    await asyncio.to_thread(give_back_free_memory)
 
 
 def _promises(model: Model) -> dict[str, object]:

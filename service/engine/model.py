@@ -25,6 +25,7 @@ from service.errors import InferenceFailed, ModelError, OutOfResources, SelfTest
 _LEFT_BEHIND = 2**26  # bytes
 LONGEST_EXAMPLE_S = 60  # that a self-test runs
 FAST_BATCH_S = 0.001  # a batch up to this long may run in the event loop: a thread hop costs more
+_SHORT_TRIAL = "there was too little memory, files or threads to try it"
 
 
 class Stop:
@@ -56,10 +57,12 @@ class Model:
         batching: Batching | None = None,
         why_slow: str = "",
         is_optimized: bool = True,
+        short_of: str = "",
     ) -> None:
         """Take the finished parts; use `Model.open`.
 
         why_slow: why it must not run in the event loop, whatever a batch costs.
+        short_of: what was short when it was opened, so that it may do better another time.
         """
         self._session = session
         self._input_names = [each.name for each in spec.inputs]
@@ -93,6 +96,7 @@ class Model:
         self.row_s = trial.row_s if is_known else None
         self.batch_s = trial.batch_s if is_known else None
         self.why_slow = why_slow
+        self.short_of = short_of or (_SHORT_TRIAL if trial.is_short else "")
         self.is_optimized = is_optimized  # else ONNX Runtime runs the graph as it is written
 
     @classmethod
@@ -105,6 +109,7 @@ class Model:
         max_batch_size: int = 64,
         batching: Batching | None = None,
         only_slow_in_threads: bool = True,
+        short_of: str = "",
     ) -> Self:
         """Open the file at `path`, try it, and check that it can be served; `self_test` is next.
 
@@ -140,6 +145,7 @@ class Model:
             batching=batching,
             why_slow=why_cost_depends_on_values(file, spec),
             is_optimized=is_optimized,
+            short_of=short_of,
         )
         model = finished(session=session, trial=trial)
         if threads > 1 and not (only_slow_in_threads and model.is_fast):

@@ -54,6 +54,7 @@ class Trial(Struct, frozen=True):
     answers_rows: bool = True  # no run was seen that did not answer each row
     is_one_by_one: bool = False  # a run takes a single row
     is_steady: bool = True  # the same row had the same answer each time
+    is_short: bool = False  # of memory, files or threads: another trial may see more
     failure: str = ""  # why no row could be run, if none could
     takes_zeros: bool = False
     row_s: float | None = None
@@ -88,7 +89,9 @@ def try_out(
         _as_seen(each, runner.shapes[place]) if has_shapes or each.has_shape else each
         for place, each in enumerate(spec.outputs)
     ]
-    return replace(trial, outputs=outputs, takes_zeros=takes_zeros)
+    # On other devices the largest batch is found by taking all their memory.
+    is_short = runner.is_short and (runner.provider == CPU or not trial.is_batched)
+    return replace(trial, outputs=outputs, takes_zeros=takes_zeros, is_short=is_short)
 
 
 def measured(session: ort.InferenceSession, spec: Spec, file: ModelFile, trial: Trial) -> Trial:

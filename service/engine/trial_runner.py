@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import re
 import threading
 from collections.abc import Callable, Sequence
 from math import inf
@@ -13,7 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.engine.providers import CPU
-from service.engine.session import short
+from service.engine.session import short, what_is_short
 from service.engine.spec import Spec
 from service.engine.trial_rows import Arrays
 from service.errors import OutOfResources
@@ -51,6 +52,7 @@ class Runner:
         self._done = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="trial", daemon=True)
         self._most_bytes = 0
+        self.is_short = False  # whether a run failed for want of what may be there another time
         self._least: tuple[dict[str, NDArray[Any]] | None, float] = None, inf  # that was run
 
     def __enter__(self) -> Self:
@@ -99,6 +101,7 @@ class Runner:
         except Exception as error:  # ONNX Runtime raises its own, undocumented classes
             if self._options.terminate:
                 raise Stopped from None
+            self.is_short = self.is_short or self._may_pass(error)
             raise RunFailed(short(error)) from error
         seconds = self._clock() - start
         if seconds < self._least[1]:
@@ -113,6 +116,12 @@ class Runner:
         if seconds > self.seconds_left:
             return seconds
         return min(seconds, self.timed(inputs)[1])
+
+    def _may_pass(self, error: Exception) -> bool:
+        """Whether something was short, and not more was wanted than runs may use anyway."""
+        wanted = re.search(r"requested buffer of size (\d+)", str(error))
+        is_much = wanted is not None and int(wanted[1]) > TRIAL_BYTES and self.provider == CPU
+        return bool(what_is_short(error)) and not is_much
 
     def give_back_memory(self) -> None:
         """Let the session give back what it keeps for more runs of that size; runs the least."""

@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import watchfiles
 from onnx import TensorProto, helper, numpy_helper
@@ -925,6 +926,63 @@ async def test_a_version_that_has_no_thread_takes_no_place_until_it_has_one(
         is_full = False
         await until(lambda: state(models) == {1: ("ready", "")})
         assert await scale_of(models) == 2
+
+
+class ShortTrial:
+    """Lets runs of more than one row fail for want of memory, while `is_short`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_short = True
+        self.tries = 0
+        run = ort.InferenceSession.run
+
+        def fail(session: Any, names: Any, feed: dict[str, Any], *options: Any) -> Any:
+            if self.is_short and max(map(len, feed.values())) > 1:
+                self.tries += 1
+                raise RuntimeError("Failed to allocate memory for requested buffer of size 4096")
+            return run(session, names, feed, *options)
+
+        monkeypatch.setattr(ort.InferenceSession, "run", fail)
+
+
+@pytest.mark.usefixtures("soon_again")
+async def test_a_model_that_was_tried_with_too_little_memory_is_tried_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine = ShortTrial(monkeypatch)
+    async with make(folder) as models:
+        makeshift = models.catalog.get("toy")
+        assert not makeshift.model.is_batched
+        await until(lambda: machine.tries > 3)
+        assert models.catalog.get("toy") is makeshift  # as long as nothing better is there
+        assert await scale_of(models) == 1
+        assert caplog.text.count("to try it") == 1
+        put(folder, scale=2)  # another file takes its place, though it is not tried better
+        models.request_reload()
+        await until(lambda: models.catalog.get("toy") is not makeshift)
+        assert not models.catalog.get("toy").model.is_batched
+        machine.is_short = False
+        await until(lambda: models.catalog.get("toy").model.is_batched)
+        assert await scale_of(models) == 2
+    assert "ERROR" not in caplog.text
+
+
+@pytest.mark.usefixtures("never_again")
+async def test_who_asks_for_a_reload_lets_it_be_tried_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = ShortTrial(monkeypatch)
+    async with make(folder) as models:
+        machine.is_short = False
+        models.request_reload()
+        await until(lambda: models.catalog.get("toy").model.is_batched)
+        machine.is_short = True
+        put(folder)
+        await models.reload()
+        assert not models.catalog.get("toy").model.is_batched
+        machine.is_short = False
+        await models.load("toy")
+        assert models.catalog.get("toy").model.is_batched
 
 
 @pytest.mark.usefixtures("never_again")

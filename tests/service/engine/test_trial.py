@@ -19,6 +19,7 @@ from tests.support.foreign_models import (
     INT64,
     graph,
     info,
+    linear,
     node,
     save,
     session,
@@ -272,3 +273,66 @@ def test_a_model_in_training_mode_is_unsteady(first: Any, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", FOREIGN)
 def test_other_models_are_steady(name: str, tmp_path: Path) -> None:
     assert tried(save(tmp_path, name, FOREIGN[name].model)).is_steady
+
+
+class Short:
+    """A session that cannot run several rows, as there is too little memory now."""
+
+    said = "Failed to allocate memory for requested buffer of size 4096"
+    most_rows = 1
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def run(self, names: Any, feed: Any, options: Any = None) -> Any:
+        if len(feed["x"]) > self.most_rows:
+            raise RuntimeError(self.said)
+        return self._inner.run(names, feed, options)
+
+
+class ShortOnGpu(Short):
+    said = "CUDA failure 2: out of memory"
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider"]
+
+
+class ShortOfThreads(Short):
+    said = "pthread_create failed: Resource temporarily unavailable"
+
+
+class Wrong(Short):
+    said = "the shapes do not fit"
+
+
+@pytest.mark.parametrize(
+    ("kind", "most_rows", "is_short"),
+    [
+        (Short, 1, True),
+        (Short, 8, True),
+        (ShortOfThreads, 1, True),
+        (ShortOnGpu, 1, True),
+        (ShortOnGpu, 8, False),  # so the largest batch is found there
+        (Wrong, 1, False),
+        (Short, 64, False),
+    ],
+)
+def test_what_was_short_in_a_trial_is_noted(
+    kind: type[Short], most_rows: int, is_short: bool, tmp_path: Path
+) -> None:
+    path = save(tmp_path, "linear", linear())
+    machine = kind(session(path))
+    machine.most_rows = most_rows
+    assert tried(path, one_session=machine).is_short == is_short
+
+
+def test_what_wants_more_than_a_trial_may_use_is_no_passing_trouble(tmp_path: Path) -> None:
+    """ONNX Runtime's own words, for 4 TB."""
+    x, y = info("x", FLOAT, ["n", 1]), info("y", FLOAT, ["n", None])
+    model = graph([node("Expand", ["x", "size"], ["y"])], [x], [y], size=np.array([1, 2**40]))
+    seen = tried(save(tmp_path, "huge", model))
+    assert "Failed to allocate memory" in seen.failure
+    assert not seen.is_short
