@@ -1,7 +1,8 @@
 """Opening one model as the service does: tested, given its threads."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
@@ -9,6 +10,7 @@ from msgspec import Struct
 from service.catalog.folder import MODEL_FILE, check_readable
 from service.engine.file import unreadable
 from service.engine.model import Model
+from service.engine.providers import has_choice
 from service.errors import OutOfResources, ServiceError, StartupError
 from service.settings import Settings
 
@@ -20,25 +22,56 @@ def open_tested(
 
     Raises ModelError or StartupError; see Model.open.
     """
-    model = open_untested(path, name, settings, threads, only_slow_in_threads=only_slow_in_threads)
-    with _worded(path):
-        model.self_test()
-    return model
+
+    def opened(device: str, short_of: str) -> Model:
+        model = _opened(path, name, settings, threads, only_slow_in_threads, device, short_of)
+        with _worded(path):
+            model.self_test()
+        return model
+
+    return _or_on_the_cpu(settings.device, opened)
 
 
 def open_untested(
     path: Path, name: str, settings: Settings, threads: int, *, only_slow_in_threads: bool = True
 ) -> Model:
     """Open the file of the model `name`. Raises ModelError or StartupError; see Model.open."""
+    return _or_on_the_cpu(
+        settings.device,
+        partial(_opened, path, name, settings, threads, only_slow_in_threads),
+    )
+
+
+def _or_on_the_cpu(device: str, opened: Callable[[str, str], Model]) -> Model:
+    """Call `opened` with a device and why it is that; with the CPU where "auto" is short there."""
+    try:
+        return opened(device, "")
+    except OutOfResources as error:
+        if not has_choice(device):
+            raise
+        reason = str(error)  # and no reference to the model that failed
+    return opened("cpu", f"{reason}; it runs on the CPU instead")
+
+
+def _opened(
+    path: Path,
+    name: str,
+    settings: Settings,
+    threads: int,
+    only_slow_in_threads: bool,
+    device: str,
+    short_of: str,
+) -> Model:
     with _worded(path):
         check_readable(path)
         return Model.open(
             path,
-            device=settings.device,
+            device=device,
             threads=threads,
             max_batch_size=settings.max_batch_size,
             batching=settings.batching.of(name),
             only_slow_in_threads=only_slow_in_threads,
+            short_of=short_of,
         )
 
 

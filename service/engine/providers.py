@@ -73,6 +73,11 @@ def available() -> list[str]:
     return names
 
 
+def has_choice(device: str) -> bool:
+    """Whether "auto" is the device, and models may run on another than the CPU."""
+    return device == "auto" and choose_providers(device, available()) != [CPU]
+
+
 def choose_providers(device: str, available: list[str]) -> list[str]:
     """Return the execution providers to try, of those that ONNX Runtime was built with.
 
@@ -86,7 +91,7 @@ def choose_providers(device: str, available: list[str]) -> list[str]:
         if problem := each.problem():
             if device == each.device:
                 raise StartupError(f"TORCHLIT_DEVICE: expected {device}, but {problem}")
-            _warn_once(f"{problem}: models run on the CPU")
+            warn_once(f"{problem}: models run on the CPU")
         else:
             each.prepare()
             chosen.append(each.name)
@@ -94,5 +99,6 @@ def choose_providers(device: str, available: list[str]) -> list[str]:
 
 
 @cache
-def _warn_once(sentence: str) -> None:
+def warn_once(sentence: str) -> None:
+    """Let the log warn of what is the same for every model."""
     logger.warning("%s", sentence)

@@ -8,7 +8,14 @@ from pathlib import Path
 import onnxruntime as ort
 
 from service.engine.file import ModelFile, read_weights, unreadable
-from service.engine.providers import RUNTIME_VERSION, available, choose_providers, device_of
+from service.engine.providers import (
+    CPU,
+    RUNTIME_VERSION,
+    available,
+    choose_providers,
+    device_of,
+    warn_once,
+)
 from service.errors import ModelError, OutOfResources, StartupError
 from service.words import quoted
 
@@ -90,7 +97,7 @@ def open_session(
             options.add_external_initializers_from_files_in_memory(
                 list(data), list(data.values()), [len(each) for each in data.values()]
             )
-            session = ort.InferenceSession(path, options, providers=providers)
+            session = _session(path, options, providers)
     except ModelError:
         raise
     except Exception as error:  # ONNX Runtime raises its own, undocumented classes
@@ -125,13 +132,29 @@ def _of_a_copy(
                 place = copy.parent / name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(content)
-            return ort.InferenceSession(copy, options, providers=providers)
+            return _session(copy, options, providers)
     except OSError as error:
         sentence = (
             f"{path.name}: it has graphs with weights in other files, and no place to copy them to "
             f"({error.strerror}): set TMPDIR to a folder that can be written"
         )
         raise unreadable(error, sentence) from error
+
+
+def _session(path: Path, options: ort.SessionOptions, providers: list[str]) -> ort.InferenceSession:
+    """Open a file; on the CPU where another provider cannot be used.
+
+    ONNX Runtime does that by itself, for good, also where a device is only short of memory, and in
+    a run that a provider could not do.
+    """
+    try:
+        session = ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
+    except (ValueError, RuntimeError) as error:
+        if providers == [CPU] or what_is_short(error):
+            raise
+        session = ort.InferenceSession(path, options, providers=[CPU])
+        warn_once(f"{providers[0]} cannot be used: {short(error)}: models run on the CPU")
+    return session
 
 
 def what_is_short(error: BaseException | None) -> str:

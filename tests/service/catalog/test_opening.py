@@ -2,10 +2,12 @@ import errno
 from pathlib import Path
 from typing import Any
 
+import onnxruntime as ort
 import pytest
 
-from service.catalog.opening import open_tested, open_untested, where
-from service.errors import InferenceFailed, ModelError, OutOfResources, SelfTestFailed
+from service.catalog.opening import open_tested, open_untested, warnings, where
+from service.engine.providers import CPU, CUDA
+from service.errors import InferenceFailed, ModelError, OutOfResources, SelfTestFailed, StartupError
 from service.settings import Settings
 from service.settings.verdicts import Verdicts
 from tests.support.toys import save_dear, save_toy, toy_card
@@ -104,3 +106,86 @@ def test_what_is_short_now_is_said_and_is_not_the_fault_of_the_file(
     assert str(raised.value) == sentence
     monkeypatch.undo()
     assert open_tested(path, "toy", Settings(), 1).is_fast
+
+
+class Gpu:
+    """ONNX Runtime with CUDA: a session on a GPU that other programs share."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.trouble = ""  # raised where its execution provider is made
+        self.run_trouble = ""
+        session = ort.InferenceSession
+        gpu = self
+
+        class Session:
+            def __init__(
+                self, path: Path, options: Any, *, providers: list[str], enable_fallback: int = 1
+            ) -> None:
+                self.providers = providers
+                if gpu.trouble and CUDA in providers:
+                    if not enable_fallback:
+                        raise RuntimeError(gpu.trouble)
+                    self.providers = [CPU]  # and a line on stdout
+                self._session = session(path, options, providers=[CPU])
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._session, name)
+
+            def get_providers(self) -> list[str]:
+                return self.providers
+
+            def run(self, *arguments: Any) -> Any:
+                if gpu.run_trouble and CUDA in self.providers:
+                    raise RuntimeError(gpu.run_trouble)
+                return self._session.run(*arguments)
+
+        monkeypatch.setattr("onnxruntime.InferenceSession", Session)
+        monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [CUDA, CPU])
+        monkeypatch.setattr("onnxruntime.preload_dlls", lambda: None)
+        monkeypatch.setattr("service.engine.providers.driver_problem", lambda: "")
+
+
+FULL = "CUDA failure 2: out of memory ; GPU=0 ; hostname=x ; expr=cudaMalloc"
+ON_CPU = "there is not enough memory on the GPU; it runs on the CPU instead"
+
+
+@pytest.mark.parametrize("where", ["trouble", "run_trouble"])
+def test_where_the_gpu_is_full_a_model_runs_on_the_cpu_and_may_do_better_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    path = save_toy(tmp_path, card=toy_card())
+    gpu = Gpu(monkeypatch)
+    setattr(gpu, where, FULL)
+    model = open_tested(path, "toy", Settings(), 1)
+    assert model.device == "cpu"
+    assert model.short_of.endswith(ON_CPU)
+    assert any(sentence.startswith(model.short_of) for sentence in warnings(model))
+    with pytest.raises(OutOfResources):
+        open_tested(path, "toy", Settings(device="cuda"), 1)
+    setattr(gpu, where, "")
+    again = open_tested(path, "toy", Settings(), 1)
+    assert (again.device, again.short_of) == ("cuda", "")
+
+
+def test_a_gpu_that_cannot_be_used_at_all_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_toy(tmp_path, card=toy_card())
+    Gpu(monkeypatch).trouble = "CUDA failure 35: CUDA driver version is insufficient"
+    model = open_tested(path, "toy", Settings(), 1)
+    assert (model.device, model.short_of) == ("cpu", "")
+    with pytest.raises(StartupError, match="ONNX Runtime cannot run on it here"):
+        open_tested(path, "toy", Settings(device="cuda"), 1)
+
+
+def test_where_all_memory_is_short_nothing_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Gpu(monkeypatch)
+
+    def fail(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr("service.catalog.opening.check_readable", fail)
+    with pytest.raises(OutOfResources, match=NO_MEMORY):
+        open_tested(save_toy(tmp_path), "toy", Settings(), 1)
