@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from service.commands.terminal import open_closed, say
+from service.commands.terminal import open_closed, say_last
 from service.errors import ServiceError
 from service.settings import Settings, describe
 
@@ -39,12 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         return run(options)
     except ServiceError as error:
-        say(str(error))
+        say_last(str(error))
         return 1
     except BrokenPipeError:  # who reads has enough
         return BROKEN_PIPE
     except KeyboardInterrupt as interrupt:
-        say("; ".join(["interrupted", *interrupt.args]))
+        say_last("; ".join(["interrupted", *interrupt.args]))
         return INTERRUPTED
 
 

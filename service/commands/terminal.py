@@ -6,11 +6,13 @@ nothing is left for Python to write, and to fail at, when it ends.
 
 import contextlib
 import os
+import threading
 
 from service.errors import NotWritten
 from service.words import plain
 
 STDIN, STDOUT, STDERR = range(3)
+LAST_S = 1.0
 
 
 class Stdout:
@@ -45,6 +47,17 @@ def open_closed() -> None:
 def say(sentence: str) -> None:
     """Say a sentence on stderr, if that can be written."""
     show(f"torchlit: {plain(sentence)}\n")
+
+
+def say_last(sentence: str) -> None:
+    """As `say`, for LAST_S at most: who reads stderr may have stopped, and this is to end."""
+    thread = threading.Thread(target=say, args=(sentence,), daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # there is none to be had: it may be why
+        say(sentence)
+    else:
+        thread.join(LAST_S)
 
 
 def show(text: str) -> None:

@@ -1,5 +1,7 @@
 """The command line: an interrupt at any time ends it without a traceback."""
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -7,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from tests.support.processes import environment
 
 LIBRARIES = ("msgspec", "numpy", "onnxruntime")  # mapped one after the other as it starts
 
@@ -31,3 +35,21 @@ def test_an_interrupt_while_it_imports_is_no_traceback(arguments: list[str], lib
     _, said = process.communicate(timeout=30)
     assert "Traceback" not in said
     assert process.returncode in (0, 130, -signal.SIGINT)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_start_that_failed_ends_though_nobody_reads_why(tmp_path: Path, workers: int) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"." * 4096)
+    os.set_blocking(writer, True)  # for the service too
+    settings = environment(models_dir=tmp_path / "absent", workers=workers, port=0)
+    with subprocess.Popen([sys.executable, "-m", "service"], env=settings, stderr=writer) as made:
+        try:
+            assert made.wait(timeout=20) == 1
+        finally:
+            made.kill()
+            os.close(reader)
+            os.close(writer)
