@@ -16,8 +16,9 @@ from msgspec import Struct
 
 from service import logs
 from service.batching import Outputs, Timing
-from service.errors import RequestError
+from service.errors import MemoryFull, RequestError
 from service.http.app import App
+from service.http.memory import bytes_of
 from service.http.procedure import Procedure, Slowly
 from service.http.reply import Reply, compress, encoding_for, lines_of, note_timing
 from service.http.request import Request, note_wishes
@@ -126,7 +127,12 @@ class Direct:
             or work.reply_bytes > MOST_REPLY_BYTES
         ):
             return None
-        return Answer(self._app, connection, head, call, work)
+        held = bytes_of(work.inputs)  # the body lies in the same memory, or goes now
+        try:
+            self._memory.take(held)
+        except MemoryFull:
+            return None
+        return Answer(self._app, connection, head, call, work, held)
 
 
 class Answer:
@@ -139,6 +145,7 @@ class Answer:
         "_compressing",
         "_connection",
         "_head",
+        "_held",
         "_id",
         "_is_cancelled",
         "_is_done",
@@ -146,13 +153,15 @@ class Answer:
     )
 
     def __init__(
-        self, app: App, connection: Connection, head: Head, call: Call, work: Work
+        self, app: App, connection: Connection, head: Head, call: Call, work: Work, held: int
     ) -> None:
+        """held: bytes of memory, taken for it."""
         self._app = app
         self._connection = connection
         self._head = head
         self._call = call
         self._work = work
+        self._held = held
         self._id = head.id or app.make_id()
         self._is_done = self._is_cancelled = False
         self._compressing: asyncio.Task[None] | None = None
@@ -205,6 +214,7 @@ class Answer:
 
     def _release(self, outcome: str) -> None:
         self._is_done = True
+        self._app.services.memory.give(self._held)
         self._work.served.release()
         self._app.services.inference.count(self._call, outcome)
 

@@ -1,10 +1,14 @@
 """The bytes of requests and replies that a worker holds, which are bounded whoever sends them."""
 
+from service.batching import Inputs
 from service.errors import MemoryFull
+
+_OF_A_STRING = 64  # bytes, about
 
 
 class Memory:
-    """Counts bytes of bodies, from their arrival to their answer, and of replies nobody read."""
+    """Counts bytes of bodies, or of what was read of them, from their arrival to their answer, and
+    of replies nobody read."""
 
     __slots__ = ("held", "most")
 
@@ -32,3 +36,11 @@ class Memory:
     def give(self, size: int) -> None:
         """Hold so many bytes less."""
         self.held -= size
+
+
+def bytes_of(inputs: Inputs) -> int:
+    """Return how many bytes arrays have."""
+    size = 0
+    for each in inputs:  # a generator would take a small request 0.3 us more
+        size += _OF_A_STRING * each.size if each.dtype.hasobject else each.nbytes
+    return size

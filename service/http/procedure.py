@@ -49,9 +49,11 @@ async def follow(services: Services, request: Request, procedure: Procedure) -> 
     said = procedure.said(request)
     body = await request.body(services.settings.max_body_bytes)
     work = procedure.read(services, request.call, said, body)
+    del body  # it takes memory, while what was read of it waits
     with work.served:
         if isinstance(work, Slowly):
             work = await work.finish()
+        request.hold(work.inputs)
         outputs = await services.inference.run(request.call, work)
         reply = partial(procedure.reply, said, work, outputs, request.id)
         if work.reply_bytes == UNKNOWN:

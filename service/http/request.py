@@ -5,10 +5,10 @@ from typing import Any
 from litestar.types import HTTPScope, Receive
 from msgspec import Struct
 
-from service.batching import Timing
+from service.batching import Inputs, Timing
 from service.errors import InvalidInput, TooLarge
 from service.http import compression
-from service.http.memory import Memory
+from service.http.memory import Memory, bytes_of
 from service.inference import Call
 from service.words import shown
 
@@ -31,8 +31,10 @@ class Request(Struct):
     values: dict[str, str]
     call: Call  # of one that infers
     memory: Memory
-    held: int = 0  # bytes in it of what was decompressed
+    held: int = 0  # bytes in it, beside those of the body as it came
     has_body: bool = False  # whether it came completely
+    _sent: int = 0  # bytes of the body as it came, which the connection holds
+    _read: int = 0  # and as it was read
 
     async def body(self, limit: int) -> bytes:
         """Return the complete body, decompressed.
@@ -54,15 +56,27 @@ class Request(Struct):
         encoding = self.headers.get(b"content-encoding")
         if encoding is None:
             self.memory.take(0, len(body))
+            self._sent = self._read = len(body)
             return body
-        sent = len(body)
+        self._sent = len(body)
         body = await compression.decompressed(body, encoding, limit)
-        self.memory.take(len(body), sent)
-        self.held = len(body)
+        self._hold(len(body))
+        self._read = len(body)
         return body
 
+    def hold(self, inputs: Inputs) -> None:
+        """Hold what was read of the body, in place of it. Raises MemoryFull.
+
+        Either lies in the other, or the body is gone: the larger one counts.
+        """
+        self._hold(max(0, bytes_of(inputs) - self._read))
+
+    def _hold(self, size: int) -> None:
+        self.memory.take(size, self._sent + self.held)
+        self.held += size
+
     def release(self) -> None:
-        """Hold its body no longer."""
+        """Hold nothing any longer."""
         self.memory.give(self.held)
         self.held = 0
 

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 OUTCOMES = (
     *("ok", "invalid", "not_found", "too_large", "queue_full", "deadline"),
-    *("unavailable", "failed", "cancelled"),
+    *("unavailable", "memory_full", "failed", "cancelled"),
 )
 UNMATCHED_OUTCOMES = (
     *("invalid", "unauthorized", "not_found", "timeout", "too_large", "deadline"),

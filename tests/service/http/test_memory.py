@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from onnx import TensorProto
 
 from service.errors import MemoryFull
 from service.http.memory import Memory
@@ -119,3 +120,64 @@ async def test_replies_that_nobody_reads_count_and_others_are_refused(service: L
     await until(service, 0)
     assert (await answered(service, request(SMALL)))[0].startswith(b"HTTP/1.1 200 ")
     writer.close()
+
+
+WIDE = 1000  # numbers of a row
+
+
+@pytest.fixture
+async def delaying(tmp_path: Path) -> AsyncIterator[Listening]:
+    """A service in which rows wait for others for a while."""
+    save_same(tmp_path, ["batch", WIDE], TensorProto.INT64)
+    settings = Settings(
+        models_dir=tmp_path, max_held_bytes=MOST, watch=False, max_queue_delay_ms=300
+    )
+    async with listening(settings) as service:
+        yield service
+
+
+def ones(rows: int) -> bytes:
+    return json.dumps({"instances": [[1] * WIDE] * rows}, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+async def test_rows_that_wait_count_where_they_are_larger_than_their_body(
+    delaying: Listening, is_packed: bool
+) -> None:
+    body, packed = ones(20), ["Content-Encoding: gzip"] * is_packed
+    sent = gzip.compress(body) if is_packed else body
+    held = 20 * WIDE * 8 + len(sent) * is_packed
+    reader, writer = await delaying.connect()
+    for _ in range(2):  # the second time with a head that is known
+        writer.write(request(sent, *packed, path="/predict/same"))
+        await until(delaying, held)
+        head, _ = await answered(delaying, request(ones(1), path="/predict/same"))
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert (await read_reply(reader))[0].startswith(b"HTTP/1.1 200 ")
+        await until(delaying, 0)
+    writer.write(request(sent, *packed, path="/predict/same"))
+    await until(delaying, held)
+    writer.close()  # who leaves gives them back
+    await until(delaying, 0)
+
+
+async def test_rows_that_would_be_too_much_beside_others_are_refused(delaying: Listening) -> None:
+    """Though their bodies would not."""
+    first = asyncio.create_task(answered(delaying, request(ones(5), path="/predict/same")))
+    await until(delaying, 5 * WIDE * 8)
+    for _ in range(2):
+        head, body = await answered(delaying, request(ones(10), path="/predict/same"))
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"(TORCHLIT_MAX_HELD_BYTES); try again later" in body
+    assert delaying.app.services.memory.held == 5 * WIDE * 8
+    assert (await first)[0].startswith(b"HTTP/1.1 200 ")
+    await until(delaying, 0)
+
+
+async def test_tensors_that_lie_in_their_body_do_not_count_twice(delaying: Listening) -> None:
+    data = bytes(5 * WIDE * 8)
+    sent = request(data, "Inference-Header-Content-Length: 0", path="/v2/models/same/infer")
+    asking = asyncio.create_task(answered(delaying, sent))
+    await until(delaying, len(data))
+    assert (await asking)[0].startswith(b"HTTP/1.1 200 ")
+    await until(delaying, 0)

@@ -10,6 +10,6 @@ def kinds(kind: type[Exception]) -> list[Any]:
 
 def test_every_error_has_a_counter() -> None:
     outcomes = {each.outcome for each in kinds(RequestError)}
-    before_a_model_is_known = {"unauthorized", "timeout", "memory_full", "too_many_connections"}
+    before_a_model_is_known = {"unauthorized", "timeout", "too_many_connections"}
     assert outcomes - before_a_model_is_known <= set(OUTCOMES)
     assert outcomes - {QueueFull.outcome} <= set(UNMATCHED_OUTCOMES)
