@@ -21,6 +21,11 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The data folder; the test is skipped where it does not hold the real files."""
     # Here and not above: torch takes seconds, and a run's first process tests nothing.

@@ -7,11 +7,6 @@ from tests.contract.servers import SERVERS
 
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="session")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The models folder of a server; each is written once."""
     folders: dict[str, Path] = {}

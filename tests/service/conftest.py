@@ -12,11 +12,6 @@ from tests.support.toys import save_mean, save_toy, serving, toy_card
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def models_dir(tmp_path: Path) -> Path:
     """A models folder with toy (named features, labels) and mean (an image, one value)."""
     folder = tmp_path / "models"

@@ -31,11 +31,6 @@ VERTEX = "/v1/endpoints/1/deployedModels/2:predict"
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictured")
     save_seen(folder)

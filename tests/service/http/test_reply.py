@@ -20,11 +20,6 @@ def body_of(reply: Reply) -> bytes:
     return b"".join(reply.body)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def test_a_reply_of_json_is_compact_and_says_so() -> None:
     reply = json_reply({"a": [1, 2.5], "b": None}, 503)
     assert body_of(reply) == b'{"a":[1,2.5],"b":null}'

@@ -282,11 +282,6 @@ def test_inference_service_is_valid() -> None:
 # The service they deploy
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def asked(app: App) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://pod")
 

@@ -11,11 +11,6 @@ from tests.support.toys import Client, save_mean, save_same, save_sum, save_toy,
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models that answer what they are sent, so that replies say what was read."""
     folder = tmp_path_factory.mktemp("models")
