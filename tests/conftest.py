@@ -1,6 +1,7 @@
 import gc
 import os
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,27 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.dont_write_bytecode = False
 
 
-def pytest_collection_finish() -> None:
-    """Let the garbage collector pass over what lives to the end: all of torch, and every test."""
-    gc.collect()
-    gc.freeze()
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the training: of two workers one does it, and alone waits for torch's compiler.
+
+    What is at the end of the list is what the other takes over.
+    """
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/training/"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Let the garbage collector pass over what lives to the end: all of torch, and every test.
+
+    While that is loaded, too: to look through it again and again took a seventh of the time.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -389,14 +389,15 @@ def test_an_image_in_json_is_read_as_the_document_says(
         assert prediction["label"] == "7"
 
 
-# Prints what the switch is when ONNX Runtime is first imported, whoever does it.
+# Prints what the switch is when ONNX Runtime is first imported, whoever does it, and ends there.
 WATCH = """
 import os, runpy, sys
 
 class Watch:
     def find_spec(self, name, path=None, target=None):
         if name == "onnxruntime":
-            print("telemetry:", os.environ.get("ORT_DISABLE_TELEMETRY"), file=sys.stderr)
+            print("telemetry:", os.environ.get("ORT_DISABLE_TELEMETRY"), flush=True)
+            os._exit(0)
 
 os.environ.pop("ORT_DISABLE_TELEMETRY", None)
 sys.meta_path.insert(0, Watch())

@@ -76,7 +76,10 @@ def test_housing_is_served_as_pytorch_answers(service: Process) -> None:
 
 
 @pytest.mark.usefixtures("real_data")
-@pytest.mark.parametrize(("version", "module"), [(1, mnist), (2, mnist_cnn)])
+@pytest.mark.parametrize(
+    ("version", "module"),
+    [pytest.param(1, mnist, marks=pytest.mark.slow), (2, mnist_cnn)],
+)
 def test_mnist_images_are_served_as_pytorch_answers(
     service: Process, version: int, module: ModuleType
 ) -> None:

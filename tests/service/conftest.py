@@ -8,22 +8,33 @@ import pytest
 from numpy.typing import NDArray
 
 from service.settings import Settings
-from tests.support.toys import save_mean, save_toy, serving, toy_card
+from tests.support.toys import Client, save_mean, save_toy, serving, toy_card
 
 
-@pytest.fixture
-def models_dir(tmp_path: Path) -> Path:
-    """A models folder with toy (named features, labels) and mean (an image, one value)."""
-    folder = tmp_path / "models"
+def save_models(folder: Path) -> Path:
+    """Write toy (named features, labels) and mean (an image, one value)."""
     save_toy(folder, card=toy_card())
     save_mean(folder)
     return folder
 
 
 @pytest.fixture
+def models_dir(tmp_path: Path) -> Path:
+    """A models folder with toy and mean."""
+    return save_models(tmp_path / "models")
+
+
+@pytest.fixture
 async def client(models_dir: Path) -> AsyncIterator[httpx.AsyncClient]:
     async with serving(Settings(models_dir=models_dir)) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+async def shared_client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+    """A client of toy and mean, for the tests of a module that only read."""
+    async with serving(Settings(models_dir=save_models(tmp_path_factory.mktemp("models")))) as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

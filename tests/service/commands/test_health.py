@@ -53,6 +53,7 @@ def test_one_that_has_a_failed_model_is_not(models_dir: Path, health: Health) ->
     assert "broken/1: model.onnx: expected an ONNX file, got an empty file" in said
 
 
+@pytest.mark.slow
 def test_a_key_is_sent_where_health_needs_one(
     models_dir: Path, tmp_path: Path, health: Health
 ) -> None:

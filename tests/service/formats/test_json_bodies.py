@@ -193,7 +193,7 @@ def body_of(kind: str) -> str:
     return json.dumps({"instances": rows})
 
 
-@pytest.mark.parametrize("kind", ["whole", "short", "named"])
+@pytest.mark.parametrize("kind", [pytest.param("whole", marks=pytest.mark.slow), "short", "named"])
 def test_reading_takes_less_than_four_times_the_body(toy: Model, kind: str) -> None:
     body = body_of(kind).encode()
     tracemalloc.start()

@@ -287,11 +287,11 @@ def test_long_data_is_read_in_blocks(
     if datatype not in ("BOOL", "BYTES"):
         monkeypatch.setattr(tensors, "_element", None)  # numbers are read as arrays
     value = {"BOOL": True, "BYTES": "a]b,[é"}.get(datatype, 7)
-    nested = [[value] * 4] * 40_000
-    flat = [value] * 160_000
-    array = tensors.read_json(
-        msgspec.Raw(json.dumps(flat if is_flat else nested).encode()), (40_000, 4), datatype, "here"
-    )
+    nested = [[value] * 4] * 25_000
+    flat = [value] * 100_000
+    text = json.dumps(flat if is_flat else nested).encode()
+    assert len(text) > tensors.LONG
+    array = tensors.read_json(msgspec.Raw(text), (25_000, 4), datatype, "here")
     assert array.tolist() == nested
     assert array.dtype == tensors.DATATYPES[datatype]
 

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from service.http.limits import FOR_PROBES
 from service.http.lingering import MOST_BYTES
 from tests.support.clients import address, ask, counted, predict_request, read_reply
 from tests.support.processes import Process, resident_mb, running
-from tests.support.toys import body, save_dear
+from tests.support.toys import body, save_dear, save_toy, toy_card
 
 CONTENT = body("toy", [[1, 2, 3, 4]])
 WHOLE = predict_request(CONTENT)
@@ -38,6 +39,17 @@ SLOW = {
     ),
     "stops in the second request": (WHOLE + WHOLE[:50], b"HTTP/1.1 200 OK"),
 }
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """The service with toy, with the settings by default; it has nothing to warn of."""
+    folder = tmp_path_factory.mktemp("models")
+    save_toy(folder, card=toy_card())
+    with running(models_dir=folder) as service:
+        yield service
+        assert service.stop() == 0
+    assert "WARNING" not in "".join(service.log)
 
 
 async def all_until_closed(url: str, sent: bytes) -> bytes:
@@ -192,7 +204,7 @@ def test_requests_behind_each_other_are_answered_in_their_order(models_dir: Path
     assert outputs == [1500.0 + n for n in range(8)]
 
 
-def test_many_small_requests_in_one_piece_are_no_long_head(models_dir: Path) -> None:
+def test_many_small_requests_in_one_piece_are_no_long_head(service: Process) -> None:
     async def ask_many(url: str) -> None:
         reader, writer = await asyncio.open_connection(*address(url))
         writer.write(WHOLE * 700 + WHOLE[:40])
@@ -204,8 +216,7 @@ def test_many_small_requests_in_one_piece_are_no_long_head(models_dir: Path) -> 
         writer.close()
 
     assert len(WHOLE) * 700 > 65_536
-    with running(models_dir=models_dir) as service:
-        asyncio.run(ask_many(service.url))
+    asyncio.run(ask_many(service.url))
 
 
 @pytest.mark.slow
@@ -445,7 +456,7 @@ def test_replies_are_those_of_uvicorn(models_dir: Path) -> None:
     assert all(reply.count(b"connection: close\r\n") == 1 for reply in ours.values())
 
 
-def test_an_offer_of_http_2_does_not_cost_the_body(models_dir: Path) -> None:
+def test_an_offer_of_http_2_does_not_cost_the_body(service: Process) -> None:
     """Java's HttpClient makes one with each request, and sends the body in a piece of its own."""
     java = (
         b"Connection: Upgrade, HTTP2-Settings\r\n"
@@ -465,15 +476,12 @@ def test_an_offer_of_http_2_does_not_cost_the_body(models_dir: Path) -> None:
         writer.close()
         return replies
 
-    with running(models_dir=models_dir) as service:
-        replies = asyncio.run(ask_thrice(service.url))
-        assert service.stop() == 0
+    replies = asyncio.run(ask_thrice(service.url))
     assert all(head.startswith(b"HTTP/1.1 200 OK") for head, _ in replies)
     assert len({reply for _, reply in replies}) == 1
-    assert "WARNING" not in "".join(service.log)
 
 
-def test_an_offer_of_http_2_that_is_cut_changes_no_length(models_dir: Path) -> None:
+def test_an_offer_of_http_2_that_is_cut_changes_no_length(service: Process) -> None:
     content = CONTENT + b" " * (10 - len(CONTENT) % 10) if len(CONTENT) % 10 else CONTENT
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nupgrade: h2c" % len(content)
 
@@ -486,8 +494,7 @@ def test_an_offer_of_http_2_that_is_cut_changes_no_length(models_dir: Path) -> N
         writer.close()
         return reply
 
-    with running(models_dir=models_dir, receive_timeout_s=2) as service:
-        assert asyncio.run(ask_in_pieces(service.url)).startswith(b"HTTP/1.1 200 OK")
+    assert asyncio.run(ask_in_pieces(service.url)).startswith(b"HTTP/1.1 200 OK")
 
 
 @pytest.mark.slow

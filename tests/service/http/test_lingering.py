@@ -6,19 +6,32 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from service.http.lingering import MOST_BYTES
 from tests.support.clients import address
-from tests.support.processes import running
-from tests.support.toys import body
+from tests.support.processes import Process, running
+from tests.support.toys import body, save_toy, toy_card
 
 POST = b"POST %b HTTP/1.1\r\nHost: x\r\n%b\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 LONG = b"1" * 20_000_000  # more than the kernel holds of a connection
 CHUNK = b"100000\r\n%b\r\n" % (b"1" * 0x100000)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """The service with toy, that takes a megabyte, and finds no fault with itself."""
+    folder = tmp_path_factory.mktemp("models")
+    save_toy(folder, card=toy_card())
+    with running(models_dir=folder, max_body_bytes=1_000_000) as service:
+        yield service
+        assert service.stop() == 0
+    assert not any("Traceback" in line or "ERROR" in line for line in service.log)
+
 
 # What is sent completely before anything is read, and the reply.
 REFUSED = {
@@ -43,38 +56,31 @@ REFUSED = {
 }
 
 
-def test_who_is_refused_early_can_read_why(models_dir: Path) -> None:
+def test_who_is_refused_early_can_read_why(service: Process) -> None:
     replies = {}
-    with running(models_dir=models_dir, max_body_bytes=100_000) as service:
-        for name, (sent, _) in REFUSED.items():
-            with socket.create_connection(address(service.url), timeout=20) as connection:
-                connection.sendall(sent)
-                with connection.makefile("rb") as reply:
-                    replies[name] = reply.read()
-        assert service.stop() == 0
+    for name, (sent, _) in REFUSED.items():
+        with socket.create_connection(address(service.url), timeout=20) as connection:
+            connection.sendall(sent)
+            with connection.makefile("rb") as reply:
+                replies[name] = reply.read()
     lines = {name: reply.partition(b"\r\n")[0] for name, reply in replies.items()}
     assert lines == {name: b"HTTP/1.1 " + status for name, (_, status) in REFUSED.items()}
     assert all(b"connection: close\r\n" in reply for reply in replies.values())
-    assert not any("Traceback" in line or "ERROR" in line for line in service.log)
 
 
-def test_the_client_of_pythons_library_can_read_it(models_dir: Path) -> None:
-    with running(models_dir=models_dir, max_body_bytes=1_000_000) as service:
-        asked = urllib.request.Request(service.url + "/predict", bytes(40_000_000))
-        with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(asked, timeout=20)
-        with caught.value as reply:
-            assert reply.status == 413
-            error = json.loads(reply.read())["error"]
+def test_the_client_of_pythons_library_can_read_it(service: Process) -> None:
+    asked = urllib.request.Request(service.url + "/predict", bytes(40_000_000))
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(asked, timeout=20)
+    with caught.value as reply:
+        assert reply.status == 413
+        error = json.loads(reply.read())["error"]
     assert error == "body: expected at most 1000000 bytes, got 40000000"
 
 
 @pytest.mark.parametrize("path", [b"/predict", b"/nowhere"])
-def test_a_body_without_an_end_is_cut_off(models_dir: Path, path: bytes) -> None:
-    with (
-        running(models_dir=models_dir, max_body_bytes=1_000_000) as service,
-        socket.create_connection(address(service.url), timeout=20) as connection,
-    ):
+def test_a_body_without_an_end_is_cut_off(service: Process, path: bytes) -> None:
+    with socket.create_connection(address(service.url), timeout=20) as connection:
         connection.sendall(POST % (path, CHUNKED))
         sent = 0
         with contextlib.suppress(ConnectionError):
@@ -104,11 +110,10 @@ def test_who_reads_why_and_does_not_close_is_cut_off(models_dir: Path) -> None:
             dribble(connection, 20)
 
 
-def test_behind_a_reply_a_short_rest_is_read_and_the_connection_stays(models_dir: Path) -> None:
+def test_behind_a_reply_a_short_rest_is_read_and_the_connection_stays(service: Process) -> None:
     content = body("toy", [[1, 2, 3, 4]])
     length = b"Content-Length: %d\r\n"
     with (
-        running(models_dir=models_dir) as service,
         socket.create_connection(address(service.url), timeout=20) as connection,
         connection.makefile("rb") as replies,
     ):

@@ -26,6 +26,17 @@ from tests.support.processes import Process, environment, running
 from tests.support.toys import body, save_dear, save_toy, tensor, toy_answer, toy_card
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """The service with toy, which in the end leaves with 0 and has met no bug."""
+    folder = tmp_path_factory.mktemp("models")
+    save_toy(folder, card=toy_card())
+    with running(models_dir=folder) as service:
+        yield service
+        assert service.stop() == 0
+    assert "Traceback" not in "".join(service.log)
+
+
 def start_fails(**settings: object) -> str:
     """Start the service; return the one line it leaves with exit status 1."""
     done = subprocess.run(
@@ -54,18 +65,22 @@ def test_it_serves_and_leaves_with_0_when_told_to(models_dir: Path) -> None:
     assert re.search(used, log, re.M)
 
 
-def test_a_caller_who_is_alone_does_not_wait_for_a_batch(models_dir: Path) -> None:
+def test_a_caller_who_is_alone_does_not_wait_for_a_batch(served: Process) -> None:
     """Not a time: rows that are run where they stand count as having waited for exactly 0 s."""
-    waited = r'torchlit_queue_seconds_sum\{model="toy",version="1"\} (\S+)'
-    with running(models_dir=models_dir) as service, httpx.Client(base_url=service.url) as client:
-        for n in range(5):
-            reply = client.post("/predict", content=body("toy", [[n, 0, 0, 0]]))
-            assert reply.status_code == 200
-        metrics = client.get("/metrics").text
-        assert float(re.findall(waited, metrics)[0]) == 0
-        assert 'torchlit_batches_total{model="toy",version="1"} 5.0' in metrics
-        asyncio.run(distinct_rows_from(service.url, 16, 0.3))
-        assert float(re.findall(waited, client.get("/metrics").text)[0]) > 0
+
+    def waited_and_batches() -> tuple[float, float]:
+        metrics = served.get("/metrics").text
+        names = ("torchlit_queue_seconds_sum", "torchlit_batches_total")
+        waited, batches = (counted(metrics, f'{name}{{model="toy"') for name in names)
+        return waited, batches
+
+    waited, batches = waited_and_batches()
+    for n in range(5):
+        reply = served.post("/predict", content=body("toy", [[n, 0, 0, 0]]))
+        assert reply.status_code == 200
+    assert waited_and_batches() == (waited, batches + 5)
+    asyncio.run(distinct_rows_from(served.url, 16, 0.3))
+    assert waited_and_batches()[0] > waited
 
 
 @pytest.mark.slow
@@ -143,7 +158,7 @@ def test_no_models_folder_stops_the_start(tmp_path: Path) -> None:
     assert start_fails(models_dir=tmp_path / "absent", workers=2, port=0) == line
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_metrics_folder_that_cannot_be_written_stops_the_start(
     models_dir: Path, tmp_path: Path, workers: int
 ) -> None:
@@ -186,6 +201,7 @@ def test_services_with_one_metrics_folder_leave_each_other_alone(
     assert list((tmp_path / "x").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_cuda_without_a_gpu_stops_the_start(models_dir: Path) -> None:
     line = start_fails(models_dir=models_dir, device="cuda", port=0)
     assert line.startswith("torchlit: TORCHLIT_DEVICE: expected cuda")
@@ -198,6 +214,7 @@ def test_help_lists_every_setting() -> None:
     assert "TORCHLIT_MAX_QUEUE_DELAY_MS" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_service_needs_neither_torch_nor_training() -> None:
     code = (
         "import sys, service.__main__, service.http.app, service.process.server;"
@@ -221,15 +238,18 @@ def test_a_failed_model_does_not_stop_the_others(models_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.3, pytest.param(10, marks=pytest.mark.slow)])
-def test_64_clients_get_only_their_own_right_answers(models_dir: Path, seconds: float) -> None:
-    with running(models_dir=models_dir) as service:
-        answered = asyncio.run(distinct_rows_from(service.url, 64, seconds))
-        metrics = service.get("/metrics").text
-        assert service.stop() == 0
-    ok = 'torchlit_requests_total{model="toy",outcome="ok"'
-    assert counted(metrics, ok) == answered > 64
-    alone = counted(metrics, 'torchlit_batch_rows_bucket{le="4.0",model="toy"')
-    assert alone < counted(metrics, 'torchlit_batches_total{model="toy"')  # some hold more rows
+def test_64_clients_get_only_their_own_right_answers(served: Process, seconds: float) -> None:
+    def counts() -> tuple[float, float]:
+        metrics = served.get("/metrics").text
+        alone = counted(metrics, 'torchlit_batch_rows_bucket{le="4.0",model="toy"')
+        batches = counted(metrics, 'torchlit_batches_total{model="toy"')
+        return counted(metrics, 'torchlit_requests_total{model="toy",outcome="ok"'), batches - alone
+
+    ok, larger = counts()
+    answered = asyncio.run(distinct_rows_from(served.url, 64, seconds))
+    ok_after, larger_after = counts()
+    assert ok_after - ok == answered > 64
+    assert larger_after > larger  # some batches hold more than 4 rows
 
 
 def test_several_workers_share_port_and_metrics_and_a_dead_one_is_replaced(
@@ -459,17 +479,14 @@ def test_a_worker_that_hangs_is_replaced(models_dir: Path) -> None:
         assert service.stop() == 0
 
 
-def test_a_client_that_leaves_in_the_middle_is_no_event(models_dir: Path) -> None:
-    with running(models_dir=models_dir) as service:
-        with socket.create_connection(address(service.url)) as connection:
-            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-        with socket.create_connection(address(service.url)) as connection:
-            connection.sendall(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
-            assert connection.recv(100).startswith(b"HTTP/1.1 400")
-        reply = service.post("/predict", content=body("toy", [[1, 2, 3, 4]]))
-        assert reply.status_code == 200
-        assert service.stop() == 0
-    assert "Traceback" not in "".join(service.log)
+def test_a_client_that_leaves_in_the_middle_is_no_event(served: Process) -> None:
+    with socket.create_connection(address(served.url)) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    with socket.create_connection(address(served.url)) as connection:
+        connection.sendall(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+    reply = served.post("/predict", content=body("toy", [[1, 2, 3, 4]]))
+    assert reply.status_code == 200
 
 
 @pytest.mark.promtool

@@ -25,6 +25,11 @@ HEALTH = "/v1/endpoints/123/deployedModels/456"
 KEY = "a-key-of-16-chars"
 
 
+@pytest.fixture(scope="module")
+def client(shared_client: httpx.AsyncClient) -> httpx.AsyncClient:
+    return shared_client
+
+
 async def test_the_document_is_valid_openapi(client: httpx.AsyncClient) -> None:
     validate((await client.get("/schema/openapi.json")).json())
 

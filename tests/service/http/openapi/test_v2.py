@@ -1,6 +1,6 @@
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,10 @@ KEY = "a-key-of-16-chars"
 ROW = {"name": "input", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}
 
 
-@pytest.fixture
-def models_dir(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With a card and without, with several inputs, of whole numbers, and one that fails."""
-    folder = tmp_path / "models"
+    folder = tmp_path_factory.mktemp("models")
     save_toy(folder, card=toy_card())
     save_toy(folder, 2, card=toy_card())
     save_mean(folder)
@@ -45,6 +45,12 @@ def models_dir(tmp_path: Path) -> Path:
     (folder / "broken" / "1").mkdir(parents=True)
     (folder / "broken" / "1" / "model.onnx").write_bytes(b"no model")
     return folder
+
+
+@pytest.fixture(scope="module")
+async def client(models_dir: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(Settings(models_dir=models_dir)) as client:
+        yield client
 
 
 async def document_of(client: httpx.AsyncClient) -> Any:

@@ -20,6 +20,11 @@ PLAIN = {"accept-encoding": "identity"}
 URLS = re.compile(r'(?:href|src)="([^"]+)"')
 
 
+@pytest.fixture(scope="module")
+def client(shared_client: httpx.AsyncClient) -> httpx.AsyncClient:
+    return shared_client
+
+
 async def named_files(client: httpx.AsyncClient, path: str) -> list[str]:
     """Return what a page names that is served from static/."""
     text = (await client.get(path)).text

@@ -546,6 +546,7 @@ async def test_what_waits_when_a_model_is_unloaded_is_answered(tmp_path: Path, s
     assert firsts == [pytest.approx(side + n) for n in range(7)]
 
 
+@pytest.mark.slow
 async def test_under_load_each_request_is_answered_right_or_told_there_is_no_model(
     tmp_path: Path,
 ) -> None:

@@ -305,6 +305,7 @@ async def test_models_are_loaded_only_from_the_folder(client: Any) -> None:
     await refused(404, "model: expected one of ", client.unload_model("tyo"))
 
 
+@pytest.mark.slow
 def test_models_are_loaded_and_unloaded_only_if_the_settings_allow(tmp_path: Path) -> None:
     save_toy(tmp_path)
     sentence = "loading and unloading of models is off: set TORCHLIT_MODEL_CONTROL=true to allow it"
