@@ -59,8 +59,6 @@ class Protocol(HttpToolsProtocol):
         self._body_bytes = 0
         self._extensions: dict[str, Any] = {WHOLE_REPLY: self._send_whole}
         self._held = 0  # bytes of what came in, until it is answered
-        self._unsent = 0  # bytes of replies that the client did not take yet
-        self._unsent_since = inf  # since when they did not become fewer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to speak on a new connection."""
@@ -74,8 +72,8 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._limits.leave(self)
         self._hold(0)
-        self._limits.memory.give(self._unsent)
-        self._unsent = 0
+        self._limits.memory.give(self._writes.unsent)
+        self._writes.unsent = 0
         self._extensions.clear()  # it holds this connection, and is held by its last request
         if self._answer is not None:
             self.tasks.discard(self._answer)
@@ -243,12 +241,9 @@ class Protocol(HttpToolsProtocol):
 
     def cut_off_if_slow(self) -> None:
         """Close the connection if the client is slow, to send or to take a reply, or idle."""
-        limits, unsent = self._limits, self.transport.get_write_buffer_size()
-        limits.memory.held += unsent - self._unsent
-        if self._unsent == 0 or unsent < self._unsent:
-            self._unsent_since = limits.now
-        self._unsent = unsent
-        if limits.is_over(self._unsent_since, limits.timeout_s):
+        limits = self._limits
+        limits.memory.held += self._writes.look(limits.now)
+        if limits.is_over(self._writes.untaken_since, limits.timeout_s):
             self.transport.abort()
         elif self._writes.is_lingering:
             self._idle_since = min(self._idle_since, limits.now)

@@ -7,6 +7,10 @@ the end of the event loop's turn.
 """
 
 import asyncio
+import sys
+from fcntl import ioctl
+from math import inf
+from termios import TIOCOUTQ  # of a socket it is what Linux calls SIOCOUTQ, tcp(7)
 from typing import Any
 
 from service.http.lingering import linger
@@ -15,7 +19,10 @@ from service.http.lingering import linger
 class JoinedWrites:
     """A transport that holds what is written until `flush`, at most for a turn of the loop."""
 
-    __slots__ = ("_loop", "_pending", "_transport", "is_lingering", "is_receiving")
+    __slots__ = (
+        *("_loop", "_pending", "_transport", "_untaken"),
+        *("is_lingering", "is_receiving", "unsent", "untaken_since"),
+    )
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -23,6 +30,9 @@ class JoinedWrites:
         self._pending: list[bytes] = []
         self.is_receiving = False  # whether the client is about to send more
         self.is_lingering = False  # closed, but for what the client still sends
+        self.unsent = 0  # bytes that the kernel had not taken at the last look
+        self._untaken = 0  # if there are any: bytes that the client had not taken then
+        self.untaken_since = inf  # since when they did not become fewer
 
     def write(self, data: bytes) -> None:
         """Send `data` with the next flush, after what was written before."""
@@ -54,6 +64,26 @@ class JoinedWrites:
         if self._pending and not self.is_closing():
             self._transport.write(b"".join(self._pending))
         self._pending.clear()
+
+    def look(self, now: float) -> int:
+        """Note what the client has not taken; return how much more waits here than before."""
+        unsent, before = self._transport.get_write_buffer_size(), self.unsent
+        untaken = unsent and unsent + self._kernel_bytes()
+        if self._untaken == 0 or untaken < self._untaken:
+            self.untaken_since = now
+        self.unsent, self._untaken = unsent, untaken
+        return unsent - before
+
+    def _kernel_bytes(self) -> int:
+        """Return how many bytes the kernel has that the client did not take; 0 if it is not known.
+
+        It takes more from here only when a third of its room is free, which may be a megabyte.
+        """
+        try:
+            descriptor = self._transport.get_extra_info("socket").fileno()
+            return int.from_bytes(ioctl(descriptor, TIOCOUTQ, bytes(4)), sys.byteorder)
+        except OSError:
+            return 0
 
     def __getattr__(self, name: str) -> Any:
         """All else is the transport's."""
