@@ -6,35 +6,31 @@ get through; and it answers a client that has left. What it lacks is here.
 """
 
 import asyncio
-import re
 from math import inf
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.errors import (
-    HeadTooLarge,
-    InvalidInput,
-    MemoryFull,
-    RequestError,
-    RequestTimeout,
-)
+from service.errors import InvalidInput, MemoryFull, RequestError, RequestTimeout
+from service.http import arrival
+from service.http.arrival import MAX_HEAD_BYTES, MOST_BEHIND, SURELY_SHORT
 from service.http.direct import Answer, Direct, Head
 from service.http.limits import Limits
-from service.http.reply import WHOLE_REPLY, Fragments, Reply, error_reply, lines_of, written
+from service.http.reply import (
+    WHOLE_REPLY,
+    Fragments,
+    Reply,
+    all_headers,
+    error_reply,
+    sent,
+    written,
+)
 from service.http.status import Headers
 from service.http.writes import JoinedWrites
 
 JUST_CONNECTED_S = 1.0  # what a new connection gets at a stop to say something
-MAX_HEAD_BYTES = 65_536  # of request line and headers
 SHORT_REST = 65_536  # bytes of a request that are read behind its reply, to keep the connection
 HEAD_END = b"\r\n\r\n"
-H2C_WITHIN = 4096  # bytes from the start of a request
-_H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
 
 
 class Protocol(HttpToolsProtocol):
@@ -59,11 +55,13 @@ class Protocol(HttpToolsProtocol):
         self._body_bytes = 0
         self._extensions: dict[str, Any] = {WHOLE_REPLY: self._send_whole}
         self._held = 0  # bytes of what came in, until it is answered
+        self.url, self.headers = b"", []  # uvicorn's: of the head that came last
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to speak on a new connection."""
         self._writes = JoinedWrites(transport, self.loop)  # type: ignore[arg-type]
         super().connection_made(self._writes)  # type: ignore[arg-type]
+        self.flow = arrival.Flow(self._writes, self._behind)
         self._waiting_since = self._limits.now  # who connects is to say something
         self._has_place = self._limits.enter(self)
 
@@ -91,9 +89,8 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent; refuse a head, or trailers, that are too long."""
-        if self._answer is not None:
-            self._behind += data
-            self.flow.pause_reading()
+        if self._answer is not None or self.pipeline:
+            self._put_behind(data)
             return
         if not self._is_begun and (self.cycle is None or self.cycle.response_complete):
             size = data.find(HEAD_END) + len(HEAD_END)
@@ -106,14 +103,19 @@ class Protocol(HttpToolsProtocol):
                 and self._is_answered_directly(head, data[size:])
             ):
                 return
-        self._head_bytes += len(data)
-        if not self._is_begun and data.find(b"h2c", 0, H2C_WITHIN) >= 0:
-            data = _without_h2c(data)
-        super().data_received(data)
+        if not self._is_begun:
+            data = arrival.without_h2c(data)
+        for place, piece in arrival.pieces(data, self._rest):
+            if self.pipeline:
+                self._put_behind(data[place:])
+            if self.pipeline or self.transport.is_closing():
+                break
+            self._head_bytes += len(piece)
+            super().data_received(piece)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self._refuse(arrival.head_too_large())
         if self._is_begun:
             self._expect_rest()
-        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(HeadTooLarge(f"headers: expected at most {MAX_HEAD_BYTES} bytes"))
 
     def _expect_rest(self) -> None:
         """Make a reply that comes before the rest of its request the last one (RFC 9112, 9.3).
@@ -124,11 +126,14 @@ class Protocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is None or cycle.scope is not self.scope or not cycle.keep_alive:
             return
-        length = dict(self.headers).get(b"content-length")
-        rest = inf if length is None else int(length) - self._body_bytes
-        if rest > SHORT_REST or cycle.waiting_for_100_continue:
+        if self._rest() > SHORT_REST or cycle.waiting_for_100_continue:
             cycle.keep_alive = False
             self._may_stay = True
+
+    def _rest(self) -> float:
+        """Return how many bytes of the body are still to come; infinity if that is not said."""
+        length = dict(self.headers).get(b"content-length") if self._is_begun else None
+        return inf if length is None else int(length) - self._body_bytes
 
     def _may_be_direct(self) -> bool:
         return self._has_place and not self.flow.write_paused
@@ -162,11 +167,21 @@ class Protocol(HttpToolsProtocol):
         if is_last or self._is_last:
             self._writes.is_receiving = bool(self._behind)
             self.transport.close()
-        elif self._behind:
-            behind = bytes(self._behind)
-            self._behind.clear()
-            self.flow.resume_reading()
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Read again, first what is here already."""
+        behind = bytes(self._behind)
+        self._behind.clear()
+        self.flow.resume_reading()
+        if behind:
             self.data_received(behind)
+
+    def _put_behind(self, data: bytes) -> None:
+        self._behind += data
+        if len(self._behind) > MOST_BEHIND:
+            self.flow.pause_reading()
 
     def on_message_begin(self) -> None:
         """Begin with a request: its first byte is here."""
@@ -176,6 +191,12 @@ class Protocol(HttpToolsProtocol):
         self._body = b""
         self._waiting_since = self._limits.now
         self._idle_since = inf
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer, unless the head is too long."""
+        if self._head_bytes > SURELY_SHORT and arrival.is_too_long(self.url, self.headers):
+            raise ValueError("the parser passes it on to send_400_response")
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a fragment of the body; the app gets all of them together, unless that is too long.
@@ -233,11 +254,12 @@ class Protocol(HttpToolsProtocol):
             self._writes.flush()
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         else:
             self._idle_since = self._limits.now
+        if not self.pipeline:
+            self._go_on()
 
     def cut_off_if_slow(self) -> None:
         """Close the connection if the client is slow, to send or to take a reply, or idle."""
@@ -314,8 +336,10 @@ class Protocol(HttpToolsProtocol):
         return is_own and self.cycle.response_started
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP; uvicorn calls this."""
-        self._refuse(InvalidInput("expected an HTTP/1.1 request, got something else"))
+        """Refuse what is not HTTP, or has too long a head; uvicorn calls this."""
+        is_long = arrival.is_too_long(self.url, self.headers)
+        expected = "expected an HTTP/1.1 request, got something else"
+        self._refuse(arrival.head_too_large() if is_long else InvalidInput(expected))
 
     def _refuse(self, error: RequestError) -> None:
         """Answer in place of the app, and close."""
@@ -333,16 +357,8 @@ class Protocol(HttpToolsProtocol):
         self._is_begun = False
         self._cancel_running()
         reply = error_reply(error)
-        (body,) = reply.body
-        headers = (
-            *self.server_state.default_headers,
-            (b"content-type", reply.content_type),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-            *reply.headers,
-        )
-        lines = [STATUS_LINE[reply.status], *(b"%b: %b\r\n" % header for header in headers)]
-        self.transport.write(b"".join([*lines, b"\r\n", body]))
+        headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        self.transport.write(sent(reply.status, all_headers(reply, headers), reply.body))
         self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -374,22 +390,9 @@ class Protocol(HttpToolsProtocol):
         elif not cycle.keep_alive:
             headers.append((b"connection", b"close"))
         body = [] if cycle.scope["method"] == "HEAD" else body
-        head = lines_of((*cycle.default_headers, *headers))
-        self.transport.write(b"".join((STATUS_LINE[status], head, b"\r\n", *body)))
+        self.transport.write(sent(status, (*cycle.default_headers, *headers), body))
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
-
-
-def _without_h2c(data: bytes) -> bytes:
-    """Take the offer to go on in HTTP/2 out of a request, as a server may that does not take it.
-
-    Java's HttpClient makes it with every request. The parser would end the request at its head,
-    and drop the body (Kludex/uvicorn#2722).
-    """
-    head, end, rest = data.partition(b"\r\n\r\n")
-    if not end:  # what follows belongs to the last header
-        return data
-    return _H2C.sub(b"", head + b"\r\n") + b"\r\n" + rest

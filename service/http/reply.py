@@ -61,6 +61,11 @@ def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
+def sent(status: int, headers: Iterable[tuple[bytes, bytes]], body: Fragments) -> bytes:
+    """Return a reply as it is sent."""
+    return b"".join((STATUS_LINE[status], lines_of(headers), b"\r\n", *body))
+
+
 def written(reply: Reply, id: bytes, others: bytes) -> bytes:
     """Return a reply to the request of an id as it is sent, with the lines of other headers."""
     body = reply.body
