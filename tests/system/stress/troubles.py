@@ -186,15 +186,12 @@ async def idle_connections(scene: Scene) -> None:
 
 
 async def killed_workers(scene: Scene) -> None:
-    """A worker is killed, and replaced."""
-    await asyncio.sleep(8)
+    """A worker is killed and replaced; when it is, the models folder is away for a second.
+
+    One after the other: a worker cannot start where there is no folder.
+    """
     scene.kill_a_worker()
     await asyncio.sleep(8)
-
-
-async def moved_folder(scene: Scene) -> None:
-    """The models folder is away for a second: what is served stays served."""
-    await asyncio.sleep(6)
     away = scene.models_dir.with_name("away")
     scene.models_dir.rename(away)
     try:
@@ -280,7 +277,7 @@ class Troubles:
         releases.save(models_dir)
         self._kinds: list[Callable[[Scene], Awaitable[None]]] = [
             *(LongBodies(), replies, replies.slowly, releases),
-            *(slow_senders, idle_connections, killed_workers, moved_folder, runs_without_end),
+            *(slow_senders, idle_connections, killed_workers, runs_without_end),
         ]
 
     async def run(self, scene: Scene) -> None:
