@@ -204,8 +204,8 @@ class Protocol(HttpToolsProtocol):
         uvicorn copies each fragment thrice and stops reading after 64 kB, until the app took them.
         """
         self._head_bytes = 0
-        if self.cycle.response_complete:  # refused before it was complete
-            return
+        if self.cycle.response_complete or self.transport.is_closing():
+            return  # refused before it was complete
         self._body_bytes += len(body)
         try:
             self._limits.memory.take(len(body), self._held)

@@ -11,8 +11,9 @@ from onnx import TensorProto
 
 from service.errors import MemoryFull
 from service.http.memory import Memory
+from service.metrics.exposition import Page
 from service.settings import Settings
-from tests.support.clients import read_reply
+from tests.support.clients import counted, read_reply
 from tests.support.sockets import Listening, listening
 from tests.support.toys import save_same, save_toy, toy_card
 
@@ -80,6 +81,19 @@ async def test_bodies_that_arrive_are_counted_until_they_are_answered(service: L
     writer.write(SMALL)
     assert (await read_reply(reader))[0].startswith(b"HTTP/1.1 200 ")
     await until(service, 0)
+    writer.close()
+
+
+async def test_what_is_refused_in_many_chunks_counts_once(service: Listening) -> None:
+    _, writer = await service.connect()
+    writer.write(request(b" " * MOST, length=MOST + 1))
+    await until(service, MOST)
+    chunked = b"POST /predict/toy HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = [b"1\r\n \r\n" * 300, b"0\r\n\r\n"]
+    head, _ = await answered(service, chunked + b"".join(chunks))
+    assert head.startswith(b"HTTP/1.1 503 ")
+    text = Page(service.app.services.metrics).text().decode()
+    assert counted(text, "torchlit_unmatched_requests_total", 'outcome="memory_full"') == 1
     writer.close()
 
 
