@@ -79,8 +79,8 @@ class Connection:
 
     def leave(self, *, reset: bool = False) -> None:
         """Close it now, whatever is under way; with a reset instead of a goodbye if asked."""
-        if reset:
-            connection: socket.socket = self.writer.get_extra_info("socket")
+        connection: socket.socket | None = self.writer.get_extra_info("socket")
+        if reset and connection is not None:  # else it is closed
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.writer.transport.abort()
 

@@ -154,6 +154,7 @@ class Client:
         self._scene = scene
         self._random = np.random.default_rng(seed)
         self._right, self._wrong = right_kinds(), wrong_kinds()
+        self._connection: Connection | None = None
         self.times: list[tuple[float, float]] = []  # when it was due, how long it took: seconds
         self.outcomes: Counter[str] = Counter()
 
@@ -164,8 +165,6 @@ class Client:
         """
         clock = asyncio.get_running_loop().time
         start = due
-        self._connection = await Connection.open(self._scene.url)
-        self._answered = time.monotonic()
         while (due if every_s else clock()) < until:
             if due > (now := clock()):
                 await asyncio.sleep(due - now)
@@ -174,7 +173,7 @@ class Client:
             if await self._ask():
                 self.times.append((due - start, clock() - due))
             due += every_s
-        self._connection.leave()
+        self._leave("done")
 
     async def _ask(self) -> bool:
         """Send one request; return whether it was answered as it should be."""
@@ -184,23 +183,26 @@ class Client:
         kind = kinds[self._random.integers(len(kinds))]
         is_toy = WRONG <= chance < WRONG + TOY
         request = rows.request if is_toy else kind.request
+        if self._connection is None:  # not before: who asks nothing may be sent away
+            self._connection = await Connection.open(self._scene.url)
+            self._answered = time.monotonic()
         if chance > 1 - LEAVING:
             self._connection.writer.write(request[: self._random.integers(len(request))])
-            await self._connect_anew("left")
+            self._leave("left")
             return False
         since = time.monotonic()
         try:
             reply = await self._connection.ask(request)
         except (*LOST, TimeoutError) as error:
             if since - self._answered > IDLE_S:  # as every client has to expect
-                await self._connect_anew("closed while idle")
+                self._leave("closed while idle")
                 return False
             self._scene.lose(f"the load: {error!r}", since, time.monotonic())
-            await self._connect_anew("lost")
+            self._leave("lost")
             return False
         self._answered = time.monotonic()
         if reply.status == 503 and reply.closes:
-            await self._connect_anew("sent away")
+            self._leave("sent away")
             return False
         self.outcomes[str(reply.status)] += 1
         if is_toy:
@@ -210,14 +212,14 @@ class Client:
         if not is_right:
             self._scene.wrong.append(f"{request[:200]!r}: {reply}")
         if reply.closes:
-            await self._connect_anew("sent away")
+            self._leave("sent away")
         return True
 
-    async def _connect_anew(self, why: str) -> None:
+    def _leave(self, why: str) -> None:
         self.outcomes[why] += 1
-        self._connection.leave()
-        self._connection = await Connection.open(self._scene.url)
-        self._answered = time.monotonic()
+        if self._connection is not None:
+            self._connection.leave()
+            self._connection = None
 
 
 async def full_rate(scene: Scene) -> float:
@@ -247,23 +249,21 @@ async def soak_process(scene: Scene, seconds: float, troubles: Troubles | None) 
     every_s = CLIENTS / (full * (TROUBLED_PACE if troubles else PACE))
     clients = [Client(scene, CLIENTS + seed) for seed in range(CLIENTS)]
     resident: list[tuple[float, float]] = []
-    beside = [asyncio.create_task(watch(pid, resident))]
-    if troubles:
-        beside.append(asyncio.create_task(troubles.run(scene)))
-    start = asyncio.get_running_loop().time() + 0.1
     probes: dict[str, Any] = {}
-    with probing(scene.url, probes) if troubles else nullcontext():
-        await asyncio.gather(
-            *(
-                client.run(start + number * every_s / CLIENTS, every_s, start + seconds)
-                for number, client in enumerate(clients)
+    start = asyncio.get_running_loop().time() + 0.1
+    async with asyncio.TaskGroup() as tasks:  # a fault of this file ends all
+        beside = [tasks.create_task(watch(pid, resident))]
+        if troubles:
+            beside.append(tasks.create_task(troubles.run(scene)))
+        with probing(scene.url, probes) if troubles else nullcontext():
+            await asyncio.gather(
+                *(
+                    client.run(start + number * every_s / CLIENTS, every_s, start + seconds)
+                    for number, client in enumerate(clients)
+                )
             )
-        )
-    for task in beside:
-        task.cancel()
-    for ended in await asyncio.gather(*beside, return_exceptions=True):
-        if ended is not None and not isinstance(ended, asyncio.CancelledError):
-            raise ended  # a fault of this file
+        for task in beside:
+            task.cancel()
     await wait_until_closed(pid, before)
     for since, until, problem in probes.get("failed", []):
         scene.lose(f"probe of {problem}", since, until)
