@@ -10,7 +10,7 @@ PRETTIER := .venv/node/bin/node node_modules/prettier/bin/prettier.cjs
 OF_PAGES := service/http/pages/static tests/service/http/pages package.json
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-sweep test-stress soak test-promtool test-kserve test-deploy test-browser test-gpu \
+.PHONY: help serve test test-slow test-sweep test-stress soak test-promtool test-kserve test-converters test-deploy test-browser test-gpu \
 	image-check sbom scan licences train bench check docs size check-pages format format-pages lock clean
 
 help: ## show the targets
@@ -39,6 +39,9 @@ test-promtool: .venv/dev $(PROMTOOL) ## check /metrics with Prometheus's own too
 
 test-kserve: .venv/dev .venv/kserve/installed ## ask the service with KServe's client
 	$(PYTEST) -m kserve
+
+test-converters: .venv/dev .venv/converters/installed ## hold models of other libraries against those libraries; a table is printed
+	$(PYTEST) -m converters -s tests/system/converters
 
 test-deploy: .venv/dev .venv/deploy/installed $(KUBECTL) ## check the manifests of deploy/ and the Dockerfile
 	KUBECTL=$(KUBECTL) KUBERNETES_VALIDATE=.venv/deploy/bin/kubernetes-validate HADOLINT=.venv/deploy/bin/hadolint \
@@ -132,6 +135,15 @@ clean: ## remove what the targets made
 	$(PYTHON) -m venv --clear .venv/kserve
 	.venv/kserve/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		-r tests/system/kserve/requirements.txt
+	@touch $@
+
+# What trains and converts the models of the matrix; and the locale that files need which read texts.
+.venv/converters/installed: .venv/bin/python tests/system/converters/requirements.txt
+	$(PYTHON) -m venv --clear .venv/converters
+	.venv/converters/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+		-r tests/system/converters/requirements.txt
+	mkdir -p .venv/converters/locale
+	localedef -i en_US -f UTF-8 $(CURDIR)/.venv/converters/locale/en_US.UTF-8
 	@touch $@
 
 .venv/deploy/installed: .venv/bin/python tests/system/deploy/requirements.txt

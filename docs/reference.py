@@ -9,8 +9,10 @@ A page is a function that returns its text. To add one, write the function and n
 import argparse
 import os
 import sys
+import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -157,6 +159,51 @@ def formats() -> str:
     )
 
 
+def converters() -> str:
+    """Return the table of the files that tests/system/converters holds against their libraries."""
+    cases, wrong = _of_converters("cases"), _of_converters("wrong")
+    del cases["tolerance"]
+    rows = []
+    for name, each in cases.items():
+        reasons = {way: of_way[name] for way, of_way in wrong.items() if name in of_way}
+        cells = ("**wrong**" if way in reasons else "right" for way in CONVERTERS_WAYS)
+        remarks = "; ".join(dict.fromkeys(reasons.values()))
+        rows.append((f"`{name}`", each["library"], each["is"], *cells, remarks))
+    return table(("file", "library", "what", *CONVERTERS_WAYS.values(), "remark"), rows)
+
+
+def lies() -> str:
+    """Return the table of the conversions that lie."""
+    rows = [
+        (each["what"], each["versions"], each["instead"])
+        for each in _of_converters("lies").values()
+    ]
+    return table(("conversion", "seen with", "what helps"), rows)
+
+
+def models() -> str:
+    """Return the page of models as it is, with the tables of converters between their marks."""
+    text = (FOLDER / "models.md").read_text()
+    for name, write in (("converters", converters), ("lies", lies)):
+        begin, end = f"<!-- {name}: written by docs/reference.py -->\n", f"<!-- end of {name} -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{write()}\n\n{end}{rest.split(end)[1]}"
+    return text
+
+
+CONVERTERS = FOLDER.parent / "tests" / "system" / "converters"
+CONVERTERS_WAYS = {
+    "predict": "`/predict`",
+    "v2_json": "`/v2` JSON",
+    "v2_binary": "`/v2` binary",
+    "score": "`score`",
+}
+
+
+def _of_converters(name: str) -> dict[str, Any]:
+    return tomllib.loads((CONVERTERS / f"{name}.toml").read_text())
+
+
 WHO = {"key": "who has a key", "probe": "all, unless `TORCHLIT_PROTECT_HEALTH`"}
 WHO |= {"metrics": "all, unless `TORCHLIT_PROTECT_METRICS`", "everybody": "all"}
 
@@ -166,6 +213,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "routes.md": routes,
     "errors.md": errors,
     "formats.md": formats,
+    "models.md": models,
 }
 
 
