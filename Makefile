@@ -41,7 +41,7 @@ test-kserve: .venv/dev .venv/kserve/installed ## ask the service with KServe's c
 	$(PYTEST) -m kserve
 
 test-converters: .venv/dev .venv/converters/installed ## hold models of other libraries against those libraries; a table is printed
-	$(PYTEST) -m converters -s tests/system/converters
+	$(PYTEST) -m converters -s -rfE tests/system/converters
 
 test-deploy: .venv/dev .venv/deploy/installed $(KUBECTL) ## check the manifests of deploy/ and the Dockerfile
 	KUBECTL=$(KUBECTL) KUBERNETES_VALIDATE=.venv/deploy/bin/kubernetes-validate HADOLINT=.venv/deploy/bin/hadolint \
@@ -142,8 +142,10 @@ clean: ## remove what the targets made
 	$(PYTHON) -m venv --clear .venv/converters
 	.venv/converters/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
 		-r tests/system/converters/requirements.txt
-	mkdir -p .venv/converters/locale
-	localedef -i en_US -f UTF-8 $(CURDIR)/.venv/converters/locale/en_US.UTF-8
+	mkdir -p .cache .venv/converters/locale
+	test -e /usr/share/i18n/locales/en_US || \
+		(cd .cache && apt-get download locales && dpkg-deb -x locales_*.deb .)
+	I18NPATH=$(CURDIR)/.cache/usr/share/i18n localedef -i en_US -f UTF-8 $(CURDIR)/.venv/converters/locale/en_US.UTF-8
 	@touch $@
 
 .venv/deploy/installed: .venv/bin/python tests/system/deploy/requirements.txt

@@ -34,7 +34,6 @@ from skl2onnx import to_onnx
 from skl2onnx.common.data_types import (
     BooleanTensorType,
     FloatTensorType,
-    Int64TensorType,
     StringTensorType,
 )
 from sklearn.cluster import KMeans
