@@ -1,7 +1,7 @@
 """What stands in an ONNX file beside its numbers, and the files of weights that it names.
 
-An ONNX file is a ModelProto of protobuf (onnx.proto; protobuf's documentation, "Encoding"). It is
-read field by field, and weights are passed over: a file of gigabytes costs milliseconds.
+An ONNX file is a ModelProto of protobuf (onnx.proto). It is read field by field, and weights are
+passed over: a file of gigabytes costs milliseconds.
 ONNX Runtime reports none of this, and the `onnx` package would read every weight.
 """
 
@@ -10,12 +10,12 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, TypeAlias
 
 from msgspec import Struct
 
+from service.engine.protobuf import Messages
 from service.errors import ModelError, OutOfResources
 
 # What is wrong with a file or its folder, until somebody changes it. Any other error of the system
@@ -24,7 +24,7 @@ _OF_THE_FILE = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM),
     *(errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL),
 }
-_LARGEST_TEXT = 2**16  # bytes of a name; more is none
+_MOST_LABELS = 2**20  # bytes of a list of labels; more are none to answer
 _BITS = {  # of a number, by TensorProto.DataType
     kind: bits
     for bits, kinds in {
@@ -39,6 +39,16 @@ _BITS = {  # of a number, by TensorProto.DataType
 }
 
 
+# The names or numbers of classes.
+Labels: TypeAlias = list[str] | list[int]
+
+_STRING = 8  # of TensorProto.DataType
+_INTEGERS = {
+    6: (5, 4),
+    7: (7, 8),
+}  # the same; with the field of their numbers, and raw bytes of one
+
+
 class Node(Struct, frozen=True):
     """One operation of a graph: the names of what goes in and out, and the graphs inside it."""
 
@@ -48,6 +58,7 @@ class Node(Struct, frozen=True):
     outputs: list[str]
     attributes: list[str]
     graphs: list["Graph"]
+    labels: Labels = []  # of a classifier, or of the maps that it makes
 
 
 class Graph(Struct, frozen=True):
@@ -58,6 +69,9 @@ class Graph(Struct, frozen=True):
     constants: set[str]  # the names of its weights
     without_shape: set[str]  # inputs and outputs of which the file says no shape: any may be right
     sizes: set[int]  # of the dimensions of its weights
+    outputs: list[str] = []
+    sequences: set[str] = set()  # outputs that are lists, of maps or of tensors
+    lists: dict[str, Labels] = {}  # its weights that are a short list of texts or whole numbers
 
 
 class ModelFile(Struct, frozen=True):
@@ -71,6 +85,8 @@ class ModelFile(Struct, frozen=True):
     opsets: dict[str, int] = {}
     producer: str = ""
     producer_version: str = ""
+    labels: dict[str, Labels] = {}  # of the columns of outputs, where they were maps
+    content: bytes | None = None  # what is opened instead of the file, plain_outputs.py
 
 
 _OTHERS = {  # what a file is that begins like this
@@ -87,10 +103,6 @@ _OTHERS = {  # what a file is that begins like this
     ),
     rb"\x80.[c}\]\x95(]": "a pickle of Python: convert it, of scikit-learn with skl2onnx",
 }
-_FIXED = {1: 8, 5: 4}  # bytes of a value, by protobuf's wire type
-
-# The value of a field: a number, or where its bytes are.
-_Value = TypeVar("_Value", int, range)
 
 
 def read(path: Path) -> ModelFile:
@@ -100,12 +112,17 @@ def read(path: Path) -> ModelFile:
         if other := _other_format(file.read(256)):
             raise ModelError(f"{path.name}: expected an ONNX file, got {other}")
         try:
-            return _Reader(file).model(size)
+            return parsed(file, size)
         except (EOFError, RecursionError, ValueError):
             raise ModelError(
                 f"{path.name}: not a model that ONNX Runtime can open: it is cut off, or no ONNX "
                 f"file ({size} bytes)"
             ) from None
+
+
+def parsed(file: BinaryIO, size: int) -> ModelFile:
+    """Read a ModelProto of so many bytes. Raises EOFError and others where it is none."""
+    return _Reader(file).model(size)
 
 
 def read_weights(path: Path, weights: Mapping[str, int]) -> dict[str, bytes]:
@@ -193,7 +210,7 @@ class _Reader:
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        self._messages = Messages(file)
         self._weights: dict[str, int] = {}
         self._has_inner_weights = False
         self._depth = 0  # of the graph that is read, in others
@@ -201,8 +218,10 @@ class _Reader:
     def model(self, size: int) -> ModelFile:
         """Read a ModelProto."""
         place = range(size)
-        (ir_versions,) = self._fields(int, place, 1)
-        producers, versions, graphs, opsets, functions = self._fields(range, place, 2, 3, 7, 8, 25)
+        (ir_versions,) = self._messages.fields(int, place, 1)
+        producers, versions, graphs, opsets, functions = self._messages.fields(
+            range, place, 2, 3, 7, 8, 25
+        )
         if not graphs:
             raise EOFError
         return ModelFile(
@@ -212,69 +231,116 @@ class _Reader:
             has_inner_weights=self._has_inner_weights,
             ir_version=ir_versions[-1] if ir_versions else None,
             opsets=dict(map(self._opset, opsets)),
-            producer=self._text(producers),
-            producer_version=self._text(versions),
+            producer=self._messages.text(producers),
+            producer_version=self._messages.text(versions),
         )
 
     def _opset(self, place: range) -> tuple[str, int]:
-        (domains,), (versions,) = self._fields(range, place, 1), self._fields(int, place, 2)
-        return self._text(domains) or "ai.onnx", versions[-1] if versions else 0
+        (domains,), (versions,) = (
+            self._messages.fields(range, place, 1),
+            self._messages.fields(int, place, 2),
+        )
+        return self._messages.text(domains) or "ai.onnx", versions[-1] if versions else 0
 
     def _graph(self, place: range) -> Graph:
-        nodes, weights, inputs, outputs, sparse = self._fields(range, place, 1, 5, 11, 12, 15)
+        nodes, weights, inputs, outputs, sparse = self._messages.fields(
+            range, place, 1, 5, 11, 12, 15
+        )
         self._depth += 1
-        graph = Graph(list(map(self._node, nodes)), [], set(), set(), set())
-        for name, sizes in map(self._tensor, weights):
-            graph.constants.add(name)
-            graph.sizes.update(sizes)
+        read = list(map(self._node, nodes))
+        tensors = list(map(self._tensor, weights))
         self._note_sparse(sparse)
-        infos = [self._value_info(each) for each in inputs + outputs]
-        graph.inputs.extend(name for name, _ in infos[: len(inputs)])
-        graph.without_shape.update(name for name, has_shape in infos if not has_shape)
+        taken, answered = (
+            [self._value_info(each) for each in infos] for infos in (inputs, outputs)
+        )
         self._depth -= 1
-        return graph
+        return Graph(
+            nodes=read,
+            inputs=[each.name for each in taken],
+            constants={name for name, _ in tensors},
+            without_shape={each.name for each in taken + answered if not each.has_shape},
+            sizes={size for _, sizes in tensors for size in sizes},
+            outputs=[each.name for each in answered],
+            sequences={each.name for each in answered if each.is_sequence},
+            lists={
+                name: found
+                for (name, sizes), each in zip(tensors, weights, strict=True)
+                if len(sizes) == 1 and (found := self._list(each))
+            },
+        )
 
     def _function(self, place: range) -> tuple[tuple[str, str], Graph]:
         """Read a FunctionProto."""
-        names, inputs, nodes, domains = self._fields(range, place, 1, 4, 7, 10)
-        body = Graph(list(map(self._node, nodes)), self._texts(inputs), set(), set(), set())
-        return (_domain(self._text(domains)), self._text(names)), body
+        names, inputs, nodes, domains = self._messages.fields(range, place, 1, 4, 7, 10)
+        body = Graph(
+            list(map(self._node, nodes)), self._messages.texts(inputs), set(), set(), set()
+        )
+        return (_domain(self._messages.text(domains)), self._messages.text(names)), body
 
     def _node(self, place: range) -> Node:
-        inputs, outputs, ops, inner, domains = self._fields(range, place, 1, 2, 4, 5, 7)
+        inputs, outputs, ops, inner, domains = self._messages.fields(range, place, 1, 2, 4, 5, 7)
         attributes = [self._attribute(each) for each in inner]
         return Node(
-            op=self._text(ops),
-            domain=_domain(self._text(domains)),
-            inputs=self._texts(inputs),
-            outputs=self._texts(outputs),
+            op=self._messages.text(ops),
+            domain=_domain(self._messages.text(domains)),
+            inputs=self._messages.texts(inputs),
+            outputs=self._messages.texts(outputs),
             attributes=[name for name, _ in attributes],
             graphs=[graph for _, graphs in attributes for graph in graphs],
+            labels=self._labels(inner),
         )
 
     def _attribute(self, place: range) -> tuple[str, list[Graph]]:
         """Return the name of an attribute and the graphs in it; note the weights of its tensors."""
-        names, *values = self._fields(range, place, 1, 5, 10, 6, 11, 22, 23)
+        names, *values = self._messages.fields(range, place, 1, 5, 10, 6, 11, 22, 23)
         tensor, tensors, graph, graphs, sparse, sparses = values
         for each in tensor + tensors:
             self._tensor(each)
         self._note_sparse(sparse + sparses)
-        return self._text(names), list(map(self._graph, graph + graphs))
+        return self._messages.text(names), list(map(self._graph, graph + graphs))
+
+    def _labels(self, attributes: list[range]) -> Labels:
+        """Return what the attributes of a classifier call its classes, nothing if they do not.
+
+        ONNX Operators, ai.onnx.ml: classlabels_strings, classlabels_int64s or classlabels_ints.
+        """
+        for place in attributes:
+            names, texts = self._messages.fields(range, place, 1, 9)
+            is_list = len(place) <= _MOST_LABELS
+            if is_list and self._messages.text(names).startswith("classlabels_"):
+                labels = self._messages.texts(texts) or self._messages.integers(place, 8)
+                if labels:
+                    return labels
+        return []
+
+    def _list(self, place: range) -> Labels:
+        """Return the texts or whole numbers of a TensorProto, nothing if it has others or many."""
+        if len(place) > _MOST_LABELS:
+            return []
+        texts, raw = self._messages.fields(range, place, 6, 9)
+        kinds, locations = self._messages.fields(int, place, 2, 14)
+        kind = kinds[-1] if kinds else 0
+        if kind == _STRING:
+            return self._messages.texts(texts)
+        if kind not in _INTEGERS or locations[-1:] == [1]:
+            return []
+        field, size = _INTEGERS[kind]
+        content = self._messages.bytes(raw[-1], _MOST_LABELS) if raw else b""
+        parts = (content[at : at + size] for at in range(0, len(content), size))
+        found = [int.from_bytes(each, "little", signed=True) for each in parts]
+        return found or self._messages.integers(place, field)
 
     def _note_sparse(self, places: list[range]) -> None:
         for place in places:
-            values, indices = self._fields(range, place, 1, 2)
+            values, indices = self._messages.fields(range, place, 1, 2)
             for each in values + indices:
                 self._tensor(each)
 
     def _tensor(self, place: range) -> tuple[str, list[int]]:
         """Return name and shape of a TensorProto; note the file that has its numbers, if any."""
-        packed, names, entries = self._fields(range, place, 1, 8, 13)
-        sizes, kinds, locations = self._fields(int, place, 1, 2, 14)
-        for each in packed:
-            inner = BytesIO(self._bytes(each))
-            while inner.tell() < len(each):
-                sizes.append(_varint(inner))
+        names, entries = self._messages.fields(range, place, 8, 13)
+        kinds, locations = self._messages.fields(int, place, 2, 14)
+        sizes = self._messages.integers(place, 1)
         outside = dict(map(self._entry, entries))
         # Where it says that its numbers are in itself, what it says of a file is left over.
         if (location := outside.get("location")) and locations[-1:] == [1]:
@@ -283,67 +349,32 @@ class _Reader:
             end = int(start) + int(length) if (start + length).isdecimal() else 0
             self._weights[location] = max(end, self._weights.get(location, 0))
             self._has_inner_weights |= self._depth > 1
-        return self._text(names), sizes
+        return self._messages.text(names), sizes
 
     def _entry(self, place: range) -> tuple[str, str]:
         """Read a StringStringEntryProto."""
-        keys, values = self._fields(range, place, 1, 2)
-        return self._text(keys), self._text(values)
+        keys, values = self._messages.fields(range, place, 1, 2)
+        return self._messages.text(keys), self._messages.text(values)
 
-    def _value_info(self, place: range) -> tuple[str, bool]:
-        """Return a name, and whether its type says a shape; what is no tensor counts as if."""
-        names, types = self._fields(range, place, 1, 2)
-        tensors = [each for kind in types for each in self._fields(range, kind, 1)[0]]
-        return self._text(names), all(self._fields(range, each, 2)[0] for each in tensors)
+    def _value_info(self, place: range) -> "_Value":
+        """Read a ValueInfoProto."""
+        names, types = self._messages.fields(range, place, 1, 2)
+        kinds = [self._messages.fields(range, each, 1, 4) for each in types]
+        tensors = [each for tensors, _ in kinds for each in tensors]
+        return _Value(
+            name=self._messages.text(names),
+            has_shape=all(self._messages.fields(range, each, 2)[0] for each in tensors),
+            is_sequence=any(sequences for _, sequences in kinds),
+        )
 
-    def _text(self, places: list[range]) -> str:
-        """Return the last of a field's texts, which counts; "" if there is none."""
-        return "".join(self._texts(places[-1:]))
 
-    def _texts(self, places: list[range]) -> list[str]:
-        return [os.fsdecode(self._bytes(each)) for each in places]
+class _Value(Struct, frozen=True):
+    """An input or output of a graph."""
 
-    def _bytes(self, place: range) -> bytes:
-        if len(place) > _LARGEST_TEXT:
-            raise EOFError
-        self._file.seek(place.start)
-        return self._file.read(len(place))
-
-    def _fields(self, kind: type[_Value], place: range, *numbers: int) -> list[list[_Value]]:
-        """Return the values of the fields of these numbers in a message, where they are `kind`."""
-        found: dict[int, list[_Value]] = {number: [] for number in numbers}
-        at = place.start
-        while at < place.stop:
-            self._file.seek(at)
-            number, wire = divmod(_varint(self._file), 8)
-            value: int | range | None = None
-            if wire == 0:
-                value = _varint(self._file)
-            elif wire == 2:
-                length = _varint(self._file)
-                value = range(self._file.tell(), self._file.tell() + length)
-            elif wire not in _FIXED:
-                raise EOFError  # groups are no part of ONNX
-            at = value.stop if isinstance(value, range) else self._file.tell() + _FIXED.get(wire, 0)
-            if at > place.stop:
-                raise EOFError
-            if number in found and isinstance(value, kind):
-                found[number].append(value)
-        return list(found.values())
+    name: str
+    has_shape: bool  # whether its type says a shape; what is no tensor counts as if
+    is_sequence: bool
 
 
 def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
-
-
-def _varint(file: BinaryIO) -> int:
-    """Read a number, 7 bits of each byte, the lowest first. Raises EOFError."""
-    value = shift = 0
-    while byte := file.read(1):
-        value |= (byte[0] & 0x7F) << shift
-        shift += 7
-        if byte[0] < 0x80:
-            return value
-        if shift > 63:
-            break
-    raise EOFError

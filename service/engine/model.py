@@ -15,6 +15,7 @@ from service.batching import check_rows
 from service.card import METADATA_KEY, PROBABILITY_TOLERANCE, VALUE_TOLERANCE, Card
 from service.engine.file import read
 from service.engine.graph import why_cost_depends_on_values
+from service.engine.plain_outputs import with_plain_outputs
 from service.engine.providers import device_of
 from service.engine.session import open_session, what_failed, what_is_short
 from service.engine.spec import Batching, Spec, Tensor, spec_of
@@ -119,7 +120,7 @@ class Model:
         protocol can carry, or contradicts its card; StartupError when `device` is "cuda" and ONNX
         Runtime runs it elsewhere.
         """
-        file = read(path)
+        file = with_plain_outputs(path, read(path))
         opened = partial(open_session, path, file, device=device)
         session = opened(threads=1)
         text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)

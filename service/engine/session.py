@@ -77,6 +77,8 @@ def open_session(
 ) -> ort.InferenceSession:
     """Open the file at `path`, which says `file`, and the weights that it names.
 
+    What it says may have other bytes than the file, plain_outputs.py.
+
     is_optimized: whether ONNX Runtime may rewrite the graph.
     Raises ModelError that says why it cannot be opened, OutOfResources if that may pass;
     StartupError when `device` is one and ONNX Runtime runs it elsewhere.
@@ -92,12 +94,12 @@ def open_session(
     try:
         data = read_weights(path, file.weights)
         if file.has_inner_weights:
-            session = _of_a_copy(path, data, options, providers)
+            session = _of_a_copy(path, file, data, options, providers)
         else:
             options.add_external_initializers_from_files_in_memory(
                 list(data), list(data.values()), [len(each) for each in data.values()]
             )
-            session = _session(path, options, providers)
+            session = _session(file.content or path, options, providers)
     except ModelError:
         raise
     except Exception as error:  # ONNX Runtime raises its own, undocumented classes
@@ -119,7 +121,11 @@ def open_session(
 
 
 def _of_a_copy(
-    path: Path, weights: Mapping[str, bytes], options: ort.SessionOptions, providers: list[str]
+    path: Path,
+    file: ModelFile,
+    weights: Mapping[str, bytes],
+    options: ort.SessionOptions,
+    providers: list[str],
 ) -> ort.InferenceSession:
     """Open a copy of a model and its weights, which nobody else can change.
 
@@ -128,7 +134,8 @@ def _of_a_copy(
     try:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / path.name
-            for name, content in {path.name: path.read_bytes(), **weights}.items():
+            own = file.content or path.read_bytes()
+            for name, content in {path.name: own, **weights}.items():
                 place = copy.parent / name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(content)
@@ -141,19 +148,22 @@ def _of_a_copy(
         raise unreadable(error, sentence) from error
 
 
-def _session(path: Path, options: ort.SessionOptions, providers: list[str]) -> ort.InferenceSession:
-    """Open a file; on the CPU where another provider cannot be used.
+def _session(
+    source: Path | bytes, options: ort.SessionOptions, providers: list[str]
+) -> ort.InferenceSession:
+    """Open a file, or its bytes; on the CPU where another provider cannot be used.
 
     ONNX Runtime does that by itself, for good, also where a device is only short of memory, and in
     a run that a provider could not do.
     """
     try:
-        session = ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
+        session = ort.InferenceSession(source, options, providers=providers, enable_fallback=0)
     except (ValueError, RuntimeError) as error:
         if providers == [CPU] or what_is_short(error):
             raise
-        session = ort.InferenceSession(path, options, providers=[CPU])
+        session = ort.InferenceSession(source, options, providers=[CPU])
         warn_once(f"{providers[0]} cannot be used: {short(error)}: models run on the CPU")
+    session._model_bytes = None  # which it keeps else, and never needs
     return session
 
 

@@ -273,10 +273,10 @@ def save_fussy(folder: Path) -> Path:
     return path
 
 
-def save_zipped(folder: Path, *, only_maps: bool = False) -> Path:
-    """Write `folder`/zipped: outputs as skl2onnx makes them, probabilities as a list of maps.
+def save_zipped(folder: Path) -> Path:
+    """Write `folder`/zipped: the place of the highest of two numbers, and these in a list of maps.
 
-    The other output is the place of the highest of two numbers; there is none with `only_maps`.
+    So skl2onnx ends a classifier.
     """
     path = folder / "zipped" / "1" / "model.onnx"
     maps = helper.make_map_type_proto(
@@ -293,7 +293,7 @@ def save_zipped(folder: Path, *, only_maps: bool = False) -> Path:
             ),
         ],
         [tensor("input", ["batch", 2])],
-        [zipped] if only_maps else [tensor("highest", ["batch"], TensorProto.INT64), zipped],
+        [tensor("highest", ["batch"], TensorProto.INT64), zipped],
         [],
         None,
     )
@@ -362,20 +362,22 @@ def save_scores(folder: Path) -> None:
     )
 
 
-def save_sequenced(folder: Path) -> None:
-    """Write `folder`/sequenced: a copy of its input, and a sequence of that."""
-    sequence = helper.make_tensor_sequence_value_info("several", TensorProto.FLOAT, ["batch", 2])
+def save_sequenced(folder: Path, *, only_sequence: bool = False) -> Path:
+    """Write `folder`/sequenced: a copy of its input, and its rows as a sequence, or only that."""
+    sequence = helper.make_tensor_sequence_value_info("several", TensorProto.FLOAT, [1, 2])
+    path = folder / "sequenced" / "1" / "model.onnx"
     save_graph(
-        folder / "sequenced" / "1" / "model.onnx",
+        path,
         [
             helper.make_node("Identity", ["input"], ["output"]),
-            helper.make_node("SequenceConstruct", ["input"], ["several"]),
+            helper.make_node("SplitToSequence", ["input"], ["several"], axis=0),
         ],
         [tensor("input", ["batch", 2])],
-        [tensor("output", ["batch", 2]), sequence],
+        [sequence] if only_sequence else [tensor("output", ["batch", 2]), sequence],
         [],
         None,
     )
+    return path
 
 
 def save_table(folder: Path) -> None:

@@ -12,8 +12,8 @@ from service.settings import Settings
 from tests.support.catalogs import reloader
 from tests.support.toys import (
     save_graph,
+    save_sequenced,
     save_toy,
-    save_zipped,
     serving,
     tensor,
     toy_card,
@@ -130,25 +130,27 @@ async def test_without_any_model_nothing_starts(tmp_path: Path) -> None:
 async def test_outputs_that_are_left_out_are_told_in_the_log(
     models_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    save_zipped(models_dir)
+    save_sequenced(models_dir)
     async with repository(models_dir) as models:
-        assert [each.name for each in models.catalog.get("zipped").model.outputs] == ["highest"]
+        assert [each.name for each in models.catalog.get("sequenced").model.outputs] == ["output"]
     (warning,) = (each for each in caplog.records if each.levelno == logging.WARNING)
     assert warning.getMessage() == (
-        "model zipped version 1: output zipped is left out: "
-        "no protocol carries seq(map(string,tensor(float)))"
+        "model sequenced version 1: output several is left out: "
+        "no protocol carries seq(tensor(float))"
     )
 
 
 async def test_a_model_with_only_such_outputs_is_reported_and_the_others_serve(
     models_dir: Path,
 ) -> None:
-    save_zipped(models_dir, only_maps=True)
+    save_sequenced(models_dir, only_sequence=True)
     async with repository(models_dir) as models:
         (reason,) = models.catalog.not_ready().values()
         assert models.catalog.get("toy").version == 1
-    assert reason.startswith("zipped/1: expected an output that is a tensor of numbers, booleans")
-    assert "'zipped': 'seq(map(" in reason
+    assert reason.startswith(
+        "sequenced/1: expected an output that is a tensor of numbers, booleans"
+    )
+    assert "'several': 'seq(tensor(" in reason
 
 
 async def test_a_model_is_named_by_the_words_of_a_path(models_dir: Path) -> None:

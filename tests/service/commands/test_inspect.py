@@ -24,9 +24,9 @@ from tests.support.toys import (
     save_graph,
     save_mean,
     save_same,
+    save_sequenced,
     save_sum,
     save_toy,
-    save_zipped,
     tensor,
     toy_card,
 )
@@ -121,7 +121,7 @@ def test_images_targets_and_intervals(tmp_path: Path) -> None:
 def test_without_a_card_the_graph_is_told(tmp_path: Path) -> None:
     save_toy(tmp_path)
     save_sum(tmp_path)
-    save_zipped(tmp_path)
+    save_sequenced(tmp_path)
     save_same(tmp_path, ["batch", 2, None], TensorProto.STRING)
     toy = text(tmp_path, "toy")
     assert toy.startswith("toy/1: an ONNX file, no card\n")
@@ -134,7 +134,7 @@ def test_without_a_card_the_graph_is_told(tmp_path: Path) -> None:
     why = "the first dimension of input input is fixed at 2; an export with dynamic_shapes lets it"
     assert f"runs          each request by itself: {why} vary" in fixed
     assert f"takes         no rows by way of /predict: {why} vary" in fixed
-    assert "left out      zipped: seq(map(string,tensor(float)))" in text(tmp_path, "zipped")
+    assert "left out      several: seq(tensor(float))" in text(tmp_path, "sequenced")
     same = text(tmp_path, "same")
     assert "input: string (?, 2, ?)" in same
     assert "cost          not measured: in a thread of its own, " in same

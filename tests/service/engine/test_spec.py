@@ -12,7 +12,7 @@ from service.engine import file
 from service.engine.spec import Spec, Tensor, spec_of
 from service.errors import ModelError
 from tests.support.foreign_models import FLOAT, FOREIGN, graph, info, node, save, session
-from tests.support.toys import save_same, save_zipped, tensor
+from tests.support.toys import save_same, save_sequenced, save_zipped, tensor
 
 FIXED = (
     "the first dimension of input input is fixed at %d; an export with dynamic_shapes lets it vary"
@@ -90,16 +90,17 @@ def test_first_dimensions_of_one_batch_have_one_name(
 
 
 def test_outputs_that_are_no_tensors_are_left_out(tmp_path: Path) -> None:
-    found = spec(save_zipped(tmp_path))
-    assert [each.name for each in found.outputs] == ["highest"]
-    assert found.left_out == {"zipped": "seq(map(string,tensor(float)))"}
-    assert found.has_strings
+    found = spec(save_sequenced(tmp_path))
+    assert [each.name for each in found.outputs] == ["output"]
+    assert found.left_out == {"several": "seq(tensor(float))"}
+    assert not found.has_strings
+    assert spec(save_zipped(tmp_path)).has_strings  # in the maps
 
 
 def test_a_model_whose_outputs_are_all_left_out_is_refused_by_name(tmp_path: Path) -> None:
-    sentence = "expected an output that is a tensor of numbers, .* got .*zipped.*seq"
+    sentence = "expected an output that is a tensor of numbers, .* got .*several.*seq"
     with pytest.raises(ModelError, match=sentence):
-        spec(save_zipped(tmp_path, only_maps=True))
+        spec(save_sequenced(tmp_path, only_sequence=True))
 
 
 def test_an_input_that_is_no_tensor_is_refused_by_name(tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ from tests.support.toys import (
     save_graph,
     save_picky,
     save_same,
+    save_sequenced,
     save_sum,
     save_toy,
-    save_zipped,
     serving,
     tensor,
     toy_answer,
@@ -332,10 +332,10 @@ async def test_rows_that_get_no_answer_are_no_predictions(tmp_path: Path, batchi
 
 
 async def test_what_is_left_out_of_the_outputs_is_left_out_of_a_prediction(tmp_path: Path) -> None:
-    save_zipped(tmp_path)
+    save_sequenced(tmp_path)
     async with serving(Settings(models_dir=tmp_path)) as client:
-        reply = await post(client, body("zipped", [[0, 1], [1, 0]]))
-    assert reply.json()["predictions"] == [{"highest": 1}, {"highest": 0}]
+        reply = await post(client, body("sequenced", [[0, 1]]))
+    assert reply.json()["predictions"] == [{"output": [0, 1]}]
 
 
 async def test_a_model_that_raises_is_logged_and_tells_the_caller_nothing(
