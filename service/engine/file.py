@@ -265,7 +265,7 @@ class _Reader:
             lists={
                 name: found
                 for (name, sizes), each in zip(tensors, weights, strict=True)
-                if len(sizes) == 1 and (found := self._list(each))
+                if math.prod(sizes) == max(sizes, default=0) and (found := self._list(each))
             },
         )
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from service.batching import check_rows
 from service.card import METADATA_KEY, PROBABILITY_TOLERANCE, VALUE_TOLERANCE, Card
+from service.engine.classifier import of_card
 from service.engine.file import read
 from service.engine.graph import why_cost_depends_on_values
 from service.engine.plain_outputs import with_plain_outputs
@@ -70,6 +71,7 @@ class Model:
         self._output_names = [each.name for each in spec.outputs]
         self.card = card
         self.trial = trial
+        self.classifier = of_card(card) if card else trial.classifier
         self.inputs = spec.inputs
         self.outputs = spec.outputs  # as the graph declares them; as seen: trial.outputs
         self.left_out = spec.left_out  # outputs that no protocol can carry: name -> type

@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from service.engine.answers import Mixed, Uncounted, are_alike, differ, difference
+from service.engine.classifier import Classifier, Watch
 from service.engine.file import ModelFile
 from service.engine.graph import why_rows_mix, why_values_are_sizes
 from service.engine.providers import CPU
@@ -59,6 +60,8 @@ class Trial(Struct, frozen=True):
     takes_zeros: bool = False
     row_s: float | None = None
     batch_s: float | None = None  # of the largest batch
+    classifier: Classifier | None = None  # as the outputs of a file without a card look
+    doubts: list[str] = []  # of that
 
 
 class Unsteady(Mixed):
@@ -77,7 +80,8 @@ def try_out(
     Raises nothing: what fails is a part of what was seen.
     """
     maker = TrialRows(spec, are_sizes=bool(why_values_are_sizes(file)))
-    with Runner(session, spec) as runner:
+    watch = Watch(spec, file)
+    with Runner(session, spec, watch) as runner:
         if why := spec.why_no_batch:
             trial = _try_requests(runner, maker, why)
         else:
@@ -91,7 +95,14 @@ def try_out(
     ]
     # On other devices the largest batch is found by taking all their memory.
     is_short = runner.is_short and (runner.provider == CPU or not trial.is_batched)
-    return replace(trial, outputs=outputs, takes_zeros=takes_zeros, is_short=is_short)
+    return replace(
+        trial,
+        outputs=outputs,
+        takes_zeros=takes_zeros,
+        is_short=is_short,
+        classifier=watch.classifier,
+        doubts=list(watch.doubts),
+    )
 
 
 def measured(session: ort.InferenceSession, spec: Spec, file: ModelFile, trial: Trial) -> Trial:

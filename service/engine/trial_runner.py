@@ -38,11 +38,17 @@ class RunFailed(Exception):
 class Runner:
     """Runs a session, and stops it when the runs together cost too much. `with` it."""
 
-    def __init__(self, session: ort.InferenceSession, spec: Spec) -> None:
-        """Take a session; what it uses counts from `with` on."""
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        spec: Spec,
+        watch: Callable[[Arrays], None] | None = None,
+    ) -> None:
+        """Take a session; what it uses counts from `with` on. `watch` is shown each answer."""
         self._session = session
         self._names = [each.name for each in spec.inputs]
         self._outputs = [each.name for each in spec.outputs]
+        self._watch_answers = watch
         self.provider: str = session.get_providers()[0]
         self.shapes: list[list[tuple[int, ...]]] = [[] for _ in spec.outputs]  # of all answers
         # A busy machine makes no model slower where this thread does all the work.
@@ -108,6 +114,8 @@ class Runner:
             self._least = feed, seconds
         for seen, output in zip(self.shapes, outputs, strict=True):
             seen.append(output.shape)
+        if self._watch_answers is not None:
+            self._watch_answers(outputs)
         return outputs, seconds
 
     def best_of_two(self, inputs: Sequence[NDArray[Any]]) -> float:
