@@ -338,7 +338,7 @@ class Reloader:
         metrics = self.metrics.add(
             name,
             str(number),
-            labels=model.card.labels if model.card else (),
+            labels=model.classifier.counted if model.classifier else (),
             features=model.feature_names,
             info={"provider": model.provider, "device": self._settings.device},
         )

@@ -13,6 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from service.batching import SLOW_S, UNSHARED, Batcher, Inputs, Outputs, Spare
+from service.engine.classifier import Classifier
 from service.engine.model import Model, Stop, are_finite, check_finite
 from service.engine.trial_runner import give_back_free_memory
 from service.errors import InferenceFailed, ModelError, OutOfResources
@@ -203,7 +204,9 @@ class CountingRun:
         dtype = model.inputs[0].dtype
         self._minimum = np.array([feature.minimum for feature in features], dtype)
         self._maximum = np.array([feature.maximum for feature in features], dtype)
-        self._has_labels = bool(model.card and model.card.labels)
+        self._classifier = model.classifier
+        labels = model.classifier.labels if metrics.labels and model.classifier else []
+        self._place_of = {label: place for place, label in enumerate(labels)}
 
     def __call__(self, inputs: Inputs) -> Outputs:
         """Return the outputs for `inputs`, as Model.run."""
@@ -214,8 +217,8 @@ class CountingRun:
             self.saw_nonfinite = True
         if len(self._minimum):
             self._count_outside(inputs[0].reshape(-1, len(self._minimum)))
-        if self._has_labels:
-            self._count_labels(outputs[0])
+        if self._classifier is not None and self._place_of:
+            self._count_labels(self._classifier, outputs)
         return outputs
 
     def _note_kind(self, inputs: Inputs) -> None:
@@ -231,11 +234,17 @@ class CountingRun:
             for feature, count in enumerate(outside.sum(axis=0).tolist()):
                 self._metrics.outside[feature] += count
 
-    def _count_labels(self, probabilities: NDArray[Any]) -> None:
+    def _count_labels(self, classifier: Classifier, outputs: Outputs) -> None:
+        if classifier.label is not None:
+            for label in outputs[classifier.label].ravel().tolist():
+                if (place := self._place_of.get(label)) is not None:
+                    self._metrics.predictions[place] += 1.0
+            return
+        scores = outputs[classifier.scores]
         if self.saw_nonfinite:
-            probabilities = probabilities[np.isfinite(probabilities).all(axis=1)]
-        for label in probabilities.argmax(axis=1).tolist():
-            self._metrics.predictions[label] += 1.0
+            scores = scores[np.isfinite(scores).all(axis=1)]
+        for place in scores.argmax(axis=1).tolist():
+            self._metrics.predictions[place] += 1.0
 
 
 def _kind(inputs: Inputs) -> Kind:
@@ -265,15 +274,18 @@ async def let_go(replaced: ServedModel) -> None:
 
 def _promises(model: Model) -> dict[str, object]:
     """Return what callers of a version rely on, by what it is."""
-    card = model.card
+    card, classifier = model.card, model.classifier
+    form: object = card and card.task
+    if classifier and not card:
+        form = "probabilities" if classifier.are_probabilities else "scores"
     promises: dict[str, object] = {
         "inputs": model.inputs,
         "outputs": model.outputs,
         "row shape": model.row_shape,
-        "form of answer": card.task if card else None,
+        "form of answer": form,
     }
     if card is None:
-        return promises
+        return promises | ({"labels": classifier.labels} if classifier else {})
     return promises | {
         "features": [(each.name, each.unit) for each in card.features],
         "labels": card.labels,

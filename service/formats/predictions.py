@@ -3,13 +3,15 @@
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from service.card import Card
+from service.engine.classifier import Classifier
 from service.engine.model import Model
 from service.formats.reply_size import UNKNOWN, WIDTH, joined, slices, times, values_of
 
@@ -24,18 +26,75 @@ def each_prediction(model: Model, outputs: Sequence[NDArray[Any]]) -> Iterator[d
 
 def predictions(model: Model, outputs: Sequence[NDArray[Any]]) -> list[dict[str, Any]]:
     """Return one prediction per row: a label, a value, or what an ONNX without a card gives."""
-    card = model.card
+    card, classifier = model.card, model.classifier
+    if classifier is not None:
+        classes = _classes(model, classifier, outputs)
+        if classifier.beside:
+            classes = map(dict.__or__, classes, _named(model, outputs, classifier.beside))
+        return list(classes)
     if card is None:
-        names = [output.name for output in model.outputs]
-        rows_of_each = zip(*(array.tolist() for array in outputs), strict=True)
-        return [dict(zip(names, row, strict=True)) for row in rows_of_each]
+        return _named(model, outputs, range(len(outputs)))
     rows = outputs[0].tolist()
-    if card.labels:
-        return [_classified(card.labels, row) for row in rows]
     if card.interval:
         bounds = outputs[1].tolist()
         return [_valued(card, *answer) for answer in zip(rows, bounds, strict=True)]
     return [_valued(card, row) for row in rows]
+
+
+def of_all(classifier: Classifier) -> Literal["probabilities", "scores"]:
+    """Return the name of what a prediction says of all classes."""
+    return "probabilities" if classifier.are_probabilities else "scores"
+
+
+def fields(classifier: Classifier) -> list[str]:
+    """Return the names of what the prediction of a classifier says of the class."""
+    of_label = ["label", "probability"] if classifier.are_probabilities else ["label"]
+    return [*of_label, of_all(classifier)]
+
+
+def _named(
+    model: Model, outputs: Sequence[NDArray[Any]], places: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Return some outputs of each row by their names."""
+    names = [model.outputs[place].name for place in places]
+    rows_of_each = zip(*(outputs[place].tolist() for place in places), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows_of_each]
+
+
+def _classes(
+    model: Model, classifier: Classifier, outputs: Sequence[NDArray[Any]]
+) -> Iterator[dict[str, Any]]:
+    """Yield what is said of the class of each row."""
+    names, has_probabilities = classifier.names, classifier.are_probabilities
+    for label, probability, scores in _told(model, classifier, outputs):
+        by_name = dict(zip(names, scores, strict=True)) if names else scores
+        if has_probabilities:
+            yield {"label": label, "probability": probability, "probabilities": by_name}
+        else:
+            yield {"label": label, "scores": by_name}
+
+
+def _told(
+    model: Model, classifier: Classifier, outputs: Sequence[NDArray[Any]]
+) -> Iterator[tuple[str | int, float, list[float]]]:
+    """Yield the label of each row, its score, and all scores.
+
+    The score is the highest one where the label is none of those that are known.
+    """
+    scores, labels = outputs[classifier.scores], classifier.labels
+    if classifier.are_probabilities and not model.card:
+        scores = np.clip(scores, 0, 1)  # what is added up from many trees is a little more
+    rows = scores.tolist()
+    if classifier.label is None:
+        for row in rows:
+            highest = max(row)
+            yield labels[row.index(highest)], highest, row
+        return
+    place_of = {label: place for place, label in enumerate(labels)}
+    given = outputs[classifier.label].reshape(-1).tolist()  # (n,) or (n, 1)
+    for label, row in zip(given, rows, strict=True):
+        place = place_of.get(label)
+        yield label, max(row) if place is None else row[place], row
 
 
 class Writer(Struct, frozen=True):
@@ -60,8 +119,10 @@ def writer(model: Model, name: str, version: int) -> Writer:
 def _bytes_of_row(model: Model) -> int:
     """Return how many bytes of JSON the prediction of a row has at most."""
     names = [each.name for each in model.outputs]
+    if model.classifier:
+        names += model.classifier.names
     if model.card:
-        names += [*model.card.labels, *(each.name for each in model.card.targets)]
+        names += [each.name for each in model.card.targets]
     size = 2 * len(encode(names)) + 100  # with the words of a card's answer
     for place, each in enumerate(model.outputs):
         size += times(values_of(model, place, 1), WIDTH[each.dtype])
@@ -69,37 +130,37 @@ def _bytes_of_row(model: Model) -> int:
 
 
 def _write_of(model: Model) -> Callable[[Sequence[NDArray[Any]]], bytes]:
-    labels = model.card.labels if model.card else []
-    fields = {f"label_{n}": label for n, label in enumerate(labels)}
+    classifier = model.classifier
+    names = classifier.names if classifier and not classifier.beside else []
+    fields_of = {f"label_{n}": label for n, label in enumerate(names)}
     try:  # types of our own: no name is looked up for each row, which costs half of dicts
-        probabilities = msgspec.defstruct(
-            "Probabilities", [(each, float) for each in fields], rename=fields, gc=False
+        scores = msgspec.defstruct(
+            "Scores", [(each, float) for each in fields_of], rename=fields_of, gc=False
         )
     except ValueError:  # of a label that has quotation marks, or the like
-        labels = []
-    if not labels:
+        names = []
+    if classifier is None or not names:
         return lambda outputs: encode(predictions(model, outputs))
-    one = [("label", str), ("probability", float), ("probabilities", probabilities)]
-    classified: Any = msgspec.defstruct("Classified", one, gc=False)
+    types = {"label": str | int, "probability": float}
+    said = [(each, types.get(each, scores)) for each in fields(classifier)]
+    classified: Any = msgspec.defstruct("Classified", said, gc=False)
+    labels, has_probabilities = classifier.labels, classifier.are_probabilities
 
     def write(outputs: Sequence[NDArray[Any]]) -> bytes:
         answers = []
-        for row in outputs[0].tolist():
-            highest = max(row)
-            label = labels[row.index(highest)]
-            answers.append(classified(label, highest, probabilities(*row)))
+        for label, probability, row in _told(model, classifier, outputs):
+            about = (label, probability) if has_probabilities else (label,)
+            answers.append(classified(*about, scores(*row)))
         return encode(answers)
 
-    return write
+    def write_highest(outputs: Sequence[NDArray[Any]]) -> bytes:
+        answers = []
+        for row in outputs[0].tolist():
+            highest = max(row)
+            answers.append(classified(labels[row.index(highest)], highest, scores(*row)))
+        return encode(answers)
 
-
-def _classified(labels: list[str], probabilities: list[float]) -> dict[str, Any]:
-    highest = max(probabilities)
-    return {
-        "label": labels[probabilities.index(highest)],
-        "probability": highest,
-        "probabilities": dict(zip(labels, probabilities, strict=True)),
-    }
+    return write_highest if model.card else write
 
 
 def _valued(

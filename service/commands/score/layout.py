@@ -6,9 +6,10 @@ from itertools import product
 from typing import Any
 
 from service.engine.model import Model
+from service.engine.spec import Tensor
 from service.errors import CannotScore
 from service.formats.lines import Row
-from service.formats.predictions import csv_of, encode
+from service.formats.predictions import csv_of, encode, fields
 from service.formats.registry import CSV, Format
 
 
@@ -67,20 +68,24 @@ def _check(what: str, names: Sequence[str], advice: str) -> None:
 
 def _fields(model: Model) -> list[str]:
     """Return the names of a prediction's fields that are the model's to choose."""
-    card = model.card
+    card, outputs = model.card, model.outputs
+    if model.classifier:
+        return [outputs[place].name for place in model.classifier.beside]
     if card is None:
-        return [output.name for output in model.outputs]
+        return [output.name for output in outputs]
     return [target.name for target in card.targets] if len(card.targets) > 1 else []
 
 
 def _columns(model: Model) -> list[str]:
     """Return the names of what `csv_of` makes of a prediction. Raises CannotScore."""
-    card = model.card
+    card, outputs = model.card, model.trial.outputs
+    if classifier := model.classifier:
+        *one_each, of_all = fields(classifier)
+        classes = classifier.names or _places(of_all, outputs[classifier.scores].shape[1:])
+        beside = [outputs[place] for place in classifier.beside]
+        return [*one_each, *classes, *(name for each in beside for name in _numbers(each))]
     if card is None:
-        outputs = model.trial.outputs
-        return [name for output in outputs for name in _places(output.name, output.shape[1:])]
-    if card.labels:
-        return ["label", "probability", *card.labels]
+        return [name for each in outputs for name in _numbers(each)]
     of_one = ["value", "lower", "upper"] if card.interval else ["value"]
     if len(card.targets) == 1:
         return of_one
@@ -90,8 +95,13 @@ def _columns(model: Model) -> list[str]:
     return [f"{target}.{name}" for target in targets for name in of_one]
 
 
+def _numbers(output: Tensor) -> list[str]:
+    """Return a name for each number of an output."""
+    return _places(output.name, output.shape[1:])
+
+
 def _places(name: str, shape: tuple[int, ...]) -> list[str]:
-    """Return a name for each number of an output: `y`, or `y[0][0]` and so on."""
+    """Return a name for each number of a shape: `y`, or `y[0][0]` and so on."""
     if -1 in shape:
         raise CannotScore(f"output {name}: expected a shape for CSV, got an open one: use .jsonl")
     places = product(*map(range, shape))

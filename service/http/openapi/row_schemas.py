@@ -1,13 +1,17 @@
 """Schemas of what models take and answer, from their cards."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from service.card import Card, Target
 from service.catalog.served import ServedModel
+from service.engine.classifier import Classifier
+from service.engine.spec import Tensor
 from service.formats.images.decode import image_of
 from service.formats.numbers import LEAST_INFINITE
+from service.formats.predictions import fields
 from service.http.openapi.parts import (
     TEXT,
     Json,
@@ -80,24 +84,33 @@ def _number(dtype: type[np.generic]) -> Json:
 
 
 def _prediction(served: ServedModel) -> Json:
-    card = served.card
+    card, outputs = served.card, served.model.outputs
+    if classifier := served.model.classifier:
+        beside: Json = {outputs[place].name: {} for place in classifier.beside}
+        return json_object(_class(classifier, outputs) | beside)
     if card is None:
-        return json_object({output.name: {} for output in served.model.outputs})
-    if card.labels:
-        share = {"type": "number", "minimum": 0, "maximum": 1}
-        return json_object(
-            {
-                "label": {"enum": card.labels},
-                "probability": share,
-                "probabilities": json_object(dict.fromkeys(card.labels, share)),
-            }
-        )
+        return json_object({output.name: {} for output in outputs})
     answers = {each.name: _answer(card, each) for each in card.targets}
     if len(answers) == 1:
         return answers[card.targets[0].name]
     if card.interval:
         return json_object(answers)
     return json_object({name: answer["properties"]["value"] for name, answer in answers.items()})
+
+
+def _class(classifier: Classifier, outputs: Sequence[Tensor]) -> Json:
+    """Return the fields of what a classifier says of a row."""
+    number: Json = {"type": "number"}
+    if classifier.are_probabilities:
+        number |= {"minimum": 0, "maximum": 1}
+    names = classifier.names
+    of_all = json_object(dict.fromkeys(names, number)) if names else list_of(number)
+    label: Json = {"enum": classifier.labels}
+    if not names and classifier.label is not None:
+        is_text = outputs[classifier.label].dtype is np.object_
+        label = {"type": "string" if is_text else "integer"}
+    schemas = {"label": label, "probability": number}
+    return {each: schemas.get(each, of_all) for each in fields(classifier)}
 
 
 def _answer(card: Card, target: Target) -> Json:

@@ -9,10 +9,10 @@ from msgspec import UNSET
 from service.catalog.catalog import Catalog
 from service.catalog.served import Version
 from service.errors import NotFound
-from service.formats.predictions import encode
+from service.formats.predictions import encode, of_all
 from service.http.reply import Reply, json_reply
 from service.http.request import Request
-from service.http.rest.replies import Batching, Model, ModelList, ModelVersion, Plot
+from service.http.rest.replies import Batching, Classifier, Model, ModelList, ModelVersion, Plot
 from service.http.services import Services
 from service.words import cut
 
@@ -57,6 +57,8 @@ def _describe_version(version: Version) -> ModelVersion:
     described.provider, described.device = model.provider, model.device
     of: Literal["rows", "requests"] = "rows" if model.is_batched else "requests"
     described.batching = Batching(of, model.largest_batch, model.why_batching)
+    if (found := model.classifier) is not None:
+        described.classifier = Classifier(found.labels, of_all(found))
     described.card = model.card
     folder = f"/models/{version.served.name}/{version.served.version}"
     plots = model.card.pictures if model.card else []

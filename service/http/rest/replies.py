@@ -1,5 +1,6 @@
 """What the routes that are read answer, as JSON; the OpenAPI document describes it by these."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -16,6 +17,13 @@ class Batching(Struct):
     of: Literal["rows", "requests"]
     largest_batch: Count
     reason: str
+
+
+class Classifier(Struct):
+    """What a classifier says of a row: a label, and a number for each."""
+
+    labels: Annotated[Sequence[str | int], Meta(description="None if they are not known")]
+    answers: Literal["probabilities", "scores"]
 
 
 class Plot(Struct):
@@ -37,6 +45,7 @@ class ModelVersion(Struct):
     provider: str | UnsetType = UNSET
     device: str | UnsetType = UNSET
     batching: Batching | UnsetType = UNSET
+    classifier: Classifier | UnsetType = UNSET
     card: Card | UnsetType | None = UNSET
     pictures: list[Plot] | UnsetType = UNSET
 

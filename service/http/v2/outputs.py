@@ -106,14 +106,19 @@ def reply_bytes(wanted: list[Wanted], served: ServedModel, rows: int) -> int:
     for each in wanted:
         tensor, values = model.outputs[each.place], values_of(model, each.place, rows)
         if each.most_classes:
-            labels = served.card.labels if served.card else []
-            longest = max(map(len, labels), default=0)
+            longest = max(map(len, _labels(model, each.place)), default=0)
             size += times(min(values, rows * each.most_classes), _LONGEST_CLASS + 4 * longest)
         elif each.is_binary and tensor.dtype is not np.object_:
             size += times(values, np.dtype(tensor.dtype).itemsize)
         else:
             size += times(values, WIDTH[tensor.dtype])
     return min(size, UNKNOWN)
+
+
+def _labels(model: Model, place: int) -> list[str]:
+    """Return the labels of the columns of an output, nothing if it has none."""
+    classifier = model.classifier
+    return classifier.names if classifier and classifier.scores == place else []
 
 
 def infer_reply(
@@ -129,7 +134,7 @@ def infer_reply(
     for each in wanted:
         array, tensor = outputs[each.place], model.outputs[each.place]
         if each.most_classes:
-            labels = served.card.labels if served.card else []
+            labels = _labels(model, each.place)
             array = tensors.classified(array, each.most_classes, labels, has_rows=model.is_batched)
         datatype = "BYTES" if each.most_classes else tensors.NAMES[tensor.dtype]
         output = OutputTensor(tensor.name, datatype, array.shape)

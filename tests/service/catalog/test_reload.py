@@ -36,6 +36,7 @@ from service.metrics.exposition import render
 from service.settings import Settings
 from service.settings.versions import Versions
 from tests.support.catalogs import reloader
+from tests.support.classifiers import save_classifier
 from tests.support.clients import address, ask, counted
 from tests.support.clocks import soon
 from tests.support.processes import Process, environment, resident_mb, running
@@ -321,6 +322,29 @@ async def test_other_inputs_or_outputs_need_a_new_version_number(
         put(folder)
         await models.reload()
         assert [each.state for each in models.catalog.versions["toy"]] == ["ready", "ready"]
+
+
+@pytest.mark.parametrize(
+    ("what", "changes"),
+    [
+        ("labels", {"labels": ["red", "green", "b"]}),
+        ("labels", {"says_labels": False}),
+        ("form of answer", {"are_margins": True}),
+    ],
+)
+async def test_what_a_file_without_a_card_says_of_classes_is_promised(
+    folder: Path, what: str, changes: dict[str, Any]
+) -> None:
+    save_classifier(folder, name="toy")
+    async with make(folder) as models:
+        served = models.catalog.get("toy")
+        os.replace(save_classifier(folder.parent, **changes), old(folder))
+        await models.reload()
+        assert models.catalog.get("toy") is served
+        assert f"the file that serves, got other {what}; give it a" in state(models)[1][1]
+        os.replace(save_classifier(folder.parent, beside=""), old(folder))
+        await models.reload()
+        assert state(models)[1] == ("ready", "")
 
 
 async def test_a_new_file_of_a_version_that_failed_may_be_anything(folder: Path) -> None:

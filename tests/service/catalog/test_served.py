@@ -17,6 +17,8 @@ from service.errors import DeadlineExceeded, InferenceFailed, OutOfResources, Un
 from service.metrics import Blocks, ModelMetrics
 from service.settings import Settings
 from tests.support.catalogs import reloader
+from tests.support.classifiers import ANSWERS, NUMBERS, save_classifier
+from tests.support.classifiers import ROWS as OF_KINDS
 from tests.support.clocks import soon
 from tests.support.foreign_models import counting, save
 from tests.support.toys import (
@@ -124,6 +126,38 @@ async def test_labels_and_values_outside_the_training_range_are_counted(models_d
         labels = np.bincount(probabilities.argmax(axis=1), minlength=3)
         assert list(toy.metrics.predictions) == labels.tolist()
         assert list(toy.metrics.outside) == [2, 0, 0, 1]
+
+
+@pytest.mark.parametrize("changes", [{}, {"is_zipped": True}, {"is_swapped": True}], ids=str)
+async def test_labels_that_a_file_without_a_card_answers_are_counted(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    save_classifier(tmp_path, NUMBERS, **changes)
+    async with repository(tmp_path) as models:
+        kinds = models.catalog.get("kinds")
+        label, _ = await kinds.batcher.submit([OF_KINDS], 3, soon())
+        assert kinds.metrics.labels == ["7", "-1", "3"]
+        counts = [label.tolist().count(each) for each in NUMBERS]
+        assert list(kinds.metrics.predictions) == counts
+
+
+async def test_labels_that_the_label_output_has_not_are_those_of_the_highest_score(
+    tmp_path: Path,
+) -> None:
+    save_classifier(tmp_path, NUMBERS, is_zipped=True, is_place=True)
+    async with repository(tmp_path) as models:
+        kinds = models.catalog.get("kinds")
+        await kinds.batcher.submit([OF_KINDS], 3, soon())
+        counts = np.bincount(ANSWERS.argmax(axis=1), minlength=3)
+        assert list(kinds.metrics.predictions) == counts.tolist()
+
+
+async def test_labels_that_are_not_known_are_not_counted(tmp_path: Path) -> None:
+    save_classifier(tmp_path, says_labels=False)
+    async with repository(tmp_path) as models:
+        kinds = models.catalog.get("kinds")
+        await kinds.batcher.submit([OF_KINDS], 3, soon())
+        assert (kinds.metrics.labels, list(kinds.metrics.predictions)) == ([], [])
 
 
 def save_wide(folder: Path) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from service.engine.model import Model
-from service.formats.predictions import csv_of, json_lines_of, predictions
+from service.formats.predictions import csv_of, json_lines_of, predictions, writer
+from tests.support.classifiers import ANSWERS, MARGINS, NAMES, NUMBERS, ROWS, save_classifier
 from tests.support.toys import save_bounded, save_same, save_toy, toy_answer
 
 
@@ -75,3 +76,85 @@ def test_outputs_become_float64_without_loss_of_what_float32_says() -> None:
     (line,) = json_lines_of([{"value": third}]).splitlines()
     assert np.float32(json.loads(line)["value"]) == np.float32(1) / 3
     assert csv_of([{"value": third}]) == b"0.3333333432674408\n"
+
+
+@pytest.mark.parametrize("labels", [NAMES, NUMBERS, ['a "b"', "c", "d"]], ids=str)
+@pytest.mark.parametrize("is_zipped", [True, False], ids=["maps", "array"])
+def test_a_classifier_without_a_card_answers_as_one_with_a_card(
+    tmp_path: Path, labels: list[Any], is_zipped: bool
+) -> None:
+    model = Model.open(save_classifier(tmp_path, labels, is_zipped=is_zipped))
+    given = answers(model, ROWS)
+    for answer, expected in zip(given, ANSWERS, strict=True):
+        assert list(answer) == ["label", "probability", "probabilities"]
+        assert answer["label"] == labels[int(expected.argmax())]
+        assert answer["probability"] == answer["probabilities"][str(answer["label"])]
+        assert list(answer["probabilities"]) == [str(each) for each in labels]
+        assert list(answer["probabilities"].values()) == pytest.approx(expected, abs=1e-6)
+    assert json.loads(writer(model, "kinds", 1)(model.run([ROWS]))) == given
+
+
+def test_probabilities_of_labels_that_are_not_known_are_a_list(tmp_path: Path) -> None:
+    model = Model.open(save_classifier(tmp_path, says_labels=False))
+    given = answers(model, ROWS)
+    for answer, expected in zip(given, ANSWERS, strict=True):
+        assert answer["label"] == NAMES[int(expected.argmax())]
+        assert answer["probability"] == max(answer["probabilities"])
+        assert answer["probabilities"] == pytest.approx(expected, abs=1e-6)
+    assert json.loads(writer(model, "kinds", 1)(model.run([ROWS]))) == given
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_are_no_probabilities_is_not_called_so(tmp_path: Path, is_known: bool) -> None:
+    model = Model.open(save_classifier(tmp_path, says_labels=is_known, are_margins=True))
+    given = answers(model, ROWS)
+    for answer, margins in zip(given, MARGINS.tolist(), strict=True):
+        assert list(answer) == ["label", "scores"]
+        assert answer["label"] == NAMES[margins.index(max(margins))]
+        assert answer["scores"] == (dict(zip(NAMES, margins, strict=True)) if is_known else margins)
+    assert json.loads(writer(model, "kinds", 1)(model.run([ROWS]))) == given
+
+
+def test_the_probability_is_that_of_the_label_that_is_answered(tmp_path: Path) -> None:
+    model = Model.open(save_classifier(tmp_path, is_swapped=True))
+    for answer in answers(model, ROWS):
+        assert answer["probability"] == min(answer["probabilities"].values())
+        assert answer["probability"] == answer["probabilities"][answer["label"]]
+
+
+def test_a_label_that_no_map_has_is_that_of_the_highest(tmp_path: Path) -> None:
+    model = Model.open(save_classifier(tmp_path, NUMBERS, is_zipped=True, is_place=True))
+    given = answers(model, ROWS)
+    assert [answer["label"] for answer in given] == [
+        NUMBERS[int(each.argmax())] for each in ANSWERS
+    ]
+    assert json.loads(writer(model, "kinds", 1)(model.run([ROWS]))) == given
+
+
+def test_what_stands_beside_has_its_own_name(tmp_path: Path) -> None:
+    model = Model.open(save_classifier(tmp_path, beside="twice"))
+    given = answers(model, ROWS)
+    for answer, row in zip(given, ROWS, strict=True):
+        assert list(answer) == ["label", "probability", "probabilities", "twice"]
+        assert answer["twice"] == (row + row).tolist()
+    assert json.loads(writer(model, "kinds", 1)(model.run([ROWS]))) == given
+
+
+def test_a_rounded_probability_is_never_above_1(tmp_path: Path) -> None:
+    model = Model.open(save_classifier(tmp_path))
+    label, _ = model.run([ROWS[:1]])
+    rounded = [label, np.array([[1.0000002, -1e-8, 0]], np.float32)]
+    (answer,) = predictions(model, rounded)
+    assert list(answer["probabilities"].values()) == [1, 0, 0]
+    assert json.loads(writer(model, "kinds", 1)(rounded)) == [answer]
+
+
+@pytest.mark.parametrize("labels", [NAMES, NUMBERS, ["x" * 300, "y", "z"]], ids=len)
+@pytest.mark.parametrize("are_margins", [True, False])
+def test_no_answer_is_longer_than_the_writer_says(
+    tmp_path: Path, labels: list[Any], are_margins: bool
+) -> None:
+    path = save_classifier(tmp_path, labels, are_margins=are_margins, is_zipped=True)
+    model = Model.open(path)
+    write = writer(model, "kinds", 1)
+    assert len(write(model.run([ROWS[:1]]))) <= write.bytes_of_row

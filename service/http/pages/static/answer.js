@@ -9,11 +9,11 @@ const MOST_BARS = 12;
 
 // {element, show(prediction, reply) => the answer in words, clear(sentence), fail(sentence)}, where
 // `reply` is the text that the prediction came in.
-export function answerView(card) {
+export function answerView({ card, classifier }) {
   const body = h("div.answer-body");
   const element = h("section.card.answer", { "aria-label": "Answer" }, h("h2", {}, "Answer"), body);
-  const show = card?.labels
-    ? classified(body, card)
+  const show = classifier?.labels.length
+    ? classified(body, classifier.labels, hasPlane(card))
     : card?.targets
       ? valued(body, card)
       : plain(body);
@@ -24,11 +24,12 @@ export function answerView(card) {
   return { element, show, clear: sentenceIn("empty"), fail: sentenceIn("error") };
 }
 
-function classified(body, card) {
+function classified(body, labels, isInPlane) {
   let rows = null;
+  const others = plain(body); // scores, and what stands beside them
   const title = h("p.headline", {}, h("strong"), h("span"));
   const list = h("ul.bars");
-  const isLong = card.labels.length > MOST_BARS;
+  const isLong = labels.length > MOST_BARS;
   function make(count) {
     rows = Array.from({ length: count }, () => {
       const parts = { name: h("span.name"), fill: h("span.fill"), share: h("span.share") };
@@ -45,25 +46,27 @@ function classified(body, card) {
     body.replaceChildren(
       title,
       list,
-      isLong ? h("p.note", {}, `The ${count} most probable of ${card.labels.length}.`) : "",
+      isLong ? h("p.note", {}, `The ${count} most probable of ${labels.length}.`) : "",
     );
   }
-  function show({ label, probability, probabilities }) {
-    // Keys such as "10" and "9" come in numeric order from JSON; the card's order is what counts.
-    let shares = card.labels.map((each, i) => [each, probabilities[each], i]);
+  function show(prediction, reply) {
+    const { label, probability, probabilities, ...beside } = prediction;
+    if (!probabilities || Object.keys(beside).length) return others(prediction, reply);
+    // Keys such as "10" and "9" come in numeric order from JSON; the order of labels counts.
+    let shares = labels.map((each, i) => [each, probabilities[each], i]);
     if (isLong) shares = shares.sort(([, a], [, b]) => b - a).slice(0, MOST_BARS);
     if (!rows) make(shares.length);
-    title.children[0].textContent = words(label);
+    title.children[0].textContent = words(`${label}`);
     title.children[1].textContent = percent(probability);
     shares.forEach(([name, share, of], i) => {
       const row = rows[i];
-      if (hasPlane(card)) row.fill.style.background = css(of); // as it is in the plane
-      row.name.textContent = words(name);
+      if (isInPlane) row.fill.style.background = css(of); // as it is in the plane
+      row.name.textContent = words(`${name}`);
       row.share.textContent = percent(share);
       row.fill.style.transform = `scaleX(${Math.max(0, Math.min(1, share))})`;
       row.row.classList.toggle("top", name === label);
     });
-    return `${words(label)}, ${percent(probability)}`;
+    return `${words(`${label}`)}, ${percent(probability)}`;
   }
   show.reset = () => (rows = null);
   return show;

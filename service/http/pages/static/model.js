@@ -157,7 +157,7 @@ export function modelView(name) {
       if (built !== state) return; // another version was chosen meanwhile
     }
 
-    const answer = answerView(card);
+    const answer = answerView(shown);
     const times = h("p.times");
     answer.element.append(times);
     let given = card ? firstExample(card) : { instances: "[]", flat: "[]" };
@@ -178,7 +178,7 @@ export function modelView(name) {
         given = now;
         const { data, text, headers, ms } = await predict(name, version, given.instances, signal);
         const inWords = answer.show(data.predictions[0], text);
-        announce(card ? inWords : "", `Answer: ${inWords}`);
+        announce(card || shown.classifier ? inWords : "", `Answer: ${inWords}`);
         showTimes(times, ms, timing(headers), given.prepareMs);
         mayRetry = true;
       } catch (error) {

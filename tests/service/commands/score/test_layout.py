@@ -9,7 +9,9 @@ from service.commands.score.layout import Layout
 from service.engine.model import Model
 from service.errors import CannotScore
 from service.formats.lines import Row
+from service.formats.predictions import predictions
 from service.formats.registry import CSV, JSON_LINES
+from tests.support.classifiers import NUMBERS, ROWS, save_classifier
 from tests.support.toys import save_bounded, save_mean, save_same, save_toy, toy_card
 
 ANSWER: dict[str, Any] = {
@@ -110,3 +112,23 @@ def test_an_output_of_an_open_shape_has_no_columns(tmp_path: Path) -> None:
     with pytest.raises(CannotScore, match=r"^output output: expected a shape for CSV, got an open"):
         Layout(CSV, model, None)
     assert Layout(JSON_LINES, model, None).head() == b""
+
+
+def test_a_classifier_without_a_card_has_the_columns_of_one(tmp_path: Path) -> None:
+    known = Model.open(save_classifier(tmp_path, NUMBERS, beside="twice"))
+    assert head(known) == "line,label,probability,7,-1,3,twice[0],twice[1],twice[2],twice[3]\n"
+    margins = Model.open(save_classifier(tmp_path, are_margins=True))
+    assert head(margins) == "line,label,red,green,blue\n"
+    unknown = Model.open(save_classifier(tmp_path, says_labels=False))
+    columns = "probabilities[0],probabilities[1],probabilities[2]"
+    assert head(unknown) == f"line,label,probability,{columns}\n"
+    for model in (known, margins, unknown):
+        (answer, *_) = predictions(model, model.run([ROWS]))
+        line = Layout(CSV, model, None).lines([Row(7, [], None)], [answer]).decode()
+        assert line.count(",") == head(model).count(",")
+
+
+def test_an_output_beside_the_classes_has_a_name_of_its_own(tmp_path: Path) -> None:
+    model = Model.open(save_classifier(tmp_path, beside="line"))
+    with pytest.raises(CannotScore, match="OUTPUT: field 'line': expected one of that name"):
+        Layout(JSON_LINES, model, None)

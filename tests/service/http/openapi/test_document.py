@@ -12,6 +12,8 @@ from openapi_spec_validator import validate
 
 from service.formats.registry import FORMATS
 from service.settings import Settings
+from tests.support.classifiers import NAMES as LABELS
+from tests.support.classifiers import NUMBERS, ROWS, save_classifier
 from tests.support.toys import save_bounded, save_pictured, save_toy, serving
 
 pytestmark = pytest.mark.anyio
@@ -263,6 +265,44 @@ async def test_a_model_without_card_is_in_the_document(tmp_path: Path) -> None:
         reply = await client.post("/predict/toy", json=example["value"])
     validate(document)
     assert (name, reply.status_code) == ("zeros", 200)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"labels": NUMBERS, "is_zipped": True},
+        {"says_labels": False},
+        {"labels": NUMBERS, "says_labels": False},
+        {"are_margins": True, "beside": "twice"},
+        {"are_margins": True, "says_labels": False},
+    ],
+    ids=str,
+)
+async def test_a_classifier_without_card_answers_as_the_document_says(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    save_classifier(tmp_path, **changes)
+    async with serving(Settings(models_dir=tmp_path)) as client:
+        document = (await client.get("/schema/openapi.json")).json()
+        reply = await client.post("/predict/kinds", json={"instances": ROWS.tolist()})
+        listed = await client.get("/models/kinds")
+    validate(document)
+    schema = document["components"]["schemas"]["kinds_reply"]
+    check(reply.json(), schema, document)
+    for field in reply.json()["predictions"][0]:
+        wrong = reply.json()
+        wrong["predictions"][0] |= {field: None}
+        if field == "twice":
+            continue  # of which nothing is said
+        with pytest.raises(jsonschema.ValidationError):
+            check(wrong, schema, document)
+    (version,) = listed.json()["versions"]
+    assert version["classifier"] == {
+        "labels": [] if "says_labels" in changes else changes.get("labels", LABELS),
+        "answers": "scores" if "are_margins" in changes else "probabilities",
+    }
+    check(listed.json(), document["components"]["schemas"]["Model"], document)
 
 
 @pytest.mark.parametrize("targets", [1, 2])

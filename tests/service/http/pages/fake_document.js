@@ -28,6 +28,19 @@ class FakeElement {
     const at = next ? this.nodes.indexOf(next) : this.nodes.length;
     this.nodes.splice(at, 0, node);
   }
+  replaceChildren(...nodes) {
+    for (const child of this.children) child.parent = null;
+    this.nodes = [];
+    this.append(...nodes);
+  }
+  get classList() {
+    const names = new Set(this.className.split(" ").filter(Boolean));
+    const toggle = (name, isOn) => {
+      names[isOn ? "add" : "delete"](name);
+      this.className = [...names].join(" ");
+    };
+    return { toggle };
+  }
   remove() {
     this.parent?.nodes.splice(this.parent.nodes.indexOf(this), 1);
     this.parent = null;

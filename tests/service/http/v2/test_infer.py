@@ -14,6 +14,8 @@ from onnx import TensorProto
 
 from service.formats.tensors import DATATYPES
 from service.settings import Settings
+from tests.support.classifiers import ANSWERS, NUMBERS, save_classifier
+from tests.support.classifiers import ROWS as OF_KINDS
 from tests.support.toys import body as predict_body
 from tests.support.toys import (
     save_fussy,
@@ -510,6 +512,24 @@ async def test_a_classification_names_the_highest_with_their_labels(
                 value, place, label = said.split(":")
                 assert (int(place), label) == (index, ["red", "green", "blue"][index])
                 assert float(value) == pytest.approx(row[index], abs=1e-6)
+
+
+@pytest.mark.parametrize("is_zipped", [True, False])
+async def test_a_classification_has_the_labels_of_a_file_without_a_card(
+    tmp_path: Path, is_zipped: bool
+) -> None:
+    save_classifier(tmp_path, NUMBERS, is_zipped=is_zipped, beside="twice")
+    parameters = {"classification": 1}
+    outputs = [{"name": name, "parameters": parameters} for name in ("probabilities", "twice")]
+    rows = four(OF_KINDS.tolist(), shape=[3, 4])
+    async with serving(Settings(models_dir=tmp_path)) as client:
+        reply = await client.post("/v2/models/kinds/infer", content=asked(rows, outputs=outputs))
+    said = answered(reply)
+    for texts, expected in zip(said["probabilities"].tolist(), ANSWERS, strict=True):
+        value, place, label = texts[0].split(":")
+        assert float(value) == pytest.approx(expected.max(), abs=1e-6)
+        assert (int(place), label) == (expected.argmax(), str(NUMBERS[expected.argmax()]))
+    assert [len(texts[0].split(":")) for texts in said["twice"].tolist()] == [2, 2, 2]
 
 
 async def test_a_classification_without_card_and_rows_has_no_labels(
