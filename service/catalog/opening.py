@@ -118,6 +118,8 @@ def warnings(model: Model) -> Iterator[str]:
             "runs as it is written: with ONNX Runtime's optimizations a run changes the next; was "
             "it exported in training mode?"
         )
+    if model.card is None:
+        yield from model.trial.doubts
     for output, kind in model.left_out.items():
         yield f"output {output} is left out: no protocol carries {kind}"
 

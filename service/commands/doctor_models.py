@@ -122,7 +122,7 @@ def _advice_for_file(path: Path, text: str) -> str:
 def _model(name: str, number: int, settings: Settings, threads: int) -> Finding:
     topic = f"model {name}/{number}"
     try:
-        from service.catalog.opening import open_tested, where
+        from service.catalog.opening import open_tested, warnings, where
         from service.commands.place import Place, sentence
         from service.engine.providers import CUDA, available
     except ImportError as error:
@@ -143,9 +143,11 @@ def _model(name: str, number: int, settings: Settings, threads: int) -> Finding:
     text = f"{tested}, {cost} on {model.device}, {where(model)}"
     if not model.is_batched:
         text += f"; each request runs by itself, as {model.why_batching}"
-    is_well = model.batch_s is not None and model.trial.is_steady
     if model.why_no_rows:
         text += f"; only by way of /v2, as {model.why_no_rows}"
+    warned = list(warnings(model))
+    text = "; ".join([text, *warned])
+    is_well = model.batch_s is not None and not warned
     model.close()
     if wants_cuda and model.provider != CUDA and not why_no_cuda(available()):
         advice = "CUDA's libraries may be missing: install the extra gpu with cuda and cudnn"

@@ -8,14 +8,16 @@ import numpy as np
 from msgspec import Struct
 
 from service.card import Card, Example
-from service.catalog.opening import open_untested, where
+from service.catalog.opening import open_untested, warnings, where
 from service.commands.place import File, Place, files_of, find, sentence
 from service.commands.terminal import Stdout
 from service.engine import file
+from service.engine.classifier import Classifier
 from service.engine.model import Model
 from service.engine.providers import device_of
 from service.engine.spec import Tensor
 from service.errors import CannotInspect, ModelError, SelfTestFailed
+from service.formats.predictions import fields
 from service.settings import Settings, machine
 from service.words import plain
 
@@ -62,6 +64,8 @@ class Inspection(Struct, frozen=True, kw_only=True):
     inputs: list[Port]
     outputs: list[Port]
     left_out: dict[str, str]
+    classifier: Classifier | None
+    warnings: list[str]
     card: Card | None
 
 
@@ -116,6 +120,8 @@ def _of(place: Place, model: Model, self_test: str) -> Inspection:
         inputs=[_port(each) for each in model.inputs],
         outputs=[_port(each) for each in model.trial.outputs],
         left_out=model.left_out,
+        classifier=model.classifier,
+        warnings=list(warnings(model)),
         card=model.card,
     )
 
@@ -138,6 +144,7 @@ def report(found: Inspection) -> Iterator[str]:
 
 def _of_file(found: Inspection) -> list[Section]:
     together = "rows of several requests" if found.batching == "rows" else "each request by itself"
+    classifier = None if found.card else found.classifier
     takes = found.why_no_rows and f"no rows by way of /predict: {found.why_no_rows}"
     return [
         ("opens", [f"yes, on {device_of(found.provider)}"]),
@@ -152,7 +159,9 @@ def _of_file(found: Inspection) -> list[Section]:
         ("takes", [takes or "rows of numbers"] if takes or not found.card else []),
         ("inputs", [_port_text(each) for each in found.inputs]),
         ("outputs", [_port_text(each) for each in found.outputs]),
-        ("left out", [f"{name}: {kind}" for name, kind in found.left_out.items()]),
+        ("answers", [", ".join(fields(classifier))] if classifier else []),
+        ("labels", [", ".join(classifier.names) or "not known"] if classifier else []),
+        ("warning", found.warnings),
     ]
 
 

@@ -5,6 +5,7 @@ unless it is told not to: a sequence of maps beside the label.
 """
 
 import asyncio
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import SVC, LinearSVC
 from tritonclient.utils import np_to_triton_dtype
 
 from tests.support.processes import Process, running
@@ -32,6 +34,11 @@ IRIS = load_iris()
 FLOWERS = IRIS.data.astype(np.float32)  # (150, 4)
 KINDS = IRIS.target  # int64 (150,)
 NAMES = IRIS.target_names[KINDS]  # strings (150,)
+OTHERS, OF_OTHERS = FLOWERS[50:], KINDS[50:]  # of two kinds
+MACHINES = {  # support vector machines, which have no probabilities
+    "two": SVC().fit(OTHERS, OF_OTHERS),
+    "linear": LinearSVC(random_state=0).fit(OTHERS, OF_OTHERS),
+}
 OF_IRIS = ["logistic", "forest", "named"]
 
 # Houses, a column each: area float32, rooms int64, city and heating strings.
@@ -88,6 +95,10 @@ def service(
         taken: Any = {"X": FLOWERS[:1]} if name in OF_IRIS else {"initial_types": COLUMNS}
         save(folder, name, to_onnx(model, **taken))
         save(folder, f"{name}_arrays", to_onnx(model, options={"zipmap": False}, **taken))
+    for name, machine in MACHINES.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # skl2onnx 1.20 with scikit-learn 1.9
+            save(folder, name, to_onnx(machine, X=OTHERS[:1]))
     with running(models_dir=folder) as service:
         yield service
 
@@ -167,11 +178,46 @@ def test_without_it_labels_and_probabilities_are_answered(
         )
         assert as_text(answer.as_numpy("label")) == labels
         assert np.abs(answer.as_numpy("probabilities") - probabilities).max() < 1e-5
-    body = {"model": f"{name}_arrays", "instances": FLOWERS.tolist()}
+
+
+@pytest.mark.parametrize("kind", ["", "_arrays"], ids=["maps", "arrays"])
+@pytest.mark.parametrize("name", OF_IRIS)
+def test_predict_answers_labels_and_their_probabilities(
+    service: Process, models: dict[str, ClassifierMixin], name: str, kind: str
+) -> None:
+    model = models[name]
+    body = {"model": name + kind, "instances": FLOWERS.tolist()}
     predictions = service.post("/predict", json=body).json()["predictions"]
-    assert [each["label"] for each in predictions] == labels
-    got = np.array([each["probabilities"] for each in predictions])
-    assert np.abs(got - probabilities).max() < 1e-5
+    assert [each["label"] for each in predictions] == model.predict(FLOWERS).tolist()
+    names = [str(each) for each in model.classes_]
+    assert {tuple(each["probabilities"]) for each in predictions} == {tuple(names)}
+    got = np.array([list(each["probabilities"].values()) for each in predictions])
+    assert np.abs(got - model.predict_proba(FLOWERS)).max() < 1e-5
+    assert [each["probability"] for each in predictions] == [
+        each["probabilities"][str(each["label"])] for each in predictions
+    ]
+
+
+def test_decision_values_are_called_scores_and_warned_of(service: Process) -> None:
+    """skl2onnx calls those of LinearSVC and SVC probabilities."""
+    for name, machine in MACHINES.items():
+        body = {"model": name, "instances": OTHERS.tolist()}
+        predictions = service.post("/predict", json=body).json()["predictions"]
+        assert [each["label"] for each in predictions] == machine.predict(OTHERS).tolist()
+        assert {tuple(each) for each in predictions} == {("label", "scores")}
+        assert any(
+            f"model {name} version 1: output " in line and "has no probabilities" in line
+            for line in service.log
+        )
+
+
+def test_scores_in_the_wrong_order_are_warned_of(service: Process) -> None:
+    """Those of a two-class SVC: the score of the label is the lower one."""
+    body = {"model": "two", "instances": OTHERS.tolist()}
+    for each in service.post("/predict", json=body).json()["predictions"]:
+        assert each["scores"][str(each["label"])] == min(each["scores"].values())
+    sentence = "model two version 1: output output_label is not the label of the highest score in "
+    assert any(sentence in line for line in service.log)
 
 
 @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])

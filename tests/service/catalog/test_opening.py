@@ -10,6 +10,7 @@ from service.engine.providers import CPU, CUDA
 from service.errors import InferenceFailed, ModelError, OutOfResources, SelfTestFailed, StartupError
 from service.settings import Settings
 from service.settings.verdicts import Verdicts
+from tests.support.classifiers import save_classifier
 from tests.support.toys import save_dear, save_toy, toy_card
 
 
@@ -40,6 +41,12 @@ def test_where_a_model_runs_is_said(tmp_path: Path) -> None:
     for threads, said in ((1, "1 core"), (2, "2 cores")):
         slow = open_tested(path, "dear", Settings(), threads)
         assert where(slow) == f"in a thread of its own, {said}"
+
+
+def test_what_a_file_says_wrongly_is_warned_of(tmp_path: Path) -> None:
+    margins = open_untested(save_classifier(tmp_path, are_margins=True), "x", Settings(), 1)
+    assert list(warnings(margins)) == margins.trial.doubts != []
+    assert list(warnings(open_untested(save_classifier(tmp_path), "x", Settings(), 1))) == []
 
 
 NO_MEMORY = "there is not enough memory to open it"

@@ -26,6 +26,7 @@ from service.errors import InvalidSetting, ModelError, StartupError
 from service.settings import Settings
 from service.settings import machine as resources
 from service.settings.machine import Resources
+from tests.support.classifiers import save_classifier
 from tests.support.processes import environment, running
 from tests.support.toys import save_dear, save_same, save_sum, save_toy, toy_card
 
@@ -199,6 +200,13 @@ def test_advice_is_that_of_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Mon
         "toy: cannot be read",
         "let this user read the folder",
     )
+
+
+def test_a_model_that_the_log_warns_of_is_noted(tmp_path: Path) -> None:
+    save_classifier(tmp_path, are_margins=True)
+    (finding,) = (each for each in found(models_dir=tmp_path) if each.topic == "model kinds/1")
+    assert finding.state == "note"
+    assert "; output probabilities has no probabilities: a trial saw " in finding.text
 
 
 def test_a_model_that_cannot_be_measured_is_noted(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from service.card import METADATA_KEY, Card, Dataset
 from service.commands.inspect import inspect, inspection, report
 from service.errors import CannotInspect
 from service.settings import Settings
+from tests.support.classifiers import NUMBERS, save_classifier
 from tests.support.processes import environment
 from tests.support.toys import (
     save_bounded,
@@ -134,10 +135,30 @@ def test_without_a_card_the_graph_is_told(tmp_path: Path) -> None:
     why = "the first dimension of input input is fixed at 2; an export with dynamic_shapes lets it"
     assert f"runs          each request by itself: {why} vary" in fixed
     assert f"takes         no rows by way of /predict: {why} vary" in fixed
-    assert "left out      several: seq(tensor(float))" in text(tmp_path, "sequenced")
+    assert (
+        "warning       output several is left out: no protocol carries seq(tensor(float))"
+        in text(tmp_path, "sequenced")
+    )
     same = text(tmp_path, "same")
     assert "input: string (?, 2, ?)" in same
     assert "cost          not measured: in a thread of its own, " in same
+
+
+def test_what_a_file_without_a_card_says_of_classes_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    save_classifier(tmp_path, NUMBERS, is_swapped=True)
+    said = text(tmp_path, "kinds")
+    assert "answers       label, probability, probabilities\n" in said
+    assert "labels        7, -1, 3\n" in said
+    assert "warning       output label is not the label of the highest score in " in said
+    save_classifier(tmp_path, are_margins=True, says_labels=False)
+    said = text(tmp_path, "kinds")
+    assert "answers       label, scores\nlabels        not known\nwarning       output prob" in said
+    inspect("kinds", Settings(models_dir=tmp_path), as_json=True)
+    found = json.loads(capfd.readouterr().out)
+    assert found["classifier"]["are_probabilities"] is False
+    assert len(found["warnings"]) == 1
 
 
 def test_a_shape_that_the_file_does_not_say_is_any_and_outputs_are_told_as_seen(
