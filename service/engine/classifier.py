@@ -64,12 +64,9 @@ class Watch:
         self._outputs = spec.outputs
         self._places = _places(spec)
         self._labels: Labels = []
-        self._are_of_maps = False
         if self._places:
             label, scores = (spec.outputs[place].name for place in self._places)
-            labels = file.labels.get(scores, [])
-            self._are_of_maps = bool(labels)
-            labels = labels or _labels_of(file, label)
+            labels = file.labels.get(scores) or _labels_of(file, label)
             are_names = len(set(labels)) == len(labels) and all(map(_is_text, labels))
             self._labels = labels if are_names else []
         self._place_of = {label: place for place, label in enumerate(self._labels)}
@@ -115,7 +112,7 @@ class Watch:
         widths = self._widths or set(shape[1:2])
         if len(widths) != 1 or -1 in widths:
             return None
-        are_known = widths == {len(self._labels)} and (self._are_of_maps or not self._strangers)
+        are_known = widths == {len(self._labels)}
         return Classifier(
             labels=self._labels if are_known else [],
             label=None if are_known and self._strangers else label,

@@ -126,27 +126,60 @@ def test_what_is_not_from_0_to_1_are_scores_and_the_name_is_doubted(
         assert doubt.endswith("; /predict calls them scores")
 
 
-def save_shares(folder: Path, factor: float) -> Path:
-    """Write a model of three numbers whose probabilities are a share of them, all alike."""
-    nodes = [
-        node("Softmax", ["x"], ["shares"], axis=1),
-        node("Mul", ["shares", "factor"], ["probabilities"]),
-        node("ArgMax", ["x"], ["label"], axis=1, keepdims=0),
-    ]
+def save_given(folder: Path, *nodes: onnx.NodeProto, **weights: Any) -> Path:
+    """Write a model of three numbers, whose `probabilities` the nodes make of `shares` and `x`."""
+    first = node("Softmax", ["x"], ["shares"], axis=1)
+    last = node("ArgMax", ["x"], ["label"], axis=1, keepdims=0)
     outputs = [info("label", INT64, ["n"]), info("probabilities", FLOAT, ["n", 3])]
-    x = info("x", FLOAT, ["n", 3])
-    return save(folder, "shares", graph(nodes, [x], outputs, factor=np.float32(factor)))
+    inner = graph([first, *nodes, last], [info("x", FLOAT, ["n", 3])], outputs, **weights)
+    return save(folder, "given", inner)
 
 
 def test_what_does_not_add_up_to_1_are_scores(tmp_path: Path) -> None:
-    path = save_shares(tmp_path, 0.5)
+    half = node("Mul", ["shares", "factor"], ["probabilities"])
+    path = save_given(tmp_path, half, factor=np.float32(0.5))
     assert found(path) == Classifier([], 0, 1, are_probabilities=False)
     (doubt,) = doubts(path)
     assert "a trial saw rows that add up to 0.5 to 0.5; /predict" in doubt
 
 
+def test_what_adds_up_to_1_and_is_not_from_0_to_1_are_scores(tmp_path: Path) -> None:
+    path = save_given(
+        tmp_path,
+        node("ReduceMean", ["x", "axis"], ["mean"]),
+        node("Sub", ["x", "mean"], ["centred"]),
+        node("Clip", ["centred", "low", "high"], ["some"]),
+        node("ReduceSum", ["some", "axis"], ["sum"]),
+        node("Div", ["sum", "three"], ["share"]),
+        node("Sub", ["some", "share"], ["of_0"]),
+        node("Add", ["of_0", "third"], ["probabilities"]),
+        axis=np.array([1]),
+        low=np.float32(-9),
+        high=np.float32(9),
+        three=np.float32(3),
+        third=np.float32(1 / 3),
+    )
+    assert found(path) == Classifier([], 0, 1, are_probabilities=False)
+
+
+def test_rows_that_are_0_for_each_class_say_nothing(tmp_path: Path) -> None:
+    """Scikit-learn divides by their sum, and has no number there; its converters have 0."""
+    path = save_given(
+        tmp_path,
+        node("ReduceMax", ["x", "axis"], ["most"]),
+        node("Less", ["most", "limit"], ["is_small"]),
+        node("Cast", ["is_small"], ["factor"], to=FLOAT),
+        node("Mul", ["shares", "factor"], ["probabilities"]),
+        axis=np.array([1]),
+        limit=np.float32(1000),
+    )
+    assert found(path) == Classifier([], 0, 1)
+    assert doubts(path) == []
+
+
 def test_what_is_rounded_are_probabilities(tmp_path: Path) -> None:
-    path = save_shares(tmp_path, 1 + 2e-6)
+    more = node("Mul", ["shares", "factor"], ["probabilities"])
+    path = save_given(tmp_path, more, factor=np.float32(1 + 2e-6))
     assert found(path) == Classifier([], 0, 1)
     assert doubts(path) == []
 
@@ -165,6 +198,17 @@ def test_a_label_that_no_map_has_gives_way_to_that_of_the_highest_score(tmp_path
     (doubt,) = doubts(path)
     assert doubt.startswith("output label answers ")
     assert "which is none of the labels of probabilities: /predict answers the label of" in doubt
+
+
+def test_a_label_that_its_maker_has_not_gives_way_too(tmp_path: Path) -> None:
+    path = save_classifier(tmp_path, ["7", "-1", "3"])
+    model = onnx.load(path)
+    model.graph.node[-2].output[0] = "text"
+    model.graph.node.append(node("Cast", ["text"], ["label"], to=INT64))
+    model.graph.output[0].type.tensor_type.elem_type = INT64
+    onnx.save(model, path)
+    assert found(path) == Classifier(["7", "-1", "3"], label=None, scores=1)
+    assert len(doubts(path)) == 1
 
 
 def test_a_card_says_it_and_an_output_alone_does_not(tmp_path: Path) -> None:

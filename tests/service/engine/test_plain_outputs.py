@@ -160,7 +160,9 @@ def test_a_file_with_no_operator_of_onnx_itself_gets_its_identity(tmp_path: Path
     inner = helper.make_graph(nodes, "g", [tensor("x", ["n", 4])], [maps("p", TensorProto.INT64)])
     opsets = [helper.make_opsetid("ai.onnx.ml", 2)]
     model = helper.make_model(inner, opset_imports=opsets, ir_version=3)
-    _, answers = arrays(save(tmp_path, "trees", model))
+    path = save(tmp_path, "trees", model)
+    onnx.checker.check_model(onnx.load_from_string(plain(path).content or b""), full_check=True)
+    _, answers = arrays(path)
     np.testing.assert_array_equal(answers["p"], (ROWS - 1) * 2)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from service.engine.model import Model
 from service.formats.predictions import csv_of, json_lines_of, predictions, writer
+from service.formats.reply_size import UNKNOWN
 from tests.support.classifiers import ANSWERS, MARGINS, NAMES, NUMBERS, ROWS, save_classifier
 from tests.support.toys import save_bounded, save_same, save_toy, toy_answer
 
@@ -150,11 +151,14 @@ def test_a_rounded_probability_is_never_above_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("labels", [NAMES, NUMBERS, ["x" * 300, "y", "z"]], ids=len)
+@pytest.mark.parametrize("is_place", [True, False])
 @pytest.mark.parametrize("are_margins", [True, False])
 def test_no_answer_is_longer_than_the_writer_says(
-    tmp_path: Path, labels: list[Any], are_margins: bool
+    tmp_path: Path, labels: list[Any], are_margins: bool, is_place: bool
 ) -> None:
-    path = save_classifier(tmp_path, labels, are_margins=are_margins, is_zipped=True)
-    model = Model.open(path)
+    changes = {"are_margins": are_margins, "is_place": is_place}
+    model = Model.open(save_classifier(tmp_path, labels, is_zipped=True, **changes))
     write = writer(model, "kinds", 1)
     assert len(write(model.run([ROWS[:1]]))) <= write.bytes_of_row
+    is_text = isinstance(labels[0], str) and not is_place
+    assert (write.bytes_of_row == UNKNOWN) == is_text  # how long a text is shows when it is here

@@ -297,6 +297,11 @@ async def test_a_classifier_without_card_answers_as_the_document_says(
             continue  # of which nothing is said
         with pytest.raises(jsonschema.ValidationError):
             check(wrong, schema, document)
+    if "are_margins" not in changes:
+        wrong = reply.json()
+        wrong["predictions"][0]["probability"] = 1.01
+        with pytest.raises(jsonschema.ValidationError):
+            check(wrong, schema, document)
     (version,) = listed.json()["versions"]
     assert version["classifier"] == {
         "labels": [] if "says_labels" in changes else changes.get("labels", LABELS),
