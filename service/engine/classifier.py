@@ -72,7 +72,8 @@ class Watch:
         self._place_of = {label: place for place, label in enumerate(self._labels)}
         self._is_other = False  # whether the answers have not the shapes of a classifier's
         self._widths = set[int]()  # how many scores a row has
-        self._strangers = list[str | int]()  # answered labels that are none of those
+        self._strangers = set[str | int]()  # answered labels that are none of those
+        self._knows_any = False  # whether a label was one of those
         self._rows = self._differing = 0  # whose label is not that of the highest score
         self._range = self._sums = (math.inf, -math.inf)  # of the scores; of a row's together
 
@@ -94,8 +95,9 @@ class Watch:
         self._range = _wider(self._range, scores)
         with np.errstate(invalid="ignore"):  # of two infinities
             self._sums = _wider(self._sums, scores.sum(axis=1))
-        strangers = [label for label in labels if label not in self._place_of]
-        self._strangers = self._strangers or strangers[:1]
+        strangers = {label for label in labels if label not in self._place_of}
+        self._strangers |= strangers
+        self._knows_any = self._knows_any or not strangers.issuperset(labels)
         if not strangers and scores.shape[1] == len(self._labels):
             most = scores.max(axis=1)
             own = scores[np.arange(len(scores)), [self._place_of[label] for label in labels]]
@@ -112,14 +114,25 @@ class Watch:
         widths = self._widths or set(shape[1:2])
         if len(widths) != 1 or -1 in widths:
             return None
-        are_known = widths == {len(self._labels)}
+        are_known = bool(self._labels) and widths == {len(self._labels)}
         return Classifier(
             labels=self._labels if are_known else [],
-            label=None if are_known and self._strangers else label,
+            label=None if are_known and self._is_label_wrong else label,
             scores=scores,
             are_probabilities=self._are_probabilities,
             beside=[place for place in range(len(self._outputs)) if place not in self._places],
         )
+
+    @property
+    def _is_label_wrong(self) -> bool:
+        """Whether the label is none of the labels; another beside them may mean that none fits.
+
+        ONNX Runtime 1.31 answers 0 and 1 for two classes of trees, whatever their labels are
+        (findings/ort-two-class-trees-answer-0-and-1.sh).
+        """
+        if self._knows_any and len(self._labels) == 2:
+            return bool(self._strangers) and self._strangers <= {0, 1}
+        return bool(self._strangers) and not self._knows_any
 
     @property
     def _are_in_range(self) -> bool:
@@ -137,9 +150,10 @@ class Watch:
             return
         label, scores = (self._outputs[place].name for place in self._places)
         if found.label is None:
+            stranger = shown(min(self._strangers, key=str))
             yield (
-                f"output {label} answers {shown(self._strangers[0])}, which is none of the "
-                f"labels of {scores}: /predict answers the label of the highest score"
+                f"output {label} answers {stranger}, which is none of the labels of {scores}: "
+                "/predict answers the label of the highest score"
             )
         elif self._differing:
             yield (

@@ -15,13 +15,14 @@ from typing import BinaryIO
 from msgspec.structs import replace
 
 from service.engine.file import Graph, Labels, ModelFile, Node, parsed
-from service.engine.protobuf import Messages, message, whole_number
+from service.engine.protobuf import Messages, head, message, whole_number
 from service.errors import ModelError
 
 # Numbers of fields, of onnx.proto.
 _GRAPH, _OPSETS = 7, 8
 _NODES, _OUTPUTS, _VALUE_INFOS = 1, 12, 13
 _FLOAT = 1
+_MOST_BYTES = 2**31 - 1  # of a message of protobuf: opening a larger file says what to do
 _IDENTITY_SINCE = 1  # version of ONNX's operators; for a file that has none of them
 
 
@@ -31,7 +32,7 @@ def with_plain_outputs(path: Path, file: ModelFile) -> ModelFile:
     It is `file` itself where there is nothing to rewrite. Raises OSError, and ModelError where
     it is another file by now.
     """
-    if not file.graph.sequences:
+    if not file.graph.sequences or path.stat().st_size > _MOST_BYTES:
         return file
     rewritten = _Rewritten(file.graph)
     if not rewritten.nodes:
@@ -97,8 +98,9 @@ def _model(source: BinaryIO, file: ModelFile, rewritten: _Rewritten) -> bytes:
     written = BytesIO()
     for field in messages.each(range(size)):
         if field.number == _GRAPH and isinstance(field.value, range):
-            graph = _graph(messages, field.value, rewritten)
-            written.write(message(_GRAPH, graph.getbuffer()))
+            graph = _graph(messages, field.value, rewritten).getbuffer()
+            written.write(head(_GRAPH, len(graph)))
+            written.write(graph)
         else:
             messages.copy(field.place, written)
     if "ai.onnx" not in file.opsets:

@@ -111,10 +111,15 @@ class Messages:
         raise EOFError
 
 
-def message(number: int, content: str | bytes | memoryview) -> bytes:
+def message(number: int, content: str | bytes) -> bytes:
     """Return a field that is a text, or a message."""
     content = os.fsencode(content) if isinstance(content, str) else content
-    return b"".join([_varint(number * 8 + 2), _varint(len(content)), content])
+    return head(number, len(content)) + content
+
+
+def head(number: int, length: int) -> bytes:
+    """Return what stands before a text or message of so many bytes."""
+    return _varint(number * 8 + 2) + _varint(length)
 
 
 def whole_number(number: int, value: int) -> bytes:

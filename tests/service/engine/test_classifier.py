@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from service.engine.classifier import MOST_COUNTED_LABELS, Classifier
 from service.engine.model import Model
@@ -198,6 +199,39 @@ def test_a_label_that_no_map_has_gives_way_to_that_of_the_highest_score(tmp_path
     (doubt,) = doubts(path)
     assert doubt.startswith("output label answers ")
     assert "which is none of the labels of probabilities: /predict answers the label of" in doubt
+
+
+@pytest.mark.parametrize(("labels", "is_wrong"), [([1, 2], True), ([1, 3], False)], ids=str)
+def test_a_label_beside_the_others_is_none_of_the_scores_unless_two_are_0_and_1(
+    tmp_path: Path, labels: list[int], is_wrong: bool
+) -> None:
+    """One may stand for rows that are none of the classes; ONNX Runtime's 0 and 1 do not."""
+    answered = labels if not is_wrong else [0, 1]
+    nodes = [
+        node("Softmax", ["x"], ["given"], axis=1),
+        node("ArgMax", ["x"], ["place"], axis=1, keepdims=0),
+        node("Gather", ["answered", "place"], ["known"]),
+        node("ReduceMax", ["given", "axis"], ["most"], keepdims=0),
+        node("Less", ["most", "limit"], ["is_none"]),
+        node("Where", ["is_none", "none", "known"], ["label"]),
+        node("ZipMap", ["given"], ["p"], domain="ai.onnx.ml", classlabels_int64s=labels),
+    ]
+    nodes[-1].output[0] = "probabilities"
+    maps = helper.make_map_type_proto(INT64, helper.make_tensor_type_proto(FLOAT, []))
+    probabilities = helper.make_value_info("probabilities", helper.make_sequence_type_proto(maps))
+    model = graph(
+        nodes,
+        [info("x", FLOAT, ["n", 2])],
+        [info("label", INT64, ["n"]), probabilities],
+        answered=np.array(answered),
+        axis=np.array([1]),
+        limit=np.float32(0.7),
+        none=np.array(0 if is_wrong else -1),
+    )
+    model.opset_import.add(domain="ai.onnx.ml", version=1)
+    opened = Model.open(save(tmp_path, "two", model))
+    assert -1 in opened.run([np.zeros((1, 2), np.float32)])[0] or is_wrong
+    assert opened.classifier == Classifier(labels, None if is_wrong else 0, 1)
 
 
 def test_a_label_that_its_maker_has_not_gives_way_too(tmp_path: Path) -> None:
