@@ -14,6 +14,7 @@ import httpx
 import pytest
 from onnx import TensorProto
 
+from tests.support.classifiers import NUMBERS, ROWS, save_classifier
 from tests.support.processes import Process, running
 from tests.support.toys import save_same, save_toy, toy_card
 from tests.system.browser.drawing import SEVEN, draw, label_is, until
@@ -374,6 +375,21 @@ def test_a_model_without_a_card_and_one_for_v2_only(models: Path, visit: Visit) 
         page.get_by_text("Not JSON").wait_for()
         page.goto(f"{service.url}/#same")
         page.get_by_text("Call it over /v2").wait_for()
+
+
+def test_a_classifier_without_a_card_has_bars(models: Path, visit: Visit) -> None:
+    save_classifier(models, NUMBERS, is_zipped=True)
+    save_classifier(models, are_margins=True, name="margins")
+    with running(models_dir=models) as service:
+        page = visit(f"{service.url}/#kinds")
+        field = page.get_by_label("One row of numbers, as JSON")
+        page.locator(".answer .bars").wait_for()
+        sent_to(page, "/predict/kinds", lambda: field.fill(str(ROWS[1].tolist())))
+        page.locator(".answer .headline strong", has_text="-1").wait_for()
+        assert page.locator(".answer .name").all_inner_texts() == ["7", "-1", "3"]
+        assert page.locator(".answer .top .name").inner_text() == "-1"
+        page.goto(f"{service.url}/#margins")
+        page.locator(".answer pre", has_text="scores").wait_for()
 
 
 def test_a_model_that_failed_says_why(models: Path, visit: Visit) -> None:
