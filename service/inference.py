@@ -7,16 +7,27 @@
 Who answers the caller counts the call when it ends: `inference.count(call, "ok")`.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from service.batching import Entry, Inputs, Outputs, Timing, Waiter, check_rows
+from service.batching import (
+    UNSHARED,
+    Entry,
+    Inputs,
+    Outputs,
+    Timing,
+    Waiter,
+    check_rows,
+    stacked,
+)
 from service.catalog.catalog import Catalog
 from service.catalog.served import ServedModel
+from service.engine.columns import are_joined
 from service.engine.model import Model, check_finite
 from service.errors import InvalidInput
 from service.metrics import Metrics
@@ -43,6 +54,7 @@ class Work(Struct):
     answers_rows: bool  # whether each row must have an answer, and a finite one
     asked: Any = None  # how the answer is wanted
     reply_bytes: int = 0  # of the reply, at most
+    parts: Sequence["Work"] = ()  # of one row each: rows that differ in shape cannot be joined
 
     def check(self, outputs: Outputs) -> None:
         """Raise InferenceFailed unless that is an answer."""
@@ -52,9 +64,15 @@ class Work(Struct):
 
 
 def work_of_rows(served: ServedModel, rows: NDArray[Any], reply_bytes: int = 0) -> Work:
-    """Return the work for rows (n, ...)."""
-    kind = served.kind_of_rows
-    return Work(served, [rows], len(rows), kind, answers_rows=True, reply_bytes=reply_bytes)
+    """Return the work for rows, as `Model.rows_of` makes them."""
+    model = served.model
+    if not are_joined(rows, model.form):
+        parts = [work_of_rows(served, each[np.newaxis]) for each in rows]
+        return Work(served, [], len(rows), UNSHARED, True, reply_bytes=reply_bytes, parts=parts)
+    inputs, kind = model.inputs_of(rows), served.kind_of_rows
+    if model.form.is_open and model.is_batched:
+        kind = served.kind_of(inputs)
+    return Work(served, inputs, len(rows), kind, answers_rows=True, reply_bytes=reply_bytes)
 
 
 def work_of_tensors(
@@ -93,7 +111,7 @@ class Inference:
         served = self._catalog.get(name, version)
         if why := served.model.why_no_rows:
             raise InvalidInput(
-                f"model {name}: expected one that takes rows of numbers, but {why}: "
+                f"model {name}: expected one that takes rows, but {why}: "
                 f"use /v2/models/{name}/infer"
             )
         call.served = served
@@ -101,6 +119,8 @@ class Inference:
 
     async def run(self, call: Call, work: Work) -> Outputs:
         """Return the outputs. Raises RequestError; cancelled when the caller leaves."""
+        if work.parts:
+            return stacked([await self.run(call, each) for each in work.parts])
         outputs = await work.served.batcher.submit(
             work.inputs,
             work.rows,
@@ -129,11 +149,13 @@ class Inference:
 
 
 def run_rows(model: Model, rows: NDArray[Any]) -> Outputs:
-    """Return the outputs of a model that nobody else uses for `rows` (n, ...), all finite.
+    """Return the outputs of a model that nobody else uses for rows, all finite.
 
     Raises InferenceFailed.
     """
-    outputs = model.run([rows])
+    if not are_joined(rows, model.form):
+        return stacked([run_rows(model, each[np.newaxis]) for each in rows])
+    outputs = model.run(model.inputs_of(rows))
     check_rows(outputs, len(rows))
     check_finite(outputs)
     return outputs

@@ -6,7 +6,7 @@ entry      what waits in it; who observes it
 arrays     arrays of several calls in one, and back
 """
 
-from service.batching.arrays import Inputs, Outputs, check_rows
+from service.batching.arrays import Inputs, Outputs, check_rows, stacked
 from service.batching.batcher import SLOW_S, Batcher
 from service.batching.entry import UNSHARED, Entry, Observer, Spare, Stop, Timing, Waiter
 
@@ -23,4 +23,5 @@ __all__ = [
     "Timing",
     "Waiter",
     "check_rows",
+    "stacked",
 ]

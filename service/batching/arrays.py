@@ -30,6 +30,22 @@ def split(outputs: Outputs, sizes: Sequence[int]) -> list[Outputs]:
     return parts
 
 
+def stacked(parts: Sequence[Outputs]) -> Outputs:
+    """Return the outputs of single rows as those of all.
+
+    An array of objects (n,), each a nested list, where they differ in shape.
+    """
+    outputs: Outputs = []
+    for arrays in zip(*parts, strict=True):
+        if len({each.shape for each in arrays}) == 1:
+            outputs.append(np.concatenate(arrays))
+            continue
+        together = np.empty(len(arrays), np.object_)
+        together[:] = [each[0].tolist() for each in arrays]
+        outputs.append(together)
+    return outputs
+
+
 def check_rows(outputs: Outputs, rows: int) -> None:
     """Raise InferenceFailed unless each output has an answer for each row."""
     if not have_rows(outputs, rows):

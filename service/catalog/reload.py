@@ -339,7 +339,7 @@ class Reloader:
             name,
             str(number),
             labels=model.classifier.counted if model.classifier else (),
-            features=model.feature_names,
+            features=[each.name for each in model.card.features] if model.card else (),
             info={"provider": model.provider, "device": self._settings.device},
         )
         served = ServedModel(name, number, model, metrics, self._settings)

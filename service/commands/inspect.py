@@ -156,7 +156,7 @@ def _of_file(found: Inspection) -> list[Section]:
             for each in found.files
         ),
         ("made by", [_maker(found.head)]),
-        ("takes", [takes or "rows of numbers"] if takes or not found.card else []),
+        ("takes", [takes or "rows"] if takes or not found.card else []),
         ("inputs", [_port_text(each) for each in found.inputs]),
         ("outputs", [_port_text(each) for each in found.outputs]),
         ("answers", [", ".join(fields(classifier))] if classifier else []),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from service.batching import check_rows
 from service.card import METADATA_KEY, PROBABILITY_TOLERANCE, VALUE_TOLERANCE, Card
 from service.engine.classifier import of_card
+from service.engine.columns import form_of, why_no_columns
 from service.engine.file import read
 from service.engine.graph import why_cost_depends_on_values
 from service.engine.plain_outputs import with_plain_outputs
@@ -79,11 +80,15 @@ class Model:
         # Whether the graph says that all inputs have the same rows; else they may be broadcast.
         self.has_named_rows = any(each[:1] != ("",) for each in spec.dimensions)
         self.input_named = {each.name: each for each in spec.inputs}
-        self.input = spec.inputs[0]  # the only one of a model that takes rows
-        self.row_size = math.prod(self.input.shape[1:])  # how many numbers one row has
+        self.input = spec.inputs[0]  # the only one of a model that has a card
+        self.form = form = form_of(spec, card, ())
+        self.row_dtype, self.row_dims = form.dtype, form.dims
+        # How many values one row has; without those dimensions that are open.
+        self.row_size = math.prod(size for size in form.dims if size != -1)
         # The nested form of one instance, e.g. (28, 28) where the graph takes (784,).
-        self.row_shape = card.image.shape if card and card.image else self.input.shape[1:]
-        self.feature_names = [feature.name for feature in card.features] if card else []
+        self.row_shape = card.image.shape if card and card.image else form.dims
+        self.columns = form.columns  # of the values of a row, where they have names
+        self.column_names = [each.name for each in form.columns]
         self.provider: str = session.get_providers()[0]
         self.device = device_of(self.provider)
         self.threads: int = session.get_session_options().intra_op_num_threads
@@ -184,11 +189,13 @@ class Model:
             raise InferenceFailed(sentence, what_failed(error)) from error
         return outputs
 
-    def rows_of(self, numbers: Any) -> NDArray[Any]:
-        """Return n lists of `row_size` numbers, or an array of them, as the input takes them."""
-        rows = np.array(numbers, dtype=self.input.dtype)
-        shape = self.input.shape
-        return rows if rows.ndim == len(shape) == 2 else rows.reshape(len(rows), *shape[1:])
+    def rows_of(self, values: Any) -> NDArray[Any]:
+        """Return n lists of values, or an array of them, as rows (n, *row_dims)."""
+        return self.form.rows_of(values)
+
+    def inputs_of(self, rows: NDArray[Any]) -> list[NDArray[Any]]:
+        """Return what `run` takes for rows (n, *row_dims)."""
+        return self.form.inputs_of(rows)
 
     def close(self) -> None:
         """Let the session and its memory go; it can run no more."""
@@ -211,7 +218,7 @@ class Model:
             relative, absolute = 0.0, PROBABILITY_TOLERANCE
         for example in self.card.examples:
             try:
-                outputs = self._run_example([self.rows_of([example.input])])
+                outputs = self._run_example(self.inputs_of(self.rows_of([example.input])))
                 check_rows(outputs, 1)
             except InferenceFailed as error:
                 if short := what_is_short(error.__cause__):
@@ -273,18 +280,24 @@ def _verdict(spec: Spec, trial: Trial, batching: Batching | None) -> tuple[bool,
 
 def _why_no_rows(spec: Spec, trial: Trial, batching: Batching | None) -> str:
     """Say why POST /predict cannot ask the model; nothing if it can."""
-    first = spec.inputs[0]
-    if len(spec.inputs) > 1:
-        return f"it has {len(spec.inputs)} inputs"
+    if len(spec.inputs) > 1 and (why := why_no_columns(spec.inputs)):
+        return why
     if spec.why_no_batch and not spec.is_fixed_at_one:
         return spec.why_no_batch
-    if spec.is_open_inside:
-        return "the shape of its rows is open"
-    if np.dtype(first.dtype).kind not in "fiu":
-        return "its input is not numbers"
     if not trial.answers_rows and batching != "rows":
         return trial.why
     return ""
+
+
+def _why_no_numbers(spec: Spec) -> str:
+    """Say why the graph does not take what a card describes; nothing if it does."""
+    if len(spec.inputs) > 1:
+        return f"it has {len(spec.inputs)} inputs"
+    if spec.why_no_batch:
+        return spec.why_no_batch
+    if spec.is_open_inside:
+        return "the shape of its rows is open"
+    return "" if np.dtype(spec.inputs[0].dtype).kind in "fiu" else "its input is not numbers"
 
 
 def _check_card(card: Card | None, spec: Spec) -> None:
@@ -292,8 +305,7 @@ def _check_card(card: Card | None, spec: Spec) -> None:
     if card is None:
         return
     tensor = spec.inputs[0]
-    anything = Trial(is_batched=True, why="")
-    if why := _why_no_rows(spec, anything, None) or spec.why_no_batch:
+    if why := _why_no_numbers(spec):
         raise ModelError(f"expected a batch of rows of numbers as the card says: {why}")
     if math.prod(tensor.shape[1:]) != card.input_size:
         raise ModelError(

@@ -11,15 +11,18 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from service.engine.columns import RowForm
 from service.engine.model import Model
 from service.errors import InvalidInput, TooLarge
 from service.formats.json_blocks import BLOCK, LONG
 from service.formats.json_fast import read_lists
-from service.formats.json_rows import row
+from service.formats.json_rows import expected_instance, row
 from service.formats.lines import Bad, Lines, Options, Row, Tape
 from service.formats.message import LARGEST_IN_LOOP, Fields, Limits, Slow, gathered
 from service.formats.turns import Turns, check_deadline
 from service.words import shown
+
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class CsvMessage:
@@ -39,7 +42,9 @@ class CsvMessage:
             raise Slow
         if not self._is_plain:  # a line end may be in a cell
             return stacked(_slow_rows(self._body, model), model, limits)
-        most = len(self._body) // (2 * model.row_size) + 1
+        # A cell takes two bytes, and may be empty where that is a value.
+        of_cell = 1 + (np.dtype(model.row_dtype).kind in "iu" or not _has_empty_cells(model))
+        most = len(self._body) // (of_cell * model.row_size) + 1
         rows = gathered(self._parts(model, limits), most, model, limits)
         return rows if len(rows) else stacked([], model, limits)
 
@@ -108,10 +113,10 @@ def _slow_rows(body: bytes, model: Model, start: int = 0, lines: int = 0) -> lis
             if _is_blank(cells):
                 continue
             where = f"line {lines + reader.line_num}"
-            if len(cells) != model.row_size:
-                raise InvalidInput(f"{where}: expected {model.row_size} values, got {len(cells)}")
-            numbers = row([value_of(cell) for cell in cells], where, model)
-            rows.append(np.array(numbers, model.input.dtype))  # of much less memory
+            if why := wrong_width(cells, model):
+                raise InvalidInput(f"{where}: {why}")
+            values = row(values_of(cells, model.form), where, model)
+            rows.append(np.array(values, model.row_dtype))  # of much less memory
     except csv.Error as error:
         line = lines + reader.line_num
         raise InvalidInput(f"line {line}: expected CSV, got: {error}") from error
@@ -139,6 +144,45 @@ def stacked(rows: Sequence[Any], model: Model, limits: Limits) -> NDArray[Any]:
     return model.rows_of(rows)
 
 
+def wrong_width(cells: Sequence[str], model: Model) -> str:
+    """Say that there are not as many cells as a row has values, nothing if there are."""
+    if len(model.row_dims) > 1 and model.form.is_open:
+        return f"expected {expected_instance(model)}, which a line of CSV cannot say: send JSON"
+    if model.form.is_open or len(cells) == model.row_size:
+        return ""
+    return f"expected {model.row_size} values, got {len(cells)}"
+
+
+def values_of(cells: Sequence[str], form: RowForm) -> list[Any]:
+    """Return what cells say where the columns of a row have these types."""
+    if form.columns:
+        return [
+            _value_as(cell, each.dtype, takes_missing=each.takes_missing)
+            for cell, each in zip(cells, form.columns, strict=True)
+        ]
+    missing = form.takes_missing
+    return [_value_as(cell, form.dtype, takes_missing=missing) for cell in cells]
+
+
+def _value_as(cell: str, dtype: type[np.generic], *, takes_missing: bool) -> Any:
+    """Return what a cell says: strings as they stand, no value where it is empty or NaN."""
+    if dtype is np.object_:
+        return cell
+    if dtype is np.bool_:
+        return _BOOLEANS.get(cell.strip().lower(), cell)
+    value = value_of(cell)
+    if takes_missing and (value != value or (isinstance(value, str) and not value.strip())):
+        return None
+    return value
+
+
+def _has_empty_cells(model: Model) -> bool:
+    """Whether an empty cell is a value of some column."""
+    if not model.columns:
+        return model.form.takes_missing or model.row_dtype is np.object_
+    return any(each.takes_missing or each.dtype is np.object_ for each in model.columns)
+
+
 def value_of(cell: str) -> float | str:
     """Return the number that a cell holds, or what it says if that is none."""
     text = cell.strip()
@@ -154,9 +198,10 @@ def value_of(cell: str) -> float | str:
 
 
 class CsvRows:
-    """The rows of CSV. The first line is a header if it names a feature, or has no number.
+    """The rows of CSV. The first line is a header if it names a column, or no value fits it.
 
-    A header gives the columns their meaning, in any order; those of other names are no features.
+    A header gives the columns their meaning, in any order; those of other names are no columns of
+    the model.
     """
 
     unit = "line"
@@ -166,16 +211,18 @@ class CsvRows:
         self._lines = lines = Lines(tape, options.longest)
         self._model = model
         self._reader = csv.reader(lines, strict=True)
-        self._names = names = model.feature_names
+        names = model.column_names
         first = self._first()
-        self.has_header = _is_header(first, names)
+        self.has_header = _is_header(first, model)
         self.kept_names: list[str] = []
         self._features = self._kept = list[int]()
         self._width = model.row_size
-        self._is_float = np.dtype(model.input.dtype).kind == "f"
+        self._is_float = np.dtype(model.row_dtype).kind == "f"
+        self._is_float &= not _has_empty_cells(model)  # as those are no floats
         where = f"line {lines.number + 1}"
         if not self.has_header:
-            if not names and first == [str(n) for n in range(self._width)]:
+            numbered = [str(n) for n in range(self._width)]
+            if not names and not model.form.is_open and first == numbered:
                 raise InvalidInput(
                     f"{where}: expected a row, got {','.join(first[:3])}{',...' * (len(first) > 3)}"
                     " as pandas numbers columns: leave that line out (header=False), or write "
@@ -189,7 +236,7 @@ class CsvRows:
             self._features = [_column(name, first, names, where) for name in names]
             self._kept = [n for n in range(len(first)) if n not in self._features]
             self.kept_names = [first[n] for n in self._kept]
-        elif len(first) != self._width:
+        elif not model.form.is_open and len(first) != self._width:
             raise InvalidInput(
                 f"{where}: expected a header of {self._width} columns, got {len(first)}"
             )
@@ -207,7 +254,7 @@ class CsvRows:
         except (csv.Error, InvalidInput) as error:
             text = self._lines.first.decode("utf-8-sig", "replace")
             cells = [each.strip(' "\r\n') for each in text.split(",")]
-            if not text or _is_header(cells, self._names):
+            if not text or _is_header(cells, self._model):
                 raise _not_csv(error, self._lines.number + 1) from error
         return []
 
@@ -229,16 +276,18 @@ class CsvRows:
 
     def _row(self, cells: list[str], line: int) -> Row | Bad:
         where = f"line {line}"
-        if len(cells) != self._width:
+        if self._features and len(cells) != self._width:
             return Bad(line, f"{where}: expected {self._width} values, got {len(cells)}")
-        of_features = [cells[n] for n in self._features] if self._features else cells
+        if not self._features and (why := wrong_width(cells, self._model)):
+            return Bad(line, f"{where}: {why}")
+        of_columns = [cells[n] for n in self._features] if self._features else cells
         try:
-            numbers = self._numbers(of_features, where)
+            values = self._values(of_columns, where)
         except InvalidInput as error:
             return Bad(line, str(error))
-        return Row(line, numbers, [cells[n] for n in self._kept])
+        return Row(line, values, [cells[n] for n in self._kept])
 
-    def _numbers(self, cells: list[str], where: str) -> list[float]:
+    def _values(self, cells: list[str], where: str) -> Any:
         """Return what cells hold. Raises InvalidInput with the place of what does not fit.
 
         The first way says the same as the second where it says anything, five times faster.
@@ -247,7 +296,7 @@ class CsvRows:
         if self._is_float and text.isascii() and "_" not in text:
             with contextlib.suppress(ValueError, InvalidInput):
                 return row([float(cell) for cell in cells], where, self._model)
-        return row([value_of(cell) for cell in cells], where, self._model)
+        return row(values_of(cells, self._model.form), where, self._model)
 
 
 def _column(name: str, header: list[str], names: list[str], where: str) -> int:
@@ -263,9 +312,25 @@ def _column(name: str, header: list[str], names: list[str], where: str) -> int:
     raise InvalidInput(f"{where}: expected a column {name}, got none{hint}")
 
 
-def _is_header(cells: list[str], names: list[str]) -> bool:
-    """Whether cells name a feature, or say something and hold no number."""
-    return any(cells) and (any(each in names for each in cells) or not any(map(_is_number, cells)))
+def _is_header(cells: list[str], model: Model) -> bool:
+    """Whether cells name a column, or say something that fits none of the columns.
+
+    As anything fits a column of strings, the others decide, if there are any.
+    """
+    if not any(cells):
+        return False
+    columns = model.columns
+    if any(each in model.column_names for each in cells):
+        return True
+    dtypes = [each.dtype for each in columns] if columns else [model.row_dtype] * len(cells)
+    if len(dtypes) != len(cells):
+        dtypes = [np.float64] * len(cells)
+    others = [
+        _value_as(cell, dtype, takes_missing=False)
+        for cell, dtype in zip(cells, dtypes, strict=True)
+        if dtype is not np.object_
+    ]
+    return bool(others) and all(isinstance(each, str) for each in others)
 
 
 def _not_csv(error: csv.Error | InvalidInput, line: int) -> InvalidInput:
@@ -273,10 +338,6 @@ def _not_csv(error: csv.Error | InvalidInput, line: int) -> InvalidInput:
     if isinstance(error, InvalidInput):
         return error
     return InvalidInput(f"line {line}: expected CSV, got: {error}")
-
-
-def _is_number(cell: str) -> bool:
-    return not isinstance(value_of(cell), str)
 
 
 def _is_blank(cells: list[str]) -> bool:

@@ -149,12 +149,12 @@ def _small_rows(
     instances: list[list[float] | dict[str, float]], model: Model, limits: Limits
 ) -> NDArray[Any]:
     """Return instances as rows (n, ...). Raises TooLarge; anything else: take the slow way."""
-    dtype = model.input.dtype
-    if dtype not in LEAST_INFINITE or not instances:
+    dtype = model.row_dtype
+    if dtype not in LEAST_INFINITE or not instances or model.form.is_open:
         raise Unfit  # a whole number may be none any more
     if len(instances) > limits.max_rows:
         limits.check_count(len(instances))
-    size, names = model.row_size, model.feature_names
+    size, names = model.row_size, model.column_names
     rows = []
     for instance in instances:
         if len(instance) != size or (isinstance(instance, dict) and not names):
@@ -187,10 +187,16 @@ def fast_rows(instances: Any, body: bytes, model: Model, limits: Limits) -> NDAr
     first: Any = instances[0]
     if type(first) is simdjson.Object:
         rows = _named_numbers(instances, body, model)
+        return rows.reshape(count, *model.row_dims)
+    shape = model.row_dims
+    if model.form.is_open:
+        shape = _check_open_nesting(instances, first, body, model)
+    elif model.row_size == 1 and type(first) is not simdjson.Array:
+        if _opening_brackets(body) != 1:
+            raise Unfit  # not all are values
     else:
         _check_nesting(instances, first, body, model)
-        rows = _numbers(instances, body, model.input.dtype)
-    return rows.reshape(count, *model.input.shape[1:])
+    return _numbers(instances, body, model.row_dtype).reshape(count, *shape)
 
 
 def _numbers(array: Any, text: bytes, dtype: type[np.generic]) -> NDArray[Any]:
@@ -239,6 +245,21 @@ def _check_nesting(instances: Any, first: Any, body: bytes, model: Model) -> Non
         raise Unfit
 
 
+def _check_open_nesting(instances: Any, first: Any, body: bytes, model: Model) -> tuple[int, ...]:
+    """Return the shape of all instances, which are nested alike. Raises Unfit."""
+    sizes: list[int] = []
+    inner = first
+    for size in model.row_dims:
+        if size not in (-1, len(inner)):
+            raise Unfit
+        sizes.append(len(inner))
+        inner = inner[0]
+    lists, fits = _nested(instances, (len(instances), *sizes))
+    if not fits or _opening_brackets(body) != lists:
+        raise Unfit
+    return tuple(sizes)
+
+
 def _opening_brackets(body: bytes) -> int:
     """Return how many lists a JSON text begins, if no string in it holds a bracket."""
     if len(body) < 4_000:
@@ -263,7 +284,7 @@ def _nested(array: Any, shape: Sequence[int]) -> tuple[int, bool]:
 
 def _named_numbers(instances: Any, body: bytes, model: Model) -> NDArray[Any]:
     """Return objects of named features as one array (n * row_size,), in feature order."""
-    names, dtype = model.feature_names, model.input.dtype
+    names, dtype = model.column_names, model.row_dtype
     numbers: list[float] = []
     for instance in instances:
         if len(instance) != len(names):

@@ -13,7 +13,6 @@ from service.engine.model import Model
 from service.errors import InvalidInput, RequestError
 from service.formats.csv_rows import check_lines, stacked
 from service.formats.images.decode import image_of, reader_for
-from service.formats.images.ink import Pixels
 from service.formats.json_rows import row_or_image
 from service.formats.json_text import parsed
 from service.formats.lines import Bad, Lines, Options, Row, Tape
@@ -48,7 +47,7 @@ class JsonLinesMessage:
                 where = f"line {number}"
                 limits.check_count(len(rows) + 1)
                 row = row_or_image(parsed(line, where), where, model, reader)
-                rows.append(np.array(row, model.input.dtype))  # of much less memory
+                rows.append(np.array(row, model.row_dtype))  # of much less memory
         return stacked(rows, model, limits)
 
 
@@ -94,13 +93,13 @@ class InstanceOfFile:
 
     def __init__(self, model: Model, options: Options) -> None:
         self._model = model
-        self._names = ["b64"] if image_of(model) else model.feature_names
+        self._names = ["b64"] if image_of(model) else model.column_names
         self._keep = options.keep
         pixels = options.max_image_pixels
         self._limits = Limits(1, pixels, pixels, deadline=math.inf)
 
-    def read(self, instance: Any, where: str) -> tuple[list[float] | Pixels, Raw]:
-        """Return the numbers of an instance, and the other fields that are kept, as JSON.
+    def read(self, instance: Any, where: str) -> tuple[Any, Raw]:
+        """Return the values of an instance, and the other fields that are kept, as JSON.
 
         Raises InvalidInput, TooLarge.
         """

@@ -5,23 +5,25 @@ It finds the words for what is not, with the place of the first thing that does 
 
 import base64
 import binascii
-from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
+from service.engine.columns import RowForm
 from service.engine.model import Model
 from service.errors import InvalidInput
 from service.formats.images import limits as image_limits
 from service.formats.images.decode import Reader, image_of, reader_for
-from service.formats.images.ink import Pixels
 from service.formats.json_text import parsed
 from service.formats.message import LARGEST_IN_LOOP, Fields, Limits, Slow
-from service.formats.numbers import all_fit, number
+from service.formats.numbers import all_fit
+from service.formats.values import fitting, in_words
 from service.words import did_you_mean, quoted, shown
 
 EXAMPLE = '{"model": ..., "instances": [...]}'
+_KINDS: dict[type[np.generic], str] = {np.object_: "strings", np.bool_: "booleans"}
 _CHUNK = 2**18  # characters of base64 that are decoded at a time: nobody else runs meanwhile
 
 
@@ -100,10 +102,8 @@ def check_instances(instances: Any, limits: Limits) -> list[Any]:
     return instances
 
 
-def row_or_image(
-    instance: Any, where: str, model: Model, reader: Reader | None
-) -> list[float] | Pixels:
-    """Return one instance as its numbers in order, those of an image if it is {"b64": ...}.
+def row_or_image(instance: Any, where: str, model: Model, reader: Reader | None) -> Any:
+    """Return one instance as its values in order, those of an image if it is {"b64": ...}.
 
     Raises InvalidInput with its place, and what `Reader.read` raises.
     """
@@ -115,24 +115,39 @@ def row_or_image(
     return row(instance, where, model)
 
 
-def row(instance: Any, where: str, model: Model) -> list[float]:
-    """Return one instance as its numbers in order. Raises InvalidInput with its place."""
-    names, size, shape = model.feature_names, model.row_size, model.row_shape
-    dtype = model.input.dtype
+def row(instance: Any, where: str, model: Model) -> Any:
+    """Return one instance as its values in order, as an array where its shape is open.
+
+    Raises InvalidInput with its place.
+    """
+    names, form, size = model.column_names, model.form, model.row_size
     if isinstance(instance, dict) and names:
-        return _named_row(instance, where, names, model)
+        return _named_row(instance, where, form)
+    if form.is_open:
+        return _open_row(instance, where, model)
+    if size == 1 and not isinstance(instance, list | dict):  # a row of one value is that value
+        return [_value(instance, where, form, 0)]
     if not isinstance(instance, list):
         raise InvalidInput(f"{where}: expected {expected_instance(model)}, got {shown(instance)}")
     if len(instance) == size and not isinstance(instance[0], list):
-        if all_fit(instance, dtype):
+        if all_fit(instance, form.dtype):
             return instance
         return [
-            number(value, f"{where}.{names[index]}" if names else f"{where}[{index}]", dtype)
+            _value(value, f"{where}.{names[index]}" if names else f"{where}[{index}]", form, index)
             for index, value in enumerate(instance)
         ]
+    shape = model.row_shape
     if len(shape) > 1 and instance and isinstance(instance[0], list):
-        return _nested_row(instance, where, shape, model)
+        return _nested_row(instance, where, shape, form)
     raise InvalidInput(f"{where}: expected {expected_instance(model)}, got {shown(instance)}")
+
+
+def _value(value: Any, where: str, form: RowForm, index: int) -> Any:
+    """Return a value of a row at its place. Raises InvalidInput."""
+    if not form.columns:
+        return fitting(value, where, form.dtype, takes_missing=form.takes_missing)
+    column = form.columns[index]
+    return fitting(value, where, column.dtype, takes_missing=column.takes_missing)
 
 
 def _decoded(text: Any, where: str) -> bytes:
@@ -155,36 +170,70 @@ def _decoded(text: Any, where: str) -> bytes:
         raise InvalidInput(f"{expected}, got {shown(text)}: {error}") from error
 
 
-def _named_row(
-    instance: dict[str, Any], where: str, names: Sequence[str], model: Model
-) -> list[float]:
-    for name in instance:
-        if name not in names:
-            hint = did_you_mean(str(name), names)
-            raise InvalidInput(f"{where}: {quoted(str(name))}: unknown feature{hint}")
-    for name in names:
-        if name not in instance:
-            raise InvalidInput(f"{where}.{name}: expected a number, got no such field")
-    return [number(instance[name], f"{where}.{name}", model.input.dtype) for name in names]
+def _named_row(instance: dict[str, Any], where: str, form: RowForm) -> list[Any]:
+    columns = form.columns
+    if not {each.name for each in columns}.issuperset(instance):
+        names = [each.name for each in columns]
+        name = next(str(name) for name in instance if name not in names)
+        hint = did_you_mean(name, names)
+        raise InvalidInput(f"{where}: {quoted(name)}: unknown feature{hint}")
+    for each in columns:
+        if each.name not in instance:
+            expected = in_words(each.dtype)
+            raise InvalidInput(f"{where}.{each.name}: expected {expected}, got no such field")
+    return [
+        fitting(
+            instance[each.name],
+            f"{where}.{each.name}",
+            each.dtype,
+            takes_missing=each.takes_missing,
+        )
+        for each in columns
+    ]
 
 
-def _nested_row(array: Any, where: str, shape: tuple[int, ...], model: Model) -> list[float]:
+def _nested_row(array: Any, where: str, shape: tuple[int, ...], form: RowForm) -> list[Any]:
     if not shape:
-        return [number(array, where, model.input.dtype)]
+        return [fitting(array, where, form.dtype, takes_missing=form.takes_missing)]
     if not isinstance(array, list) or len(array) != shape[0]:
         raise InvalidInput(f"{where}: expected a list of {shape[0]}, got {shown(array)}")
-    if len(shape) == 1 and all_fit(array, model.input.dtype):
+    if len(shape) == 1 and all_fit(array, form.dtype):
         return array
-    numbers: list[float] = []
+    values: list[Any] = []
     for index, inner in enumerate(array):
-        numbers += _nested_row(inner, f"{where}[{index}]", shape[1:], model)
-    return numbers
+        values += _nested_row(inner, f"{where}[{index}]", shape[1:], form)
+    return values
+
+
+def _open_row(instance: Any, where: str, model: Model) -> NDArray[Any]:
+    """Return nested lists as an array; the first list of each depth says its size."""
+    sizes: list[int] = []
+    inner = instance
+    for size in model.row_dims:
+        if not isinstance(inner, list) or size not in (-1, len(inner)):
+            raise InvalidInput(
+                f"{where}: expected {expected_instance(model)}, got {shown(instance)}"
+            )
+        sizes.append(len(inner))
+        inner = inner[0] if inner else []
+    values = _nested_row(instance, where, tuple(sizes), model.form)
+    array = np.empty(len(values), model.row_dtype)
+    array[:] = values
+    return array.reshape(sizes)
 
 
 def expected_instance(model: Model) -> str:
     """Return what an instance of a model is, in words."""
-    names, shape = model.feature_names, model.row_shape
-    text = f"a list of {model.row_size} numbers"
+    names, shape = model.column_names, model.row_shape
+    kind = _KINDS.get(model.row_dtype, "numbers")
+    if model.form.columns and len({each.dtype for each in model.columns}) > 1:
+        kind = "values"
+    if model.form.is_open:
+        if len(shape) == 1:
+            return f"a list of {kind}"
+        sizes = " x ".join("any" if size == -1 else str(size) for size in shape)
+        return f"nested lists of {sizes} {kind}"
+    text = f"a list of {model.row_size} {kind}"
     if names:
         listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
         return f"{text} or an object of {listed}"

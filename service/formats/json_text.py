@@ -7,9 +7,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from service.errors import InvalidInput
+from service.formats.numbers import NOT_JSON, NotJson
 
 TOO_DEEP = "expected JSON, got lists or objects nested too deeply"
 TOO_MANY_DIGITS = "expected JSON, got a number of too many digits"
+_BYTE = re.compile(r"\(byte (\d+)\)$")
+_NOT_JSON = re.compile(rb"[^NI-]{0,2}(NaN|-?Infinity)")
 _MINUS_ZERO = re.compile("-0(?![0-9.eE])")
 
 T = TypeVar("T")
@@ -42,8 +45,8 @@ def _signed(digits: str) -> float:
     return -0.0 if digits == "-0" else int(digits)
 
 
-_PLAIN = json.JSONDecoder()
-_SIGNED = json.JSONDecoder(parse_int=_signed)
+_PLAIN = json.JSONDecoder(parse_constant=NotJson)
+_SIGNED = json.JSONDecoder(parse_int=_signed, parse_constant=NotJson)
 
 
 def decoded(text: bytes | memoryview, decoder: msgspec.json.Decoder[T]) -> T:
@@ -59,4 +62,13 @@ def decoded(text: bytes | memoryview, decoder: msgspec.json.Decoder[T]) -> T:
     except UnicodeDecodeError as error:
         raise InvalidInput("body: expected JSON in UTF-8, got something else") from error
     except msgspec.DecodeError as error:
+        if found := _NOT_JSON.match(text, max(0, _place(error) - 2)):
+            got = f"{found[1].decode()}{NOT_JSON}"
+            raise InvalidInput(f"body: expected JSON, got {got}") from error
         raise InvalidInput(f"body: expected JSON, got: {error}") from error
+
+
+def _place(error: msgspec.DecodeError) -> int:
+    """Return the byte that an error names, 0 if it names none."""
+    found = _BYTE.search(str(error))
+    return int(found[1]) if found else 0

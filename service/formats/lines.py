@@ -7,22 +7,22 @@ header of other names, raises InvalidInput.
 from collections import deque
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from msgspec import Raw, Struct
+from numpy.typing import NDArray
 
 from service.errors import InvalidInput
-from service.formats.images.ink import Pixels
 
 CHUNK_BYTES = 1 << 20
 MOST_BYTES, MOST_LINES = 1 << 20, 1000  # of a row of several lines: one that never ends costs these
 
 
 class Row(Struct):
-    """A row that fits: its line, from 1, its numbers, and what stood beside them."""
+    """A row that fits: its line, from 1, its values, and what stood beside them."""
 
     line: int
-    numbers: list[float] | Pixels
+    values: list[Any] | NDArray[Any]
     kept: list[str] | Raw
 
 

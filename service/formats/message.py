@@ -44,7 +44,11 @@ def gathered(
 
     Its memory is taken as it is filled. Raises TooLarge when all rows were counted.
     """
-    rows = np.empty((min(most, limits.max_rows), *model.input.shape[1:]), model.input.dtype)
+    if model.form.is_open:
+        found = [each for part in parts for each in part]
+        limits.check_count(len(found))
+        return model.rows_of(found) if found else np.empty(0)
+    rows = np.empty((min(most, limits.max_rows), *model.row_dims), model.row_dtype)
     count = 0
     for part in parts:
         if len(part) and count + len(part) <= len(rows):

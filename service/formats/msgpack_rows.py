@@ -6,7 +6,8 @@ https://github.com/msgpack/msgpack/blob/master/spec.md
 import contextlib
 import io
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from functools import cache
+from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
 import numpy as np
@@ -25,6 +26,9 @@ from service.formats.turns import Turns
 _decode = msgspec.msgpack.Decoder().decode
 _decode_fields = msgspec.msgpack.Decoder(dict[str, Raw]).decode  # not what stands in them
 _decode_list = msgspec.msgpack.Decoder(list[Raw]).decode
+
+_Value: TypeAlias = str | float | bool | None
+_decode_flat = msgspec.msgpack.Decoder(list[_Value] | dict[str, _Value]).decode  # without lists
 
 # An empty list takes one byte here and 64 in memory: 16 MB of them would take 1 GB. So what holds
 # lists or maps is decoded up to a size: so many bytes, and what a row may have.
@@ -76,7 +80,7 @@ class MsgpackMessage:
             give_way()
             where = f"instances[{index}]"
             row = row_or_image(_instance(instance, where, model), where, model, reader)
-            rows.append(np.array(row, model.input.dtype))  # of much less memory
+            rows.append(np.array(row, model.row_dtype))  # of much less memory
         return model.rows_of(rows)
 
 
@@ -110,12 +114,27 @@ def _instance(data: Raw, where: str, model: Model) -> Any:
 
     Raises InvalidInput.
     """
+    if model.row_dtype is np.object_ and len(data) > _MOST_BYTES:  # strings may be long
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            return _decode_flat(data)
+    if model.form.is_open:
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            return _decoder_of(len(model.row_dims))(data)
     numbers = model.row_size * (9 + 5 * len(model.row_shape))  # bytes, with the heads of lists
-    names = sum(5 + len(name.encode()) for name in model.feature_names)
+    names = sum(5 + len(name.encode()) for name in model.column_names)
     if len(data) > _MOST_BYTES and image_of(model) is not None:
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
             return {"b64": _decode_base64(data).b64}
     return _small(data, where, _MOST_BYTES + numbers + names)
+
+
+@cache
+def _decoder_of(depth: int) -> Callable[[Raw], Any]:
+    """Return what decodes numbers in so many lists, and nothing else."""
+    nested: Any = float | None
+    for _ in range(depth):
+        nested = list[nested]
+    return msgspec.msgpack.Decoder(nested).decode
 
 
 def _small(data: bytes | Raw, where: str, most: int) -> Any:

@@ -18,12 +18,18 @@ MINUS_ZERO = re.compile(rb"-0[\],}\s](?<=[\[,:\s]-0.)", re.DOTALL)
 SMALL = 800  # bytes of a JSON text that Python's numbers are read from
 _SHORT = 1000  # bytes that are searched for it in a microsecond
 EXACT_IN_FLOAT = 2**53  # a float from here on may stand for several whole numbers
+NOT_MISSING = ": the model takes no missing values, unless TORCHLIT_MISSING allows them"
+NOT_JSON = ", which JSON has not: a missing value is null, and /v2 takes all floats in binary"
 # The least float that a type rounds to infinity: half a step above the largest number, so that
 # 3.4028235e38 fits float32, whose largest is below that but printed so. Infinity for float64.
 LEAST_INFINITE: dict[type[np.generic], float] = {
     dtype: float(np.finfo(dtype).max) + float(np.finfo(dtype).eps) * 2.0 ** (exponent - 1)
     for dtype, exponent in ((np.float16, 15), (np.float32, 127), (np.float64, 1023))
 }
+
+
+class NotJson(float):
+    """NaN or an infinity, as Python writes them into what is no JSON then."""
 
 
 def is_small(text: bytes) -> bool:
@@ -92,12 +98,24 @@ def all_fit(values: list[Any], scalar: type[np.generic]) -> bool:
         return False
 
 
-def number(value: Any, where: str, scalar: type[np.generic]) -> float:
-    """Return a JSON value as a number that fits a type. Raises InvalidInput with its place."""
+def number(
+    value: Any, where: str, scalar: type[np.generic], *, takes_missing: bool = False
+) -> float:
+    """Return a JSON value as a number that fits a type; null as NaN where that is taken.
+
+    Raises InvalidInput with its place.
+    """
     dtype = np.dtype(scalar)
     if type(value) not in NUMBERS:
-        raise InvalidInput(f"{where}: expected a number, got {shown(value)}")
+        if value is None and dtype.kind == "f":
+            if takes_missing:
+                return math.nan
+            raise InvalidInput(f"{where}: expected a number, got null{NOT_MISSING}")
+        hint = NOT_JSON if type(value) is NotJson else ""
+        raise InvalidInput(f"{where}: expected a number, got {shown(value)}{hint}")
     if dtype.kind == "f":
+        if takes_missing and value != value:
+            return math.nan
         as_float = _as_float(value)
         if not abs(as_float) < LEAST_INFINITE[scalar]:  # also true for NaN
             largest = float(np.finfo(dtype).max)

@@ -17,8 +17,8 @@ from service.errors import InvalidInput
 from service.formats import json_fast
 from service.formats.json_blocks import LONG, Part, Text, parts
 from service.formats.json_text import parsed
-from service.formats.numbers import number
 from service.formats.reply_size import MOST_NUMBERS_IN_LOOP, is_large, joined
+from service.formats.values import fitting
 from service.words import shown
 
 DATATYPES: dict[str, type[np.generic]] = {
@@ -48,10 +48,13 @@ def read_json(
     datatype: str,
     where: str,
     deadline: float = math.inf,
+    *,
+    takes_missing: bool = False,
 ) -> NDArray[Any]:
     """Return `data`, a list of numbers, booleans or strings, flat or nested as `shape`.
 
-    In place of text it may be a flat list of few floats, for a datatype of floats.
+    In place of text it may be a flat list of few floats, for a datatype of floats. `takes_missing`:
+    null is NaN there.
 
     Fast where simdjson can; what it refuses is walked in Python, which is the definition of what is
     accepted. Raises InvalidInput with the place of the first thing that does not fit, and, for a
@@ -62,27 +65,27 @@ def read_json(
     if not isinstance(data, list | bytes):
         view = memoryview(data)
         if len(view) > LONG and view[0] == ord("["):
-            return _read_long(view, shape, datatype, where, deadline)
+            elements = _Elements(view, shape, datatype, where, takes_missing=takes_missing)
+            return _read_long(view, shape, elements, where, deadline)
         data = bytes(view)
+    dtype = DATATYPES[datatype]
     try:
-        dtype = DATATYPES[datatype]
         if isinstance(data, list):
             return json_fast.small_tensor(data, shape, dtype)
         return json_fast.read_tensor(data, shape, dtype)
     except json_fast.WrongCount as error:
         raise _wrong_count(error.count, shape, where) from None
     except Exception:  # simdjson's are of many kinds
-        return _read_slowly(data, shape, datatype, where)
+        return _read_slowly(data, shape, dtype, where, takes_missing=takes_missing)
 
 
 def _read_long(
-    text: Text, shape: Sequence[int], datatype: str, where: str, deadline: float
+    text: Text, shape: Sequence[int], elements: "_Elements", where: str, deadline: float
 ) -> NDArray[Any]:
     """Return a long list in JSON, read in blocks."""
     count = math.prod(shape)
-    elements = _Elements(text, shape, datatype, where)
     # A text of so many bytes has no more elements; memory is taken when they are here.
-    array = np.empty(min(count, len(text) // 2 + 1), DATATYPES[datatype])
+    array = np.empty(min(count, len(text) // 2 + 1), elements.dtype)
     done, lists = 0, 0
     for part in parts(text, elements, where, deadline):
         flat = elements.flat(part)
@@ -100,16 +103,19 @@ def _read_long(
 class _Elements:
     """What the elements of a long list are read as: values, or lists that are nested."""
 
-    def __init__(self, text: Text, shape: Sequence[int], datatype: str, where: str) -> None:
+    def __init__(
+        self, text: Text, shape: Sequence[int], datatype: str, where: str, *, takes_missing: bool
+    ) -> None:
         self.is_nested = re.match(rb"\[\s*\[", text) is not None
         self._shape = tuple(shape[1:]) if self.is_nested else ()
         self._datatype = datatype
-        self._dtype = DATATYPES[datatype]
+        self.dtype = DATATYPES[datatype]
+        self._takes_missing = takes_missing
         self._where = where
 
     def fast(self, block: bytes) -> NDArray[Any]:
         if self._datatype not in _DECODERS:
-            return json_fast.read_elements(block, self._shape, self._dtype)
+            return json_fast.read_elements(block, self._shape, self.dtype)
         if self.is_nested:
             raise json_fast.Unfit
         values = _DECODERS[self._datatype](block)
@@ -117,9 +123,10 @@ class _Elements:
 
     def slow(self, value: Any, index: int) -> Any:
         where = f"{self._where}[{index}]"
+        missing, dtype = self._takes_missing, self.dtype
         if self.is_nested:
-            return _elements(value, self._shape, self._datatype, where)
-        return _element(value, self._datatype, where)
+            return _elements(value, self._shape, dtype, where, takes_missing=missing)
+        return fitting(value, where, dtype, takes_missing=missing)
 
     def check_large(self, text: bytes, index: int) -> None:
         expected = math.prod(self._shape)
@@ -143,20 +150,26 @@ _DECODERS: dict[str, Callable[[bytes], list[Any]]] = {
 
 
 def _read_slowly(
-    data: bytes | list[float], shape: Sequence[int], datatype: str, where: str
+    data: bytes | list[float],
+    shape: Sequence[int],
+    dtype: type[np.generic],
+    where: str,
+    *,
+    takes_missing: bool,
 ) -> NDArray[Any]:
     document: Any = data if isinstance(data, list) else parsed(data, where)
     if not isinstance(document, list):
         raise InvalidInput(f"{where}: expected a list of elements, got {shown(document)}")
     if any(isinstance(each, list) for each in document):
-        elements = _elements(document, shape, datatype, where)
+        elements = _elements(document, shape, dtype, where, takes_missing=takes_missing)
     else:
         if len(document) != math.prod(shape):
             raise _wrong_count(len(document), shape, where)
         elements = [
-            _element(each, datatype, f"{where}[{index}]") for index, each in enumerate(document)
+            fitting(each, f"{where}[{index}]", dtype, takes_missing=takes_missing)
+            for index, each in enumerate(document)
         ]
-    array = np.empty(len(elements), DATATYPES[datatype])
+    array = np.empty(len(elements), dtype)
     array[:] = elements
     return array.reshape(shape)
 
@@ -168,38 +181,18 @@ def _wrong_count(count: int, shape: Sequence[int], where: str) -> InvalidInput:
     )
 
 
-def _elements(nest: Any, shape: Sequence[int], datatype: str, where: str) -> list[Any]:
+def _elements(
+    nest: Any, shape: Sequence[int], dtype: type[np.generic], where: str, *, takes_missing: bool
+) -> list[Any]:
     if not shape:
-        return [_element(nest, datatype, where)]
+        return [fitting(nest, where, dtype, takes_missing=takes_missing)]
     if not isinstance(nest, list) or len(nest) != shape[0]:
         raise InvalidInput(f"{where}: expected a list of {shape[0]}, got {shown(nest)}")
     elements: list[Any] = []
     for index, inner in enumerate(nest):
-        elements += _elements(inner, shape[1:], datatype, f"{where}[{index}]")
+        place = f"{where}[{index}]"
+        elements += _elements(inner, shape[1:], dtype, place, takes_missing=takes_missing)
     return elements
-
-
-def _element(value: Any, datatype: str, where: str) -> Any:
-    if datatype == "BOOL":
-        if type(value) is not bool:
-            raise InvalidInput(f"{where}: expected true or false, got {shown(value)}")
-        return value
-    if datatype == "BYTES":
-        if type(value) is not str:
-            raise InvalidInput(f"{where}: expected a string, got {shown(value)}")
-        if not _has_utf8(value):
-            raise InvalidInput(f"{where}: expected a string that has a form in UTF-8")
-        return value
-    return number(value, where, DATATYPES[datatype])
-
-
-def _has_utf8(text: str) -> bool:
-    """Whether a string has no lone surrogate, which JSON may hold as an escape."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def read_binary(data: memoryview, shape: Sequence[int], datatype: str, where: str) -> NDArray[Any]:

@@ -123,6 +123,7 @@ class Direct:
             return None
         if (
             isinstance(work, Slowly)
+            or work.parts
             or not work.served.batcher.fits(work.rows, work.kind)
             or work.reply_bytes > MOST_REPLY_BYTES
         ):

@@ -58,7 +58,7 @@ async def follow(services: Services, request: Request, procedure: Procedure) -> 
         reply = partial(procedure.reply, said, work, outputs, request.id)
         if work.reply_bytes == UNKNOWN:
             check_outputs(outputs, services.settings.most_reply_bytes)
-        if is_large(outputs):
+        if work.parts or is_large(outputs):
             written = await services.bodies.in_thread(reply, request.call.deadline)
         else:
             written = reply()

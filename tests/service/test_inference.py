@@ -78,8 +78,8 @@ async def test_a_model_of_rows_is_named_by_what_a_body_says(inference: Inference
         (
             "sum",
             None,
-            "model sum: expected one that takes rows of numbers, but it has 2 inputs: use "
-            "/v2/models/sum/infer",
+            "model sum: expected one that takes rows, but it has 2 inputs, and left holds more "
+            "than one value of a row: use /v2/models/sum/infer",
         ),
     ],
 )

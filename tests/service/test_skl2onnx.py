@@ -286,11 +286,16 @@ async def test_an_unknown_category_fails_only_the_request_that_has_it(
         await asyncio.gather(*(ask(client, house) for house in range(len(HOUSES))))
 
 
-def test_predict_says_who_answers_for_several_columns(service: Process) -> None:
-    body = {"model": "ignoring", "instances": [[1, 2, 3, 4]]}
-    reply = service.post("/predict", json=body)
-    assert reply.status_code == 400
-    assert reply.json() == {
-        "error": "model ignoring: expected one that takes rows of numbers, but it has 4 inputs: "
-        "use /v2/models/ignoring/infer"
-    }
+@pytest.mark.parametrize("name", ["ignoring", "strict"])
+def test_predict_answers_columns_as_scikit_learn_does(
+    service: Process, models: dict[str, ClassifierMixin], name: str
+) -> None:
+    names = [column for column, _ in COLUMNS]
+    lists = [[area, int(rooms), *words] for area, rooms, *words in HOUSES.tolist()]
+    named = [dict(zip(names, house, strict=True)) for house in lists]
+    expected = models[name].predict_proba(HOUSES)
+    for instances in (lists, named):
+        body = {"model": f"{name}_arrays", "instances": instances}
+        answers = service.post("/predict", json=body).json()["predictions"]
+        probabilities = np.array([each["probabilities"] for each in answers])
+        assert np.abs(probabilities - expected).max() < 1e-5

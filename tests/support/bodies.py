@@ -77,4 +77,4 @@ def file_rows(
 
 def told(rows: Iterable[Row | Bad]) -> list[tuple[int, list[float] | str]]:
     """Return the line of each row with its numbers, or with why it is a bad one."""
-    return [(row.line, row.why if isinstance(row, Bad) else list(row.numbers)) for row in rows]
+    return [(row.line, row.why if isinstance(row, Bad) else list(row.values)) for row in rows]

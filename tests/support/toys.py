@@ -431,3 +431,40 @@ async def serving(settings: Settings, host: Host | None = None) -> AsyncIterator
 
 def body(model: str, instances: list[Any], **fields: Any) -> bytes:
     return json.dumps({"model": model, "instances": instances, **fields}).encode()
+
+
+def save_columns(folder: Path) -> Path:
+    """Write `folder`/columns: an input for each of its columns, of each kind.
+
+    age float32 (n, 1), rooms int64 (n,), city of strings (n, 1), paid of booleans (n, 1); the price
+    (n, 1) is age + rooms, and 10 more in Rome, 100 if paid; the town (n, 1) is the city.
+    """
+    path = folder / "columns" / "1" / "model.onnx"
+    save_graph(
+        path,
+        [
+            helper.make_node("Cast", ["rooms"], ["count"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["count", "axes"], ["counts"]),
+            helper.make_node("Equal", ["city", "rome"], ["is_rome"]),
+            helper.make_node("Where", ["is_rome", "ten", "zero"], ["of_city"]),
+            helper.make_node("Where", ["paid", "hundred", "zero"], ["of_paid"]),
+            helper.make_node("Sum", ["age", "counts", "of_city", "of_paid"], ["price"]),
+            helper.make_node("Identity", ["city"], ["town"]),
+        ],
+        [
+            tensor("age", ["batch", 1]),
+            tensor("rooms", ["batch"], TensorProto.INT64),
+            tensor("city", ["batch", 1], TensorProto.STRING),
+            tensor("paid", ["batch", 1], TensorProto.BOOL),
+        ],
+        [tensor("price", ["batch", 1]), tensor("town", ["batch", 1], TensorProto.STRING)],
+        [
+            numpy_helper.from_array(np.array([1], np.int64), "axes"),
+            numpy_helper.from_array(np.array(["rome"], np.object_), "rome"),
+            numpy_helper.from_array(np.float32(0), "zero"),
+            numpy_helper.from_array(np.float32(10), "ten"),
+            numpy_helper.from_array(np.float32(100), "hundred"),
+        ],
+        None,
+    )
+    return path

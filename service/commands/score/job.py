@@ -137,9 +137,7 @@ def _open_model(
     except ModelError as error:
         raise CannotScore(sentence(place, error)) from error
     if model.why_no_rows:
-        raise CannotScore(
-            f"{place.name}: expected one that takes rows of numbers, but {model.why_no_rows}"
-        )
+        raise CannotScore(f"{place.name}: expected one that takes rows, but {model.why_no_rows}")
     return model, {
         "the model": " ".join(each.sha256 for each in files),
         "the formats": " ".join(each.name for each in formats),
@@ -257,7 +255,7 @@ class Scoring:
         """Return rows with their predictions; those that the model fails on are bad ones."""
         model = self._source.model
         try:
-            outputs = run_rows(model, model.rows_of([row.numbers for row in batch]))
+            outputs = run_rows(model, model.rows_of([row.values for row in batch]))
         except InferenceFailed as error:
             if len(batch) == 1:
                 (row,) = batch

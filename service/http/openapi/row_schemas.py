@@ -8,6 +8,7 @@ import numpy as np
 from service.card import Card, Target
 from service.catalog.served import ServedModel
 from service.engine.classifier import Classifier
+from service.engine.model import Model
 from service.engine.spec import Tensor
 from service.formats.images.decode import image_of
 from service.formats.numbers import LEAST_INFINITE
@@ -44,20 +45,16 @@ def schemas(served: list[ServedModel]) -> Json:
 
 
 def _instance(served: ServedModel) -> Json:
-    model, card = served.model, served.card
-    number = _number(model.input.dtype)
-    flat = list_of(number, minItems=model.row_size, maxItems=model.row_size)
-    forms = [flat]
-    if card and card.features:
-        flat["description"] = "in the order " + ", ".join(model.feature_names)
-        named = {}
-        for each in card.features:
-            seen = f"{each.minimum:g} to {each.maximum:g} in training"
-            about = {"description": f"{each.description} ({each.unit}); {seen}"}
-            named[each.name] = number | about
-        forms.append(closed_object(named))
-    if len(model.row_shape) > 1:
-        forms.append(_nested(served))
+    model = served.model
+    forms = [_nested(served)]
+    if not model.form.is_open:
+        forms = [_flat(model)]
+        if model.columns:
+            forms.append(closed_object(_named(model)))
+        if model.row_size == 1:
+            forms.append(_value(model.row_dtype, model.form.takes_missing))
+        if len(model.row_shape) > 1:
+            forms.append(_nested(served))
     if image_of(model):
         image = {
             "contentMediaType": "image/png",
@@ -68,18 +65,49 @@ def _instance(served: ServedModel) -> Json:
     return {"anyOf": forms}
 
 
+def _flat(model: Model) -> Json:
+    """Describe a list of all values of a row."""
+    size, columns = model.row_size, model.columns
+    if len({(each.dtype, each.takes_missing) for each in columns}) > 1:
+        flat = list_of({}, minItems=size, maxItems=size)
+        flat["prefixItems"] = [_value(each.dtype, each.takes_missing) for each in columns]
+    else:
+        value = _value(model.row_dtype, model.form.takes_missing)
+        flat = list_of(value, minItems=size, maxItems=size)
+    if columns:
+        flat["description"] = "in the order " + ", ".join(model.column_names)
+    return flat
+
+
+def _named(model: Model) -> Json:
+    """Describe each column, by its name."""
+    named = {each.name: _value(each.dtype, each.takes_missing) for each in model.columns}
+    for each in model.card.features if model.card else []:
+        seen = f"{each.minimum:g} to {each.maximum:g} in training"
+        named[each.name] |= {"description": f"{each.description} ({each.unit}); {seen}"}
+    return named
+
+
 def _nested(served: ServedModel) -> Json:
-    nested = _number(served.model.input.dtype)
-    for size in reversed(served.model.row_shape):
-        nested = list_of(nested, minItems=size, maxItems=size)
+    model = served.model
+    nested = _value(model.row_dtype, model.form.takes_missing)
+    for size in reversed(model.row_shape):
+        sizes = {} if size == -1 else {"minItems": size, "maxItems": size}
+        nested = list_of(nested, **sizes)
     return nested
 
 
-def _number(dtype: type[np.generic]) -> Json:
+def _value(dtype: type[np.generic], takes_missing: bool) -> Json:
+    """Describe one value of a row."""
+    if dtype is np.object_:
+        return dict(TEXT)
+    if dtype is np.bool_:
+        return {"type": "boolean"}
     if issubclass(dtype, np.floating):
         largest = math.nextafter(LEAST_INFINITE[dtype], 0)  # what is rounded down is taken too
-        return {"type": "number", "minimum": -largest, "maximum": largest}
-    limits = np.iinfo(dtype)  # type: ignore[type-var]  # why_no_rows: numbers only
+        kind = ["number", "null"] if takes_missing else "number"
+        return {"type": kind, "minimum": -largest, "maximum": largest}
+    limits = np.iinfo(dtype)  # type: ignore[type-var]  # the only kind that is left
     return {"type": "integer", "minimum": limits.min, "maximum": limits.max}
 
 

@@ -3,10 +3,13 @@
 import base64
 from typing import Any
 
+import numpy as np
+
 from service.catalog.served import ServedModel
+from service.engine.model import Model
 from service.formats.images.bodies import IMAGES
 from service.formats.images.decode import as_png, image_of
-from service.formats.predictions import encode
+from service.formats.predictions import csv_of, encode
 from service.formats.registry import CSV, FORM, FORMATS, IMAGE, JSON, JSON_LINES, Format
 from service.http.openapi.parts import (
     CONTENT_ENCODING_PARAMETER,
@@ -193,7 +196,7 @@ def _line(format: Format, instance: dict[str, float] | list[float]) -> str:
     if format is not CSV:
         return encode(instance).decode() + "\n"
     values = instance.values() if isinstance(instance, dict) else instance
-    return ",".join(map(repr, values)) + "\n"
+    return csv_of([{str(place): each for place, each in enumerate(values)}]).decode()
 
 
 def _add_images(described: Json, context: Context) -> None:
@@ -219,13 +222,21 @@ def _first_examples(context: Context) -> list[tuple[str, Json]]:
 def _examples(served: ServedModel) -> dict[str, Any]:
     """Return instances of the card's examples, features by name; zeros without a card."""
     model, card = served.model, served.card
+    names = model.column_names
     if card is None:
-        return {"zeros": [0] * model.row_size} if zeros_fit(model) else {}
-    names = model.feature_names
+        return {"zeros": _zeros(model)} if zeros_fit(model) else {}
     return {
         each.name: dict(zip(names, each.input, strict=True)) if names else each.input
         for each in card.examples
     }
+
+
+def _zeros(model: Model) -> Any:
+    """Return an instance of zeros, empty strings and false."""
+    nothing: dict[type[np.generic], Any] = {np.object_: "", np.bool_: False}
+    if model.columns:
+        return {each.name: nothing.get(each.dtype, 0) for each in model.columns}
+    return [nothing.get(model.row_dtype, 0)] * model.row_size
 
 
 def _image_examples(served: ServedModel) -> Json:

@@ -4,7 +4,7 @@ import pytest
 from onnx import TensorProto
 
 from service.engine.model import Model
-from tests.support.toys import save_mean, save_same, save_toy, toy_card
+from tests.support.toys import save_columns, save_mean, save_same, save_toy, toy_card
 
 FLOATS = {
     "float16": TensorProto.FLOAT16,
@@ -38,3 +38,9 @@ def same(folder: Path) -> dict[str, Model]:
         name: Model.open(save_same(folder, ["batch", 4], kind, name=name))
         for name, kind in (FLOATS | INTEGERS).items()
     }
+
+
+@pytest.fixture(scope="session")
+def columns(folder: Path) -> Model:
+    """A model of the columns age, rooms, city and paid, an input for each."""
+    return Model.open(save_columns(folder))

@@ -1,10 +1,13 @@
 import csv
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto
 
 from service.engine.model import Model
 from service.errors import DeadlineExceeded, InvalidInput, RequestError, TooLarge
@@ -13,6 +16,7 @@ from service.formats.csv_rows import CsvRows, value_of
 from service.formats.lines import Bad, Row
 from service.formats.message import LARGEST_IN_LOOP, Slow
 from tests.support.bodies import file_rows, limits, told
+from tests.support.toys import save_same
 
 MAX_ROWS = 10
 GOOD, FOUR = b"1,2,3,4\n", [1.0, 2.0, 3.0, 4.0]
@@ -322,3 +326,60 @@ def test_a_row_that_goes_on_over_lines_has_the_number_of_its_first(toy: Model) -
     rows = list(file_rows(CsvRows, text, toy))
     assert [each.line for each in rows] == [2, 5, 7]
     assert isinstance(rows[1], Bad)
+
+
+# Columns of several types.
+
+HOUSES = [[1.5, 2, "rome", True], [0, -1, "", False], [7, 3, '7, "x"', True]]
+AS_CSV = b'1.5,2,rome,true\n0,-1,,0\n7,3.0,"7, ""x""",TRUE\n'
+
+
+def test_cells_are_of_the_types_of_their_columns(columns: Model) -> None:
+    assert read(AS_CSV, columns).tolist() == HOUSES
+    assert read(AS_CSV.replace(b'"7, ""x"""', b"7"), columns)[2].tolist() == [7, 3, "7", True]
+
+
+@pytest.mark.parametrize("header", [b"", b"age,rooms,city,paid\n"])
+def test_a_file_of_columns_may_have_a_header(header: bytes, columns: Model) -> None:
+    assert [row for _, row in of_file(header + AS_CSV, columns)] == HOUSES
+
+
+def test_the_columns_of_a_file_stand_in_any_order(columns: Model) -> None:
+    text = b"paid,note,city,age,rooms\n1,age,rome,1.5,2\nFalse,,,0,-1\n"
+    assert [row for _, row in of_file(text, columns)] == HOUSES[:2]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"1.5,2,rome,yes", 'paid: expected true or false, got "yes"'),
+        (b"1.5,2,rome,2", 'paid: expected true or false, got "2"'),
+        (b"x,2,rome,1", 'age: expected a number, got "x"'),
+        (b",2,rome,1", 'age: expected a number, got ""'),
+        (b"1.5,2.5,rome,1", "rooms: expected a whole number from"),
+    ],
+)
+def test_a_cell_that_does_not_fit_its_column_is_named(
+    line: bytes, why: str, columns: Model
+) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(f"line 1.{why}")):
+        read(line, columns)
+    (_, said), *_ = of_file(b"age,rooms,city,paid\n" + line, columns)
+    assert str(said).startswith(f"line 2.{why}")
+
+
+def test_a_header_that_names_no_column_is_one_where_no_value_fits(columns: Model) -> None:
+    with pytest.raises(InvalidInput, match='line 1: expected a column age, got none; is it "Age"'):
+        of_file(b"Age,Rooms,City,Paid\n" + AS_CSV, columns)
+
+
+def test_a_line_of_strings_is_a_header_only_if_it_names_a_column(tmp_path: Path) -> None:
+    model = Model.open(save_same(tmp_path, ["batch", 1], TensorProto.STRING))
+    assert of_file(b"rome\ninput\n", model) == [(1, ["rome"]), (2, ["input"])]
+    assert of_file(b"input\nrome\n", model) == [(2, ["rome"])]
+    assert read(b"rome\ninput\n", model).tolist() == [["rome"], ["input"]]
+
+
+def test_many_empty_cells_are_as_many_rows(tmp_path: Path) -> None:
+    model = Model.open(save_same(tmp_path, ["batch", 2], TensorProto.STRING))
+    assert read(b",\n" * MAX_ROWS, model).tolist() == [["", ""]] * MAX_ROWS

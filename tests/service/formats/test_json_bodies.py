@@ -118,7 +118,7 @@ def test_what_stands_beside_the_instances_is_read(beside: str, text: str) -> Non
         ('{"instances":[[1,2,3,4]]', "body: expected JSON, got: "),
         ('{"instances":[[1,2,3,4],]}', "instances: expected JSON, got: Expecting value: byte 26"),
         ('{"instances":[[1,2,3,4]]]}', "instances: expected JSON, got: Expecting ',' "),
-        ('{"instances":[[1,2,3,NaN]]}', "instances[0].d: expected a finite number"),
+        ('{"instances":[[1,2,3,NaN]]}', "instances[0].d: expected a number, got NaN, "),
         ('{"instances":[[1,2,3]]}', "instances[0]: expected a list of 4 numbers or an object"),
     ],
 )  # fmt: skip
@@ -227,3 +227,20 @@ def test_strings_that_no_row_has_are_refused_before_they_are_decoded(toy: Model)
     for text in ("a" * 300_000, "\\n" * 200_000):
         with pytest.raises(InvalidInput, match=r"^instances\[0\]: .* bytes of something else"):
             read(f'{{"instances":[["{text}"]]}}').rows(toy, limits())
+
+
+HOUSE = [1.5, 2, "rome, [", True]
+
+
+@pytest.mark.parametrize("city", ["rome, [", "r" * 300_000])
+def test_long_bodies_of_columns_are_read(city: str, columns: Model) -> None:
+    house = [1.5, 2, city, True]
+    named = dict(zip(columns.column_names, house, strict=True))
+    rows = read(long(instances(json.dumps([house, named, house])))).rows(columns, limits())
+    assert rows.tolist() == [house] * 3
+
+
+def test_a_large_instance_of_strings_holds_no_lists(columns: Model) -> None:
+    text = json.dumps([[1.5, 2, [{}] * 100_000, True]])
+    with pytest.raises(InvalidInput, match=r"^instances\[0\]: .* bytes of something else$"):
+        read(long(instances(text))).rows(columns, limits())

@@ -81,8 +81,8 @@ def test_images_are_read_one_by_one(mean: Model) -> None:
     first, second, bad = file_rows(JsonRows, content, mean, keep=True)
     assert isinstance(first, Row)
     assert isinstance(second, Row)
-    assert (list(first.numbers), bytes(first.kept)) == ([0, 1, 2, 3, 4, 5], b'{"id":7}')
-    assert (list(second.numbers), second.kept) == ([0, 1, 2, 3, 4, 5], NOTHING_KEPT)
+    assert (list(first.values), bytes(first.kept)) == ([0, 1, 2, 3, 4, 5], b'{"id":7}')
+    assert (list(second.values), second.kept) == ([0, 1, 2, 3, 4, 5], NOTHING_KEPT)
     assert told([bad])[0][1].startswith("line 3.b64: expected a PNG or JPEG image in base64, got")
     large, small = told(file_rows(JsonRows, text({"b64": B64}, [0] * 6), mean, max_image_pixels=5))
     assert str(large[1]).startswith("line 1.b64: expected ")
@@ -95,8 +95,8 @@ def test_other_fields_are_kept_if_asked_for_and_else_unknown(toy: Model) -> None
     first, second = file_rows(JsonRows, content, toy, keep=True)
     assert isinstance(first, Row)
     assert isinstance(second, Row)
-    assert (first.numbers, msgspec.json.decode(first.kept)) == (FOUR, {"id": [7]})
-    assert (second.numbers, second.kept) == (FOUR, NOTHING_KEPT)
+    assert (first.values, msgspec.json.decode(first.kept)) == (FOUR, {"id": [7]})
+    assert (second.values, second.kept) == (FOUR, NOTHING_KEPT)
     assert told(file_rows(JsonRows, content, toy)) == [
         (1, 'line 1: "id": unknown field; --keep copies such fields'),
         (2, FOUR),

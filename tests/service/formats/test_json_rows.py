@@ -1,5 +1,7 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,8 +9,8 @@ from onnx import TensorProto, helper
 
 from service.engine.model import Model
 from service.errors import InvalidInput, TooLarge
-from tests.support.bodies import instances, read
-from tests.support.toys import save_graph, tensor
+from tests.support.bodies import instances, large, read, went_fast
+from tests.support.toys import save_graph, save_same, tensor
 
 FOUR = [[1.0, 2.0, 3.0, 4.0]]
 
@@ -33,10 +35,16 @@ FOUR = [[1.0, 2.0, 3.0, 4.0]]
         ("null", "instances: expected a list of instances, got null"),
         ('"abcd"', 'instances: expected a list of instances, got "abcd"'),
         ('[["1",2,3,4]]', 'instances[0].a: expected a number, got "1"'),
-        ("[[1,2,null,4]]", "instances[0].c: expected a number, got null"),
+        (
+            "[[1,2,null,4]]",
+            "instances[0].c: expected a number, got null: the model ",
+        ),
         ("[[1,2,3,true]]", "instances[0].d: expected a number, got true"),
-        ("[[1,2,3,4],[1,NaN,3,4]]", "instances[1].b: expected a finite number"),
-        ("[[1,2,3,-Infinity]]", "instances[0].d: expected a finite number"),
+        (
+            "[[1,2,3,4],[1,NaN,3,4]]",
+            "instances[1].b: expected a number, got NaN, which ",
+        ),
+        ("[[1,2,3,-Infinity]]", "instances[0].d: expected a number, got -Infinity, which JSON "),
         ("[[1,2,1e39,4]]", "instances[0].c: expected a finite number that fits float32"),
         ("[[1,2,-1e39,4]]", "instances[0].c: expected a finite number that fits float32"),
         ("[[1,2,1e400,4]]", "instances[0].c: expected a finite number that fits float32"),
@@ -138,7 +146,7 @@ def test_whole_numbers_are_asked_for_where_the_model_takes_them(tmp_path: Path) 
     rows = read(instances("[[5],[-128],[3.0]]"), model)
     assert (rows.dtype, rows.tolist()) == (np.int8, [[5], [-128], [3]])
     for text in ("[[1.5]]", "[[128]]", "[[1e400]]", "[[NaN]]"):
-        with pytest.raises(InvalidInput, match=r"instances\[0\]\[0\]: expected a whole number"):
+        with pytest.raises(InvalidInput, match=r"\[0\]\.input: expected a (whole )?number"):
             read(instances(text), model)
 
 
@@ -155,3 +163,98 @@ def test_minus_zero_is_shown_as_it_may_be_written(body: str, sentence: str, toy:
         read(body, toy)
     assert sentence in str(error.value)
     assert "0.0" not in str(error.value)
+
+
+HOUSE = {"age": 1.5, "rooms": 2, "city": "rome", "paid": True}
+
+
+@pytest.mark.parametrize(
+    "instance",
+    [HOUSE, [*HOUSE.values()], dict(reversed(HOUSE.items())), HOUSE | {"rooms": 2.0}],
+)
+@pytest.mark.parametrize("size", [str, large])
+def test_columns_of_each_type_are_read_by_name_or_in_order(
+    instance: Any, size: Callable[[str], str], columns: Model
+) -> None:
+    rows = read(size(instances(json.dumps([instance, [0, -1, "", False]]))), columns)
+    assert (rows.dtype, rows.shape) == (np.object_, (2, 4))
+    assert rows.tolist() == [[1.5, 2, "rome", True], [0, -1, "", False]]
+    price, town = columns.run(columns.inputs_of(rows))
+    assert (price.tolist(), town.tolist()) == ([[113.5], [-1.0]], [["rome"], [""]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"city": 3}, "instances[0].city: expected a string, got 3"),
+        ({"city": None}, "instances[0].city: expected a string, got null"),
+        ({"city": "\ud800"}, "instances[0].city: expected a string that has a form in UTF-8"),
+        ({"paid": 1}, "instances[0].paid: expected true or false, got 1"),
+        ({"paid": "true"}, 'instances[0].paid: expected true or false, got "true"'),
+        ({"age": "3"}, 'instances[0].age: expected a number, got "3"'),
+        ({"age": True}, "instances[0].age: expected a number, got true"),
+        ({"age": 1e39}, "instances[0].age: expected a finite number that fits float32"),
+        ({"rooms": 3.5}, "instances[0].rooms: expected a whole number from -9223372036854775808"),
+        ({"rooms": None}, "instances[0].rooms: expected a number, got null"),
+        ({"town": 1}, 'instances[0]: "town": unknown feature; expected age, city, paid, rooms'),
+        ({"citi": 1}, 'instances[0]: "citi": unknown feature; did you mean city?'),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_its_place(
+    changes: dict[str, Any], sentence: str, columns: Model
+) -> None:
+    with pytest.raises(InvalidInput) as error:
+        read(instances(json.dumps([HOUSE | changes])), columns)
+    assert str(error.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("instance", "sentence"),
+    [
+        ({"age": 1}, "instances[0].rooms: expected a number, got no such field"),
+        ({"age": 1, "rooms": 1}, "instances[0].city: expected a string, got no such field"),
+        ([1, 2], "expected a list of 4 values or an object of age, rooms, city, paid, got a list"),
+        ("rome", 'expected a list of 4 values or an object of age, rooms, city, paid, got "rome"'),
+    ],
+)
+def test_a_row_that_lacks_a_column_is_refused(instance: Any, sentence: str, columns: Model) -> None:
+    with pytest.raises(InvalidInput) as error:
+        read(instances(json.dumps([instance])), columns)
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "sent", "expected"),
+    [
+        (TensorProto.STRING, ["batch", 2], [["a", "b"], ["c", ""]], [["a", "b"], ["c", ""]]),
+        (TensorProto.STRING, ["batch", 1], ["a", ["b"], {"input": "c"}], [["a"], ["b"], ["c"]]),
+        (TensorProto.STRING, ["batch", 2, 1], [["a", "b"], [["c"], ["d"]]], None),
+        (TensorProto.BOOL, ["batch", 2], [[True, False]], [[True, False]]),
+        (TensorProto.BOOL, ["batch"], [True, [False]], [True, False]),
+        (TensorProto.FLOAT, ["batch"], [1, 2.5, 3], [1, 2.5, 3]),
+        (TensorProto.FLOAT, ["batch", 1], [1, 2.5, 3], [[1], [2.5], [3]]),
+        (TensorProto.INT64, ["batch"], [1, 3.0, 2**53 + 1], [1, 3, 2**53 + 1]),
+        (TensorProto.FLOAT16, ["batch", 2], [[1, 2.5]], [[1, 2.5]]),
+    ],
+)
+@pytest.mark.parametrize("size", [str, large])
+def test_a_single_input_of_any_type_is_read(
+    kind: int,
+    shape: list[Any],
+    sent: Any,
+    expected: Any,
+    size: Callable[[str], str],
+    tmp_path: Path,
+) -> None:
+    model = Model.open(save_same(tmp_path, shape, kind))
+    rows = read(size(instances(json.dumps(sent))), model)
+    assert (rows.dtype, rows.shape[1:]) == (model.input.dtype, model.input.shape[1:])
+    assert expected is None or rows.tolist() == expected
+    assert model.run([rows])[0].tolist() == rows.tolist()
+
+
+def test_a_list_of_bare_numbers_is_read_the_fast_way(tmp_path: Path) -> None:
+    model = Model.open(save_same(tmp_path, ["batch"]))
+    assert went_fast(large(instances("[1, 2.5, 3]")), model)
+    for text in ("[1, [2], 3]", "[[1], 2]"):
+        assert not went_fast(large(instances(text)), model)

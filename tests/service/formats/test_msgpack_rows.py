@@ -122,8 +122,6 @@ def test_an_image_may_be_its_bytes(mean: Model) -> None:
         {"instances": [[1, 2, None, 4]]},
         {"instances": [[1, 2, 3, True]]},
         {"instances": [[1, [2], 3, 4]]},
-        {"instances": [[1, 2, 3, float("nan")]]},
-        {"instances": [[1, 2, 3, float("-inf")]]},
         {"instances": [[1, 2, 1e39, 4]]},
         {"instances": [{"a": 1}]},
         {"instances": [NAMED | {"e": 5}]},
@@ -164,7 +162,8 @@ rows_of_four = st.lists(
 @settings(max_examples=100, deadline=None)
 @given(instances=anything | rows_of_four | st.lists(anything, max_size=3))
 def test_whatever_is_sent_is_what_it_is_as_json(instances: Any, toy: Model) -> None:
-    same_as_json({"instances": instances}, toy)
+    if not any(word in repr(instances) for word in ("nan", "inf")):  # JSON has neither
+        same_as_json({"instances": instances}, toy)
 
 
 @pytest.mark.parametrize(
@@ -481,3 +480,19 @@ async def test_the_openapi_document_lists_it(models_dir: Any) -> None:
     for path in ("/predict", "/predict/toy", "/predict/mean", "/invocations"):
         content = document["paths"][path]["post"]["requestBody"]["content"]
         assert "application/msgpack" in content, path
+
+
+HOUSE = {"age": 1.5, "rooms": 2, "city": "rome", "paid": True}
+
+
+@pytest.mark.parametrize("city", ["rome", "r" * 100_000])
+def test_columns_of_each_type_are_read(city: str, columns: Model) -> None:
+    house = HOUSE | {"city": city}
+    rows = read(encode({"instances": [house, [*house.values()]]}), columns)
+    assert rows.tolist() == [[1.5, 2, city, True]] * 2
+
+
+def test_a_large_instance_of_strings_holds_no_lists(columns: Model) -> None:
+    instance = b"\x94\x01\x02\xa1x" + many(3000)
+    with pytest.raises(InvalidInput, match=r"^instances\[0\]: expected at most \d+ bytes of lists"):
+        read(b"\x81\xa9instances\x91" + instance, columns)

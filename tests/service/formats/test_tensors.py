@@ -285,7 +285,7 @@ def test_long_data_is_read_in_blocks(
     datatype: str, is_flat: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if datatype not in ("BOOL", "BYTES"):
-        monkeypatch.setattr(tensors, "_element", None)  # numbers are read as arrays
+        monkeypatch.setattr(tensors, "fitting", None)  # numbers are read as arrays
     value = {"BOOL": True, "BYTES": "a]b,[é"}.get(datatype, 7)
     nested = [[value] * 4] * 25_000
     flat = [value] * 100_000

@@ -29,6 +29,7 @@ from tests.support.scoring import NAMES, ROWS, Become, Run, csv_text, json_lines
 from tests.support.toys import (
     body,
     save_bounded,
+    save_columns,
     save_fussy,
     save_mean,
     save_same,
@@ -80,6 +81,18 @@ async def test_answers_are_those_of_predict(run: Run, models_dir: Path, batch: i
     ] == [
         (line, each["label"], each["probability"], list(each["probabilities"].values()))
         for line, each in enumerate(expected, 2)
+    ]
+
+
+def test_columns_of_a_file_are_taken_by_name(run: Run, models_dir: Path) -> None:
+    save_columns(models_dir)
+    Path("in.csv").write_text("id,paid,city,rooms,age\na,true,rome,2,1.5\nb,0,,x,0\nc,0,,-1,0\n")
+    status, said = run("columns", "in.csv", "out.csv", "--keep")
+    assert (status, 'line 3.rooms: expected a number, got "x"' in said) == (3, True)
+    assert table("out.csv") == [
+        ["line", "id", "price[0]", "town[0]"],
+        ["2", "a", "113.5", "rome"],
+        ["4", "c", "-1.0", ""],
     ]
 
 
@@ -308,7 +321,7 @@ def test_the_threads_of_a_model_are_not_measured(run: Run, monkeypatch: pytest.M
     [
         (["toys", "in.csv", "o.csv"], "toys: no such model in .*; did you mean toy\\?"),
         (["toy/2", "in.csv", "o.csv"], "toy/2: version: expected one of 1; got '2'"),
-        (["sum", "in.csv", "o.csv"], "sum/1: expected one that takes rows .* it has 2 inputs"),
+        (["sum", "in.csv", "o.csv"], "sum/1: expected one that takes rows, .* of a row"),
         (
             ["broken", "in.csv", "o.csv"],
             "broken/1: not a model that ONNX Runtime can open: it is cut .* \\(8 bytes\\)",

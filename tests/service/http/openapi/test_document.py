@@ -14,7 +14,7 @@ from service.formats.registry import FORMATS
 from service.settings import Settings
 from tests.support.classifiers import NAMES as LABELS
 from tests.support.classifiers import NUMBERS, ROWS, save_classifier
-from tests.support.toys import save_bounded, save_pictured, save_toy, serving
+from tests.support.toys import save_bounded, save_columns, save_pictured, save_toy, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -308,6 +308,39 @@ async def test_a_classifier_without_card_answers_as_the_document_says(
         "answers": "scores" if "are_margins" in changes else "probabilities",
     }
     check(listed.json(), document["components"]["schemas"]["Model"], document)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "wrong"),
+    [
+        ("columns", {}, {"city": 3}),
+        ("columns", {"rooms": 3}, {"paid": 0}),
+        ("columns", {"age": 1.5}, {"rooms": 1.5}),
+    ],
+)
+async def test_columns_are_in_the_document(
+    tmp_path: Path, name: str, good: dict[str, Any], wrong: dict[str, Any]
+) -> None:
+    save_columns(tmp_path)
+    async with serving(Settings(models_dir=tmp_path)) as client:
+        document = (await client.get("/schema/openapi.json")).json()
+        validate(document)
+        content = document["paths"][f"/predict/{name}"]["post"]["requestBody"]["content"]
+        schema = content["application/json"]["schema"]
+        for media_type, described in content.items():
+            for example in described.get("examples", {}).values():
+                sent, headers = as_sent(example["value"]), {"content-type": media_type}
+                reply = await client.post(f"/predict/{name}", content=sent, headers=headers)
+                assert reply.status_code == 200, reply.text
+        (zeros,) = content["application/json"]["examples"]["zeros"]["value"]["instances"]
+        assert zeros == {"age": 0, "rooms": 0, "city": "", "paid": False}
+        for changes, status in ((good, 200), (wrong, 400)):
+            house = zeros | changes
+            for instance in (house, [*house.values()]):
+                request = {"instances": [instance]}
+                reply = await client.post(f"/predict/{name}", json=request)
+                assert reply.status_code == status, reply.text
+                assert is_valid(request, schema, document) is (status == 200)
 
 
 @pytest.mark.parametrize("targets", [1, 2])

@@ -197,7 +197,7 @@ async def test_whole_numbers_are_to_be_whole_and_to_fit(whole: Client) -> None:
 async def test_a_row_of_one_value_is_a_line_of_one(single: Client) -> None:
     assert read(await invoke(single, b"1\n2\n\n 3\n")) == [[1], [2], [3]]
     reply = await invoke(single, b'1\n""\n')  # something is missing there, rather than nothing
-    assert reply.json() == {"error": 'line 2[0]: expected a number, got ""'}
+    assert reply.json() == {"error": 'line 2.input: expected a number, got ""'}
 
 
 # ------------------------------------------- POST /invocations: JSON Lines

@@ -20,6 +20,7 @@ from service.settings.verdicts import Verdicts
 from tests.support.toys import (
     body,
     save_bounded,
+    save_columns,
     save_fussy,
     save_graph,
     save_picky,
@@ -237,22 +238,11 @@ FIXED = (
     "the first dimension of input input is fixed at %d; an export with dynamic_shapes lets it vary"
 )
 NO_ROWS: list[tuple[Callable[[Path], Path], list[int], str]] = [
-    (save_sum, [1, 2], "it has 2 inputs"),
+    (save_sum, [1, 2], "it has 2 inputs, and left holds more than one value of a row"),
     (partial(save_same, shape=[2], name="sum"), [2], FIXED % 2),
     (partial(save_same, shape=[1], name="sum"), [1], FIXED % 1),
     (partial(save_same, shape=[], name="sum"), [], "input input is a single number, without rows"),
     (partial(save_same, shape=[2, 1], name="sum"), [2, 1], FIXED % 2),
-    (
-        partial(save_same, shape=["batch", "wide"], name="sum"),
-        [1, 2],
-        "the shape of its rows is open",
-    ),
-    (partial(save_same, shape=[1, "wide"], name="sum"), [1, 2], "the shape of its rows is open"),
-    (
-        partial(save_same, shape=["batch", 2], dtype=TensorProto.STRING, name="sum"),
-        [1, 2],
-        "its input is not numbers",
-    ),
     (
         save_whole,
         [1, 2],
@@ -262,7 +252,7 @@ NO_ROWS: list[tuple[Callable[[Path], Path], list[int], str]] = [
 
 
 @pytest.mark.parametrize(("save", "shape", "why"), NO_ROWS)
-async def test_a_model_that_takes_no_rows_of_numbers_names_the_path_that_it_has(
+async def test_a_model_that_takes_no_rows_names_the_path_that_it_has(
     tmp_path: Path, save: Callable[[Path], Path], shape: list[int], why: str
 ) -> None:
     save(tmp_path)
@@ -272,13 +262,11 @@ async def test_a_model_that_takes_no_rows_of_numbers_names_the_path_that_it_has(
         inputs = (await client.get("/v2/models/sum")).json()["inputs"]
         for each in inputs:
             data = [1, 2][: math.prod(shape)]
-            is_text = each["datatype"] == "BYTES"
-            each |= {"shape": shape, "data": list(map(str, data)) if is_text else data}
+            each |= {"shape": shape, "data": data}
         inferred = await client.post("/v2/models/sum/infer", json={"inputs": inputs})
     assert reply.status_code == 400
     assert reply.json() == {
-        "error": f"model sum: expected one that takes rows of numbers, but {why}: "
-        "use /v2/models/sum/infer"
+        "error": f"model sum: expected one that takes rows, but {why}: use /v2/models/sum/infer"
     }
     assert inferred.status_code == 200
 
@@ -399,3 +387,42 @@ async def test_numbers_come_as_their_text_says(tmp_path: Path, further: str) -> 
     assert (high, low) == (largest, -largest)
     assert too_large.status_code == 400
     assert too_large.json()["error"].startswith("instances[0][1]: expected a finite number that ")
+
+
+HOUSES = [{"age": 1.5, "rooms": 2, "city": "rome", "paid": True}, [0, -1, "", False]]
+PRICED = [{"price": [113.5], "town": ["rome"]}, {"price": [-1], "town": [""]}]
+
+
+@pytest.mark.parametrize("batching", ["", "columns=requests"])
+async def test_a_model_of_columns_answers_each_row(tmp_path: Path, batching: str) -> None:
+    save_columns(tmp_path)
+    settings = Settings(models_dir=tmp_path, batching=Verdicts(batching), watch=False)
+    async with serving(settings) as client:
+        (version,) = (await client.get("/models/columns")).json()["versions"]
+        assert "why_no_rows" not in version
+        assert version["batching"]["of"] == (batching.partition("=")[2] or "rows")
+        replies = await asyncio.gather(
+            *(post(client, body("columns", HOUSES * count)) for count in (1, 2, 40))
+        )
+    for count, reply in zip((1, 2, 40), replies, strict=True):
+        assert reply.json()["predictions"] == PRICED * count
+
+
+@pytest.mark.parametrize("shape", [["batch", 2, "wide"], [1, 2, "wide"]])
+async def test_rows_of_an_open_shape_are_answered_each_in_its_own(
+    tmp_path: Path, shape: list[Any]
+) -> None:
+    save_same(tmp_path, shape)
+    short, wide = [[1, 2], [3, 4]], [[1, 2, 3], [4, 5, 6]]
+    async with serving(Settings(models_dir=tmp_path, watch=False)) as client:
+        for instances in ([short], [short, short, short], [short, wide, short], [wide]):
+            reply = await post(client, body("same", instances))
+            assert reply.json()["predictions"] == [{"output": each} for each in instances]
+        for wrong, why in (
+            ([[1, 2]], "expected nested lists of 2 x any numbers, got a list of 1"),
+            ([[1, 2], [3]], "expected a list of 2, got a list of 1"),
+            ([1, 2], "expected nested lists of 2 x any numbers, got a list of 2"),
+            (7, "expected nested lists of 2 x any numbers, got 7"),
+        ):
+            reply = await post(client, body("same", [wrong]))
+            assert (reply.status_code, why in reply.json()["error"]) == (400, True), reply.json()
