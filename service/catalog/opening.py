@@ -70,6 +70,7 @@ def _opened(
             threads=threads,
             max_batch_size=settings.max_batch_size,
             batching=settings.batching.of(name),
+            missing=settings.missing.of(name),
             only_slow_in_threads=only_slow_in_threads,
             short_of=short_of,
         )

@@ -47,6 +47,7 @@ _INTEGERS = {
     6: (5, 4),
     7: (7, 8),
 }  # the same; with the field of their numbers, and raw bytes of one
+_TRACKS = "nodes_missing_value_tracks_true"  # an attribute of trees: 0 or 1 for each node
 
 
 class Node(Struct, frozen=True):
@@ -59,6 +60,7 @@ class Node(Struct, frozen=True):
     attributes: list[str]
     graphs: list["Graph"]
     labels: Labels = []  # of a classifier, or of the maps that it makes
+    tracks_missing: bool = False  # whether a tree in it says where NaN goes
 
 
 class Graph(Struct, frozen=True):
@@ -288,6 +290,10 @@ class _Reader:
             attributes=[name for name, _ in attributes],
             graphs=[graph for _, graphs in attributes for graph in graphs],
             labels=self._labels(inner),
+            tracks_missing=any(
+                name == _TRACKS and 1 in self._messages.integers(each, 8)
+                for (name, _), each in zip(attributes, inner, strict=True)
+            ),
         )
 
     def _attribute(self, place: range) -> tuple[str, list[Graph]]:

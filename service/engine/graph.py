@@ -28,6 +28,10 @@ _OF_STRINGS = {"RegexFullMatch", "TfIdfVectorizer", "Tokenizer"}  # and those wi
 # They answer with the size of something, not with what is in it.
 _MEASURING = {"Shape", "Size"}
 
+# To them NaN is a value that is missing (ONNX-ML Operators; IsNaN is followed by a choice).
+_OF_MISSING = {"Imputer", "IsNaN"}
+_TREES = {"TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
+
 # They take one scale from the numbers of all rows.
 _OF_ALL_ROWS = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
 
@@ -68,6 +72,19 @@ def why_rows_mix(file: ModelFile) -> str:
         if node.op == "StringNormalizer" and "stopwords" in node.attributes:
             return "StringNormalizer leaves out rows that are stop words"
     return ""
+
+
+def has_missing_values(file: ModelFile) -> bool:
+    """Whether NaN means to an operation that a value is not known.
+
+    skl2onnx 1.20 leaves out where the trees of scikit-learn's forests send it: a 0 for each node,
+    which other converters mean.
+    """
+    return any(
+        node.op in _OF_MISSING
+        or (node.op in _TREES and (node.tracks_missing or file.producer != "skl2onnx"))
+        for node in _nodes(file)
+    )
 
 
 def _nodes(file: ModelFile) -> Iterator[Node]:

@@ -20,7 +20,7 @@ from service.engine.graph import why_cost_depends_on_values
 from service.engine.plain_outputs import with_plain_outputs
 from service.engine.providers import device_of
 from service.engine.session import open_session, what_failed, what_is_short
-from service.engine.spec import Batching, Spec, Tensor, spec_of
+from service.engine.spec import Batching, Missing, Spec, Tensor, spec_of
 from service.engine.trial import Trial, measured, try_out
 from service.engine.trial_runner import resident_bytes
 from service.errors import InferenceFailed, ModelError, OutOfResources, SelfTestFailed
@@ -58,6 +58,7 @@ class Model:
         *,
         max_batch_size: int = 64,
         batching: Batching | None = None,
+        missing: Missing | None = None,
         why_slow: str = "",
         is_optimized: bool = True,
         short_of: str = "",
@@ -81,7 +82,9 @@ class Model:
         self.has_named_rows = any(each[:1] != ("",) for each in spec.dimensions)
         self.input_named = {each.name: each for each in spec.inputs}
         self.input = spec.inputs[0]  # the only one of a model that has a card
-        self.form = form = form_of(spec, card, ())
+        # The inputs that take NaN for a value that is missing.
+        self.takes_missing = _take_missing(spec, trial, missing)
+        self.form = form = form_of(spec, card, self.takes_missing)
         self.row_dtype, self.row_dims = form.dtype, form.dims
         # How many values one row has; without those dimensions that are open.
         self.row_size = math.prod(size for size in form.dims if size != -1)
@@ -116,6 +119,7 @@ class Model:
         threads: int = 1,
         max_batch_size: int = 64,
         batching: Batching | None = None,
+        missing: Missing | None = None,
         only_slow_in_threads: bool = True,
         short_of: str = "",
     ) -> Self:
@@ -151,6 +155,7 @@ class Model:
             spec=spec,
             max_batch_size=max_batch_size,
             batching=batching,
+            missing=missing,
             why_slow=why_cost_depends_on_values(file, spec),
             is_optimized=is_optimized,
             short_of=short_of,
@@ -256,7 +261,17 @@ def are_finite(outputs: Sequence[NDArray[Any]]) -> bool:
 def check_finite(outputs: Sequence[NDArray[Any]]) -> None:
     """Raise InferenceFailed if an answer is NaN or infinite."""
     if not are_finite(outputs):
-        raise InferenceFailed("the model answered NaN or infinity for this input")
+        raise InferenceFailed(
+            "the model answered NaN or infinity for this input: ask /v2 in binary"
+        )
+
+
+def _take_missing(spec: Spec, trial: Trial, missing: Missing | None) -> frozenset[str]:
+    """Return the names of the inputs that take NaN for a value that is missing."""
+    if missing is None:
+        return frozenset(trial.takes_missing)
+    floats = [each.name for each in spec.inputs if np.dtype(each.dtype).kind == "f"]
+    return frozenset(floats if missing == "allow" else ())
 
 
 def _values(tensor: Tensor, is_one_by_one: bool) -> tuple[int | None, bool]:

@@ -30,6 +30,9 @@ _CARRIED = "numbers, booleans or strings"
 # What a person says of a model: its rows are independent, or each request runs as it is sent.
 Batching: TypeAlias = Literal["rows", "requests"]
 
+# The same of values that are missing: they may go in as NaN, or not.
+Missing: TypeAlias = Literal["allow", "refuse"]
+
 # The dimensions of an input: a size, or the name of an open one, "" if it has none.
 Dimensions: TypeAlias = tuple[int | str, ...]
 

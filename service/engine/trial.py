@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from random import Random
 
+import numpy as np
 import onnxruntime as ort
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 from service.engine.answers import Mixed, Uncounted, are_alike, differ, difference
 from service.engine.classifier import Classifier, Watch
 from service.engine.file import ModelFile
-from service.engine.graph import why_rows_mix, why_values_are_sizes
+from service.engine.graph import has_missing_values, why_rows_mix, why_values_are_sizes
 from service.engine.providers import CPU
 from service.engine.spec import Spec, Tensor
 from service.engine.trial_rows import (
@@ -58,6 +59,7 @@ class Trial(Struct, frozen=True):
     is_short: bool = False  # of memory, files or threads: another trial may see more
     failure: str = ""  # why no row could be run, if none could
     takes_zeros: bool = False
+    takes_missing: tuple[str, ...] = ()  # inputs that take NaN for a value that is not known
     row_s: float | None = None
     batch_s: float | None = None  # of the largest batch
     classifier: Classifier | None = None  # as the outputs of a file without a card look
@@ -87,6 +89,7 @@ def try_out(
         else:
             trial = _try_rows(_Rows(runner, maker, file), max_batch_size)
         takes_zeros = _takes_zeros(runner, maker)
+        takes_missing = _takes_missing(runner, maker, file)
         runner.give_back_memory()
     has_shapes = all(each.has_shape for each in spec.inputs)
     outputs = [
@@ -99,6 +102,7 @@ def try_out(
         trial,
         outputs=outputs,
         takes_zeros=takes_zeros,
+        takes_missing=takes_missing,
         is_short=is_short,
         classifier=watch.classifier,
         doubts=list(watch.doubts),
@@ -329,6 +333,33 @@ def _takes_zeros(runner: Runner, maker: TrialRows) -> bool:
     except (Stopped, RunFailed):
         return False
     return True
+
+
+def _takes_missing(runner: Runner, maker: TrialRows, file: ModelFile) -> tuple[str, ...]:
+    """Return the inputs that take NaN for a value that is not known.
+
+    The graph has an operator to which NaN means that, and its answers are numbers all the same. The
+    latter alone shows nothing: the largest of NaN and 0 may be 0.
+    """
+    if not has_missing_values(file) or maker.bytes(all_of(1)) > TRIAL_BYTES / 4:
+        return ()
+    names: list[str] = []
+    for place, each in enumerate(maker.spec.inputs):
+        if np.dtype(each.dtype).kind != "f":
+            continue
+        for row in (*(maker.row(style, all_of(1), 0) for style in _STYLES), maker.zeros()):
+            row[place] = np.full_like(row[place], np.nan)
+            try:
+                answers = runner.timed(row)[0]
+            except RunFailed:
+                continue
+            except Stopped:
+                return tuple(names)
+            floats = [answer for answer in answers if answer.dtype.kind == "f"]
+            if floats and all(np.isfinite(answer).all() for answer in floats):
+                names.append(each.name)
+            break
+    return tuple(names)
 
 
 def _as_seen(declared: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:

@@ -11,9 +11,9 @@ from msgspec import Meta, Struct
 
 from service.errors import InvalidSetting
 from service.settings import machine as resources
-from service.settings import verdicts, versions
+from service.settings import versions
 from service.settings.machine import MOST_WORKERS
-from service.settings.verdicts import Verdicts
+from service.settings.verdicts import MissingValues, Verdicts
 from service.settings.versions import Versions
 
 PREFIX = "TORCHLIT_"
@@ -43,7 +43,12 @@ _SERVICE_LINK = re.compile(
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")
 
 # What is expected of a type, where bounds say nothing more.
-_IN_WORDS = {bool: "true or false", Versions: versions.EXPECTED, Verdicts: verdicts.EXPECTED}
+_IN_WORDS: dict[type, str] = {
+    bool: "true or false",
+    Versions: versions.EXPECTED,
+    Verdicts: Verdicts.expected(),
+    MissingValues: MissingValues.expected(),
+}
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -82,6 +87,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     batching: Annotated[
         Verdicts, "overrules the trial of a model: `name=rows` or `name=requests`"
     ] = Verdicts()
+    missing: Annotated[
+        MissingValues,
+        "whether a model takes missing values, in place of what the trial found: `name=allow` or "
+        "`name=refuse`",
+    ] = MissingValues()
     max_batch_size: Annotated[int, Meta(ge=1, le=65_536), "most rows run together"] = 64
     max_queue_delay_ms: Annotated[
         float, Meta(ge=0, le=60_000), "how long a batch waits for more rows"
@@ -151,8 +161,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     def unknown_models(self, models: Collection[str]) -> Iterator[str]:
         """Yield a sentence for each model that a setting names and that is none of `models`."""
-        for field, named in (("versions", self.versions.names), ("batching", self.batching.names)):
-            for name in sorted(named - set(models)):
+        for field in ("versions", "batching", "missing"):
+            for name in sorted(getattr(self, field).names - set(models)):
                 yield f"{variable_name(field)}: {name!r}: no such model"
 
     def check_default_model(self, models: Collection[str]) -> None:
@@ -238,7 +248,7 @@ def _converted(variable: str, text: str, annotation: Any) -> Any:
 
 
 def _parsed(expected: type, text: str) -> object:
-    """Return a Path, Versions or Verdicts. Raises ValueError."""
+    """Return a Path, Versions, Verdicts or MissingValues. Raises ValueError."""
     if expected is Path and not text:
         raise ValueError("not a path")
     return expected(text)

@@ -468,3 +468,34 @@ def save_columns(folder: Path) -> Path:
         None,
     )
     return path
+
+
+def save_imputed(folder: Path) -> Path:
+    """Write `folder`/imputed: age + size, columns of float32 (n, 1); a missing age is 7."""
+    path = folder / "imputed" / "1" / "model.onnx"
+    imputer = helper.make_node(
+        "Imputer",
+        ["age"],
+        ["known"],
+        domain="ai.onnx.ml",
+        imputed_value_floats=[7.0],
+        replaced_value_float=float("nan"),
+    )
+    save_graph(
+        path,
+        [imputer, helper.make_node("Add", ["known", "size"], ["sum"])],
+        [tensor("age", ["batch", 1]), tensor("size", ["batch", 1])],
+        [tensor("sum", ["batch", 1])],
+        [],
+        None,
+    )
+    return path
+
+
+def save_rectified(folder: Path) -> Path:
+    """Write `folder`/rectified: of each of 2 numbers, 0 if it is less; of NaN it may be 0 too."""
+    path = folder / "rectified" / "1" / "model.onnx"
+    nodes = [helper.make_node("Relu", ["input"], ["output"])]
+    inputs, outputs = [tensor("input", ["batch", 2])], [tensor("output", ["batch", 2])]
+    save_graph(path, nodes, inputs, outputs, [], None)
+    return path

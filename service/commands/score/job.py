@@ -145,6 +145,7 @@ def _open_model(
         "--strict": job.strict,
         "TORCHLIT_MAX_BATCH_SIZE": settings.max_batch_size,
         "whether rows are run together": are_batched(model, settings),
+        "what may be missing": " ".join(sorted(model.takes_missing)),
         "TORCHLIT_MAX_BODY_BYTES": settings.max_body_bytes,
         "TORCHLIT_MAX_IMAGE_PIXELS": settings.max_image_pixels,
         "the execution provider": model.provider,

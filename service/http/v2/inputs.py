@@ -45,7 +45,12 @@ def read_inputs(
         size = _binary_size(each, where)
         if size is None:
             array = tensors.read_json(
-                each.data, each.shape, each.datatype, f"{where}.data", deadline
+                each.data,
+                each.shape,
+                each.datatype,
+                f"{where}.data",
+                deadline,
+                takes_missing=each.name in model.takes_missing,
             )
         else:
             data = binary[place : place + size]

@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 
 from service.engine import file
-from service.engine.graph import why_rows_mix
+from service.engine.graph import has_missing_values, why_rows_mix
 from service.engine.model import Model
 from tests.support.foreign_models import (
     FLOAT,
@@ -144,3 +144,50 @@ def test_some_operations_are_known_to_mix_rows(
     model = graph([node(op, ["x"], ["y"], **attributes)], [ROWS[0]], [ROWS[1]])
     why = why_rows_mix(file.read(save(tmp_path, "some", model)))
     assert why.startswith(op) is is_mixed
+
+
+def tree(tracks: int, producer: str) -> onnx.ModelProto:
+    """One branch, x[0] < 3, and where NaN goes."""
+    numbers = {
+        "nodes_treeids": [0, 0, 0],
+        "nodes_nodeids": [0, 1, 2],
+        "nodes_featureids": [0, 0, 0],
+        "nodes_truenodeids": [1, 0, 0],
+        "nodes_falsenodeids": [2, 0, 0],
+        "nodes_missing_value_tracks_true": [tracks, 0, 0],
+        "target_treeids": [0, 0],
+        "target_nodeids": [1, 2],
+        "target_ids": [0, 0],
+    }
+    made = graph(
+        [
+            helper.make_node(
+                "TreeEnsembleRegressor",
+                ["x"],
+                ["y"],
+                domain="ai.onnx.ml",
+                nodes_modes=["BRANCH_LT", "LEAF", "LEAF"],
+                nodes_values=[3.0, 0.0, 0.0],
+                target_weights=[1.0, 2.0],
+                n_targets=1,
+                **numbers,
+            )
+        ],
+        [ROWS[0]],
+        [info("y", FLOAT, ["n", 1])],
+    )
+    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    made.producer_name = producer
+    return made
+
+
+@pytest.mark.parametrize(
+    ("tracks", "producer", "takes_missing"),
+    [(1, "skl2onnx", True), (0, "CatBoost", True), (0, "skl2onnx", False)],
+)
+def test_trees_take_missing_values_unless_a_converter_left_out_where_they_go(
+    tracks: int, producer: str, takes_missing: bool, tmp_path: Path
+) -> None:
+    path = save(tmp_path, "tree", tree(tracks, producer))
+    assert has_missing_values(file.read(path)) is takes_missing
+    assert Model.open(path).form.takes_missing is takes_missing

@@ -121,7 +121,7 @@ async def test_an_answer_of_infinity_says_why_with_the_id_of_its_request(
     (line,) = caplog.text.splitlines()
     assert line.endswith(
         "ERROR torchlit.failures: model fussy version 1: the model answered NaN or infinity for "
-        "this input [request_id=r7]"
+        "this input: ask /v2 in binary [request_id=r7]"
     )
 
 

@@ -7,7 +7,7 @@ from service.errors import InvalidSetting
 from service.settings import Settings, describe
 from service.settings import machine as resources
 from service.settings.machine import Resources
-from service.settings.verdicts import Verdicts
+from service.settings.verdicts import MissingValues, Verdicts
 from service.settings.versions import Versions
 
 A_PATH = "expected a path that begins with /"
@@ -29,6 +29,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "TORCHLIT_DEVICE": "cpu",
             "TORCHLIT_WORKERS": "3",
             "TORCHLIT_BATCHING": "iris=rows wine=requests",
+            "TORCHLIT_MISSING": "iris=refuse wine=allow",
             "TORCHLIT_MAX_BATCH_SIZE": "8",
             "TORCHLIT_MAX_QUEUE_DELAY_MS": "1.5",
             "TORCHLIT_MAX_QUEUE_ROWS": "9",
@@ -68,6 +69,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "device": "cpu",
         "workers": 3,
         "batching": Verdicts("wine=requests iris=rows"),
+        "missing": MissingValues("wine=allow iris=refuse"),
         "max_batch_size": 8,
         "max_queue_delay_ms": 1.5,
         "max_queue_rows": 9,

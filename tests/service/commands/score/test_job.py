@@ -273,7 +273,7 @@ def test_a_row_on_which_the_model_fails_is_a_bad_one(run: Run, models_dir: Path)
     Path("in.csv").write_text("8\n7\n9\n")
     status, said = run("fussy", "in.csv", "out.csv")
     assert status == 3
-    assert "line 2: the model answered NaN or infinity for this input\n" in said
+    assert "line 2: the model answered NaN or infinity for this input: ask /v2 in binary\n" in said
     assert table("out.csv") == [["line", "output[0]"], ["1", "1.0"], ["3", "0.5"]]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -16,13 +17,14 @@ from onnx import TensorProto, helper, numpy_helper
 from service.card import Example, Target
 from service.http.services import Host
 from service.settings import Settings
-from service.settings.verdicts import Verdicts
+from service.settings.verdicts import MissingValues, Verdicts
 from tests.support.toys import (
     body,
     save_bounded,
     save_columns,
     save_fussy,
     save_graph,
+    save_imputed,
     save_picky,
     save_same,
     save_sequenced,
@@ -214,7 +216,7 @@ async def test_an_answer_that_is_not_finite_fails_alone(tmp_path: Path) -> None:
             )
             assert [reply.status_code for reply in replies] == [200, 500, 200]
             assert replies[1].json() == {
-                "error": "the model answered NaN or infinity for this input"
+                "error": "the model answered NaN or infinity for this input: ask /v2 in binary"
             }
             assert replies[2].json()["predictions"] == [{"output": [0.5]}]
         mixed = await post(client, body("fussy", [[8], [7]]))
@@ -426,3 +428,46 @@ async def test_rows_of_an_open_shape_are_answered_each_in_its_own(
         ):
             reply = await post(client, body("same", [wrong]))
             assert (reply.status_code, why in reply.json()["error"]) == (400, True), reply.json()
+
+
+MISSING = "expected a number, got null: the model takes no missing values, unless"
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type"),
+    [
+        (b'{"instances": [{"age": null, "size": 1}, [2, 1], [null, 2]]}', "application/json"),
+        (b'{"age": null, "size": 1}\n[2, 1]\n[null, 2]\n', "application/jsonlines"),
+        (b",1\n2,1\nNaN,2\n", "text/csv"),
+        (b'"",1\n2,1\n ,2\n', "text/csv"),
+        (
+            msgspec.msgpack.encode({"instances": [[None, 1], [2, 1], [float("nan"), 2]]}),
+            "application/msgpack",
+        ),
+    ],
+)
+async def test_a_missing_value_is_taken_where_the_model_knows_what_to_do(
+    tmp_path: Path, content: bytes, media_type: str
+) -> None:
+    save_imputed(tmp_path)
+    async with serving(Settings(models_dir=tmp_path, watch=False)) as client:
+        headers = {"content-type": media_type}
+        reply = await client.post("/predict/imputed", content=content, headers=headers)
+        assert [each["sum"] for each in reply.json()["predictions"]] == [[8], [3], [9]]
+        for instance in ([1, None], {"age": 1, "size": None}):
+            reply = await post(client, body("imputed", [instance]))
+            assert (reply.status_code, MISSING in reply.json()["error"]) == (400, True)
+
+
+async def test_a_setting_says_whether_missing_values_are_taken(tmp_path: Path) -> None:
+    save_imputed(tmp_path)
+    save_same(tmp_path, ["batch", 2])
+    missing = MissingValues("imputed=refuse same=allow")
+    async with serving(Settings(models_dir=tmp_path, missing=missing, watch=False)) as client:
+        reply = await post(client, body("imputed", [[None, 1]]))
+        assert (reply.status_code, MISSING in reply.json()["error"]) == (400, True)
+        reply = await post(client, body("same", [[None, 1]]))
+        assert (reply.status_code, reply.json()["error"]) == (
+            500,
+            "the model answered NaN or infinity for this input: ask /v2 in binary",
+        )

@@ -19,6 +19,7 @@ from tests.support.classifiers import ROWS as OF_KINDS
 from tests.support.toys import body as predict_body
 from tests.support.toys import (
     save_fussy,
+    save_imputed,
     save_kinds,
     save_lengths,
     save_mean,
@@ -87,7 +88,7 @@ def sized(size: Any, **changes: Any) -> Any:
 ROW = np.array([1, 2, 3, 4], "<f4").tobytes()
 GOOD = asked(four())
 EXPECTED = toy_answer(np.array([[1, 2, 3, 4]]))[0]
-NOT_FINITE = {"error": "the model answered NaN or infinity for this input"}
+NOT_FINITE = {"error": "the model answered NaN or infinity for this input: ask /v2 in binary"}
 
 
 def text(characters: str) -> bytes:
@@ -707,3 +708,25 @@ async def test_numbers_in_json_come_as_their_text_says(tmp_path: Path) -> None:
     assert exact.json()["outputs"][0]["data"] == [9007199254740993, 0]
     assert rounded.status_code == 400
     assert "written without a fraction" in rounded.json()["error"]
+
+
+async def test_null_is_a_missing_value_where_the_model_knows_what_to_do(tmp_path: Path) -> None:
+    save_imputed(tmp_path)
+    long = [None] * 60_000 + [1] * 60_000
+    async with serving(
+        Settings(models_dir=tmp_path, watch=False, max_request_rows=10**6)
+    ) as client:
+        for data, expected in (([None, 2], [8, 3]), ([[None], [2]], [8, 3]), (long, None)):
+            sizes = [1] * len(data)
+            inputs = [
+                {"name": name, "datatype": "FP32", "shape": [len(data), 1], "data": values}
+                for name, values in (("age", data), ("size", sizes))
+            ]
+            reply = await client.post("/v2/models/imputed/infer", json={"inputs": inputs})
+            (output,) = reply.json()["outputs"]
+            assert output["data"] == (expected or [8] * 60_000 + [2] * 60_000)
+        inputs[0]["name"], inputs[1]["name"] = "size", "age"
+        reply = await client.post("/v2/models/imputed/infer", json={"inputs": inputs})
+        assert reply.status_code == 400
+        error = "inputs[0].data[0]: expected a number, got null: the model takes no missing values"
+        assert reply.json()["error"].startswith(error)

@@ -501,7 +501,7 @@ async def test_nan_and_infinity_pass_as_binary_data_and_not_as_json(client: Any)
         expected = np.log(rows)
     answer = await client.infer("logarithm", [given("input", rows)])
     assert np.array_equal(answer.as_numpy("output"), expected, equal_nan=True)
-    sentence = "the model answered NaN or infinity for this input"
+    sentence = "the model answered NaN or infinity for this input: ask /v2 in binary"
     json = [wanted("output", binary=False)]
     await refused(500, sentence, client.infer("logarithm", [given("input", rows)], outputs=json))
     finite = await client.infer("logarithm", [given("input", ROW[:, 2:])], outputs=json)
