@@ -206,3 +206,24 @@ def test_a_model_that_nobody_else_uses_runs_rows_at_once(tmp_path: Path) -> None
         run_rows(fussy, np.array([[7]], np.float32))
     with pytest.raises(InferenceFailed, match="one row for each row"):
         run_rows(picky, ROWS * np.float32(-1e9))
+
+
+async def test_rows_that_differ_in_shape_are_run_one_by_one(tmp_path: Path) -> None:
+    save_same(tmp_path, ["batch", "length"], name="series")
+    save_same(tmp_path, [1, "length"], name="single")
+    async with reloader(Settings(models_dir=tmp_path, watch=False)) as models:
+        inference = Inference(models.catalog, models.metrics)
+        for name in ("series", "single"):
+            asked = call()
+            with inference.model_of_rows(asked, name, None) as served:
+                for rows in ([[1, 2], [3]], [[1], [3]], [[1, 2]]):
+                    work = work_of_rows(served, served.model.rows_of(rows))
+                    assert (len(work.parts) > 0) == (len({*map(len, rows)}) > 1)
+                    (answer,) = await inference.run(asked, work)
+                    assert answer.tolist() == rows
+                    if name == "series" or work.parts:
+                        (answer,) = run_rows(served.model, served.model.rows_of(rows))
+                        assert answer.tolist() == rows
+                nan = work_of_rows(served, served.model.rows_of([[1, 2], [np.nan]]))
+                with pytest.raises(InferenceFailed, match="NaN or infinity"):
+                    await inference.run(asked, nan)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from service.batching.arrays import check_rows, have_rows, joined, split
+from service.batching.arrays import check_rows, have_rows, joined, split, stacked
 from service.errors import InferenceFailed
 
 
@@ -34,3 +34,10 @@ def test_each_output_is_to_have_an_answer_for_each_row() -> None:
         assert not have_rows([good, bad], 2)
         with pytest.raises(InferenceFailed, match=r"^the model did not answer with one row for"):
             check_rows([good, bad], 2)
+
+
+def test_outputs_of_single_rows_are_stacked() -> None:
+    parts = [[np.ones((1, 2)), np.ones((1, 3))], [np.zeros((1, 2)), np.zeros((1, 2))]]
+    alike, others = stacked(parts)
+    assert alike.tolist() == [[1, 1], [0, 0]]
+    assert (others.shape, others.tolist()) == ((2,), [[1, 1, 1], [0, 0]])

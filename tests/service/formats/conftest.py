@@ -44,3 +44,15 @@ def same(folder: Path) -> dict[str, Model]:
 def columns(folder: Path) -> Model:
     """A model of the columns age, rooms, city and paid, an input for each."""
     return Model.open(save_columns(folder))
+
+
+@pytest.fixture(scope="session")
+def any_width(folder: Path) -> Model:
+    """A model of rows 2 x any, of float32."""
+    return Model.open(save_same(folder, ["batch", 2, "wide"], name="wide"))
+
+
+@pytest.fixture(scope="session")
+def series(folder: Path) -> Model:
+    """A model of rows of any length, of float32."""
+    return Model.open(save_same(folder, ["batch", "length"], name="series"))

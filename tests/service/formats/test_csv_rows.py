@@ -383,3 +383,18 @@ def test_a_line_of_strings_is_a_header_only_if_it_names_a_column(tmp_path: Path)
 def test_many_empty_cells_are_as_many_rows(tmp_path: Path) -> None:
     model = Model.open(save_same(tmp_path, ["batch", 2], TensorProto.STRING))
     assert read(b",\n" * MAX_ROWS, model).tolist() == [["", ""]] * MAX_ROWS
+
+
+# Rows of any length.
+
+
+def test_a_line_is_as_long_as_it_is(series: Model) -> None:
+    assert read(b"1,2,3\n4,5,6\n", series).tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert [row.tolist() for row in read(b"1,2,3\n4,5\n", series)] == [[1, 2, 3], [4, 5]]
+    assert of_file(b"a,b\n1,2,3\n4,5\n", series) == [(2, [1, 2, 3]), (3, [4, 5])]
+
+
+def test_rows_of_several_dimensions_are_no_lines(any_width: Model) -> None:
+    why = "line 1: expected nested lists of 2 x any numbers, which a line of CSV cannot say: send J"
+    with pytest.raises(InvalidInput, match=why):
+        read(b"1,2\n", any_width)

@@ -18,6 +18,7 @@ from service.formats import json_blocks, json_bodies
 from service.formats.json_blocks import LONG
 from service.formats.json_bodies import LongMessage
 from service.formats.json_rows import slow_rows
+from service.formats.json_text import parsed
 from service.formats.message import Slow
 from tests.service.formats.test_json_fast import anything, named_rows, rows_of_four
 from tests.support.bodies import FIELDS, instances, limits
@@ -71,7 +72,7 @@ def test_blocks_say_the_same_of_any_instances(
         except RequestError as error:
             return str(error)
 
-    expected = attempt(lambda: slow_rows(json.loads(text), toy, limits()))
+    expected = attempt(lambda: slow_rows(parsed(text.encode(), ""), toy, limits()))
     if ("NaN" in text or "Infinity" in text) and not (is_cut and '"' not in text):
         return  # they are no JSON, and it is decoded as that
     with pytest.MonkeyPatch.context() as patch:
@@ -241,6 +242,17 @@ def test_long_bodies_of_columns_are_read(city: str, columns: Model) -> None:
 
 
 def test_a_large_instance_of_strings_holds_no_lists(columns: Model) -> None:
-    text = json.dumps([[1.5, 2, [{}] * 100_000, True]])
+    text = json.dumps([["x", 2, [{}] * 100_000, True]])
     with pytest.raises(InvalidInput, match=r"^instances\[0\]: .* bytes of something else$"):
         read(long(instances(text))).rows(columns, limits())
+
+
+def test_long_bodies_of_an_open_shape_are_read(any_width: Model) -> None:
+    rows = [np.full((2, width), width, np.float32) for width in (3, 30_000, 3, 200_000, 0)]
+    text = json.dumps([each.tolist() for each in rows])
+    for one, other in zip(read(long(instances(text))).rows(any_width, limits()), rows, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(TooLarge, match="expected at most 4 in one request, got 5"):
+        read(long(instances(text))).rows(any_width, limits(4))
+    with pytest.raises(InvalidInput, match="expected at least one instance"):
+        read(long(instances("[]"))).rows(any_width, limits())

@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from service.engine.model import Model
 from service.errors import InvalidInput, RequestError
 from service.formats import json_fast
 from service.formats.json_rows import slow_rows
+from service.formats.json_text import parsed
 from service.formats.message import LARGEST_IN_LOOP, Slow
 from service.formats.tensors import DATATYPES
 from tests.support.bodies import FIELDS, instances, large, limits, message, read, went_fast
@@ -136,7 +138,7 @@ def test_both_ways_say_the_same_of_any_instances(toy: Model, value: Any) -> None
         except RequestError as error:
             return str(error)
 
-    expected = attempt(lambda: slow_rows(json.loads(body)["instances"], toy, limits()))
+    expected = attempt(lambda: slow_rows(parsed(body, "")["instances"], toy, limits()))
     assert attempt(lambda: read(body, toy)) == expected
     assert attempt(lambda: read(large(body.decode()), toy)) == expected
 
@@ -266,3 +268,36 @@ def test_a_body_of_very_many_fields_is_refused_by_the_first_that_is_not_known() 
         json_fast.read(b"{%b}" % fields, FIELDS)
     body = b'{"instances":[[1]],"model":{%b}}' % fields
     assert len(json_fast.read(body, FIELDS).fields["model"]) == 200_000
+
+
+@pytest.mark.parametrize(
+    ("text", "is_fast"),
+    [
+        ("[[[1,2,3],[4,5,6]],[[1,2,3],[-0,-0.0,0]]]", True),
+        ("[[[1],[2]]]", True),
+        ("[[[1,2],[4,5]],[[1,2,3],[4,5,6]]]", False),  # of two shapes
+        ("[[[1,2,null],[4,5,6]]]", False),
+        ("[[[],[]]]", False),
+        ("[[[1,2],[3]]]", False),
+        ("[[[1,[2]],[3,4]]]", False),
+        ("[[[1,2]]]", False),
+        ("[[1,2]]", False),
+        ("[[[[1]],[[2]]]]", False),
+        ("[1]", False),
+        ('[{"input": 1}]', False),
+    ],
+)
+def test_rows_of_one_open_shape_are_read_the_fast_way(
+    text: str, is_fast: bool, any_width: Model
+) -> None:
+    body = large(instances(text))
+    assert went_fast(body, any_width) is is_fast
+    try:
+        expected = slow_rows(json.loads(text), any_width, limits(10))
+    except InvalidInput as error:
+        with pytest.raises(InvalidInput, match=re.escape(str(error))):
+            read(body, any_width)
+        return
+    for one, other in zip(read(body, any_width), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert (one.dtype, one.shape) == (np.float32, other.shape)

@@ -496,3 +496,10 @@ def test_a_large_instance_of_strings_holds_no_lists(columns: Model) -> None:
     instance = b"\x94\x01\x02\xa1x" + many(3000)
     with pytest.raises(InvalidInput, match=r"^instances\[0\]: expected at most \d+ bytes of lists"):
         read(b"\x81\xa9instances\x91" + instance, columns)
+
+
+def test_rows_of_an_open_shape_are_read(any_width: Model) -> None:
+    rows = [[[1, 2], [3, 4.5]], [[1] * 10_000, [2] * 10_000]]
+    assert [row.tolist() for row in read(encode({"instances": rows}), any_width)] == rows
+    with pytest.raises(InvalidInput, match=r"^instances\[0\]: expected at most \d+ bytes of lists"):
+        read(b"\x81\xa9instances\x91\x92\x91\x01" + many(3000), any_width)

@@ -96,6 +96,16 @@ def test_columns_of_a_file_are_taken_by_name(run: Run, models_dir: Path) -> None
     ]
 
 
+def test_rows_of_an_open_shape_are_answered_each_in_its_own(run: Run, models_dir: Path) -> None:
+    save_same(models_dir, ["batch", "length"], name="series")
+    Path("in.csv").write_text("1,2,3\n4,5\n")
+    assert run("series", "in.csv", "out.jsonl")[0] == 0
+    assert json_lines("out.jsonl") == [
+        {"line": 1, "output": [1, 2, 3]},
+        {"line": 2, "output": [4, 5]},
+    ]
+
+
 def test_a_model_is_also_a_path_and_input_and_output_may_differ_in_format(
     run: Run, models_dir: Path
 ) -> None:
