@@ -66,11 +66,11 @@ class Work(Struct):
 def work_of_rows(served: ServedModel, rows: NDArray[Any], reply_bytes: int = 0) -> Work:
     """Return the work for rows, as `Model.rows_of` makes them."""
     model = served.model
-    if not are_joined(rows, model.form):
+    if model.has_open_rows and not are_joined(rows, model.form):
         parts = [work_of_rows(served, each[np.newaxis]) for each in rows]
         return Work(served, [], len(rows), UNSHARED, True, reply_bytes=reply_bytes, parts=parts)
     inputs, kind = model.inputs_of(rows), served.kind_of_rows
-    if model.form.is_open and model.is_batched:
+    if model.has_open_rows and model.is_batched:
         kind = served.kind_of(inputs)
     return Work(served, inputs, len(rows), kind, answers_rows=True, reply_bytes=reply_bytes)
 

@@ -42,11 +42,10 @@ class RowForm(Struct, frozen=True):
 
         Rows of an open shape are arrays; (n,) of objects, each of which is one, if they differ.
         """
-        dims = self.dims
-        if -1 in dims:
+        if self.is_open:
             return _of_any_shape(values, self.dtype)
         rows = np.array(values, self.dtype)
-        return rows if rows.ndim == len(dims) + 1 == 2 else rows.reshape(len(rows), *dims)
+        return rows.reshape(len(rows), *self.dims)
 
     def inputs_of(self, rows: NDArray[Any]) -> list[NDArray[Any]]:
         """Return what the graph takes for rows: an array for each of its inputs."""

@@ -86,8 +86,10 @@ class Model:
         self.takes_missing = _take_missing(spec, trial, missing)
         self.form = form = form_of(spec, card, self.takes_missing)
         self.row_dtype, self.row_dims = form.dtype, form.dims
-        # How many values one row has; without those dimensions that are open.
-        self.row_size = math.prod(size for size in form.dims if size != -1)
+        self.has_open_rows = form.is_open
+        self._is_flat, self._is_single = len(form.dims) == 1, len(spec.inputs) == 1
+        # How many values one row has; -1: each may have its own, and a shape.
+        self.row_size = -1 if form.is_open else math.prod(form.dims)
         # The nested form of one instance, e.g. (28, 28) where the graph takes (784,).
         self.row_shape = card.image.shape if card and card.image else form.dims
         self.columns = form.columns  # of the values of a row, where they have names
@@ -195,12 +197,15 @@ class Model:
         return outputs
 
     def rows_of(self, values: Any) -> NDArray[Any]:
-        """Return n lists of values, or an array of them, as rows (n, *row_dims)."""
-        return self.form.rows_of(values)
+        """Return n lists of values, or an array of them, as rows: see `RowForm.rows_of`."""
+        if self.has_open_rows:
+            return self.form.rows_of(values)
+        rows = np.array(values, self.row_dtype)  # the same, without a further call
+        return rows if rows.ndim == 2 and self._is_flat else rows.reshape(-1, *self.row_dims)
 
     def inputs_of(self, rows: NDArray[Any]) -> list[NDArray[Any]]:
         """Return what `run` takes for rows (n, *row_dims)."""
-        return self.form.inputs_of(rows)
+        return [rows] if self._is_single else self.form.inputs_of(rows)
 
     def close(self) -> None:
         """Let the session and its memory go; it can run no more."""

@@ -34,9 +34,9 @@ _REASONS = (
         "opset_version={2}, or convert it with onnx.version_converter",
     ),
     (
-        r"Failed to construct locale with name:([^:]+):",
+        r"Failed to construct locale with name:(([^:.]+)[^:]*):",
         "it needs the locale {0}, which this machine has not: install it (Debian: package "
-        "locales, then locale-gen)",
+        "locales, then localedef -i {1} -f UTF-8 {0})",
     ),
     (
         r"(\S+):(\S+?)\(-?\d+\) is not a registered function/op",

@@ -146,9 +146,9 @@ def stacked(rows: Sequence[Any], model: Model, limits: Limits) -> NDArray[Any]:
 
 def wrong_width(cells: Sequence[str], model: Model) -> str:
     """Say that there are not as many cells as a row has values, nothing if there are."""
-    if len(model.row_dims) > 1 and model.form.is_open:
+    if len(model.row_dims) > 1 and model.has_open_rows:
         return f"expected {expected_instance(model)}, which a line of CSV cannot say: send JSON"
-    if model.form.is_open or len(cells) == model.row_size:
+    if model.has_open_rows or len(cells) == model.row_size:
         return ""
     return f"expected {model.row_size} values, got {len(cells)}"
 
@@ -222,7 +222,7 @@ class CsvRows:
         where = f"line {lines.number + 1}"
         if not self.has_header:
             numbered = [str(n) for n in range(self._width)]
-            if not names and not model.form.is_open and first == numbered:
+            if not names and not model.has_open_rows and first == numbered:
                 raise InvalidInput(
                     f"{where}: expected a row, got {','.join(first[:3])}{',...' * (len(first) > 3)}"
                     " as pandas numbers columns: leave that line out (header=False), or write "
@@ -236,7 +236,7 @@ class CsvRows:
             self._features = [_column(name, first, names, where) for name in names]
             self._kept = [n for n in range(len(first)) if n not in self._features]
             self.kept_names = [first[n] for n in self._kept]
-        elif not model.form.is_open and len(first) != self._width:
+        elif not model.has_open_rows and len(first) != self._width:
             raise InvalidInput(
                 f"{where}: expected a header of {self._width} columns, got {len(first)}"
             )

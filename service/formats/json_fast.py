@@ -150,7 +150,7 @@ def _small_rows(
 ) -> NDArray[Any]:
     """Return instances as rows (n, ...). Raises TooLarge; anything else: take the slow way."""
     dtype = model.row_dtype
-    if dtype not in LEAST_INFINITE or not instances or model.form.is_open:
+    if dtype not in LEAST_INFINITE or not instances:
         raise Unfit  # a whole number may be none any more
     if len(instances) > limits.max_rows:
         limits.check_count(len(instances))
@@ -189,7 +189,7 @@ def fast_rows(instances: Any, body: bytes, model: Model, limits: Limits) -> NDAr
         rows = _named_numbers(instances, body, model)
         return rows.reshape(count, *model.row_dims)
     shape = model.row_dims
-    if model.form.is_open:
+    if model.has_open_rows:
         shape = _check_open_nesting(instances, first, body, model)
     elif model.row_size == 1 and type(first) is not simdjson.Array:
         if _opening_brackets(body) != 1:

@@ -228,7 +228,7 @@ def expected_instance(model: Model) -> str:
     kind = _KINDS.get(model.row_dtype, "numbers")
     if model.form.columns and len({each.dtype for each in model.columns}) > 1:
         kind = "values"
-    if model.form.is_open:
+    if model.has_open_rows:
         if len(shape) == 1:
             return f"a list of {kind}"
         sizes = " x ".join("any" if size == -1 else str(size) for size in shape)

@@ -44,7 +44,7 @@ def gathered(
 
     Its memory is taken as it is filled. Raises TooLarge when all rows were counted.
     """
-    if model.form.is_open:
+    if model.has_open_rows:
         found = [each for part in parts for each in part]
         limits.check_count(len(found))
         return model.rows_of(found) if found else np.empty(0)

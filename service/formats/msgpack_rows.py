@@ -117,7 +117,7 @@ def _instance(data: Raw, where: str, model: Model) -> Any:
     if model.row_dtype is np.object_ and len(data) > _MOST_BYTES:  # strings may be long
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
             return _decode_flat(data)
-    if model.form.is_open:
+    if model.has_open_rows:
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
             return _decoder_of(len(model.row_dims))(data)
     numbers = model.row_size * (9 + 5 * len(model.row_shape))  # bytes, with the heads of lists

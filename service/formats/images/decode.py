@@ -169,9 +169,10 @@ def reader_for(model: Model, limits: Limits) -> Reader | None:
 def check_takes_images(model: Model, name: str) -> None:
     """Raise InvalidInput unless an image can be what the model takes."""
     if image_of(model) is None:
+        takes = "any number of" if model.has_open_rows else model.row_size
         raise InvalidInput(
             f"model {name}: expected one that takes images of 1 or 3 channels, "
-            f"got one that takes {model.row_size} numbers"
+            f"got one that takes {takes} values"
         )
 
 

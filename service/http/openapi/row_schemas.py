@@ -47,7 +47,7 @@ def schemas(served: list[ServedModel]) -> Json:
 def _instance(served: ServedModel) -> Json:
     model = served.model
     forms = [_nested(served)]
-    if not model.form.is_open:
+    if not model.has_open_rows:
         forms = [_flat(model)]
         if model.columns:
             forms.append(closed_object(_named(model)))

@@ -345,6 +345,20 @@ def test_a_volume_replaces_the_models_and_is_followed(
             assert time.monotonic() < until
 
 
+def test_texts_change_their_case_as_converters_want_it(
+    engine: Engine, models_dir: Path, port: int
+) -> None:
+    """ONNX Runtime takes en_US.UTF-8 where a file says no locale: TF-IDF by skl2onnx does not."""
+    lower = helper.make_node("StringNormalizer", ["text"], ["lower"], case_change_action="LOWER")
+    (inputs, outputs) = ([tensor(name, ["n"], TensorProto.STRING)] for name in ("text", "lower"))
+    save_graph(models_dir / "lower/1/model.onnx", [lower], inputs, outputs, [], None)
+    with engine.running(*engine.locked_down, mounted(models_dir), at(port), workers=1) as container:
+        url = f"http://127.0.0.1:{port}"
+        container.wait_until_ready(url)
+        reply = httpx.post(f"{url}/predict", content=body("lower", ["ŁÓDŹ", "Rome"]))
+        assert reply.json()["predictions"] == [{"lower": "łódź"}, {"lower": "rome"}]
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "port", "path"),
     [
