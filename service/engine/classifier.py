@@ -12,7 +12,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from service.card import Card
-from service.engine.file import Labels, ModelFile
+from service.engine.attributes import Labels
+from service.engine.file import ModelFile
 from service.engine.spec import Spec
 from service.engine.trial_rows import Arrays
 from service.words import shown

@@ -11,10 +11,11 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO
 
 from msgspec import Struct
 
+from service.engine.attributes import MOST_LABELS, Labels, attribute_of
 from service.engine.protobuf import Messages
 from service.errors import ModelError, OutOfResources
 
@@ -24,7 +25,6 @@ _OF_THE_FILE = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM),
     *(errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL),
 }
-_MOST_LABELS = 2**20  # bytes of a list of labels; more are none to answer
 _BITS = {  # of a number, by TensorProto.DataType
     kind: bits
     for bits, kinds in {
@@ -39,15 +39,11 @@ _BITS = {  # of a number, by TensorProto.DataType
 }
 
 
-# The names or numbers of classes.
-Labels: TypeAlias = list[str] | list[int]
-
 _STRING = 8  # of TensorProto.DataType
 _INTEGERS = {
     6: (5, 4),
     7: (7, 8),
 }  # the same; with the field of their numbers, and raw bytes of one
-_TRACKS = "nodes_missing_value_tracks_true"  # an attribute of trees: 0 or 1 for each node
 
 
 class Node(Struct, frozen=True):
@@ -60,6 +56,8 @@ class Node(Struct, frozen=True):
     attributes: list[str]
     graphs: list["Graph"]
     labels: Labels = []  # of a classifier, or of the maps that it makes
+    words: list[str] = []  # that strings which go in are compared with
+    numbers: list[float] = []  # and numbers
     tracks_missing: bool = False  # whether a tree in it says where NaN goes
 
 
@@ -281,47 +279,27 @@ class _Reader:
 
     def _node(self, place: range) -> Node:
         inputs, outputs, ops, inner, domains = self._messages.fields(range, place, 1, 2, 4, 5, 7)
-        attributes = [self._attribute(each) for each in inner]
+        attributes = [attribute_of(self._messages, each) for each in inner]
+        for each in attributes:
+            for tensor in each.tensors:
+                self._tensor(tensor)
+            self._note_sparse(each.sparse)
         return Node(
             op=self._messages.text(ops),
             domain=_domain(self._messages.text(domains)),
             inputs=self._messages.texts(inputs),
             outputs=self._messages.texts(outputs),
-            attributes=[name for name, _ in attributes],
-            graphs=[graph for _, graphs in attributes for graph in graphs],
-            labels=self._labels(inner),
-            tracks_missing=any(
-                name == _TRACKS and 1 in self._messages.integers(each, 8)
-                for (name, _), each in zip(attributes, inner, strict=True)
-            ),
+            attributes=[each.name for each in attributes],
+            graphs=[self._graph(graph) for each in attributes for graph in each.graphs],
+            labels=next((each.labels for each in attributes if each.labels), []),
+            words=next((each.words for each in attributes if each.words), []),
+            numbers=next((each.numbers for each in attributes if each.numbers), []),
+            tracks_missing=any(each.tracks_missing for each in attributes),
         )
-
-    def _attribute(self, place: range) -> tuple[str, list[Graph]]:
-        """Return the name of an attribute and the graphs in it; note the weights of its tensors."""
-        names, *values = self._messages.fields(range, place, 1, 5, 10, 6, 11, 22, 23)
-        tensor, tensors, graph, graphs, sparse, sparses = values
-        for each in tensor + tensors:
-            self._tensor(each)
-        self._note_sparse(sparse + sparses)
-        return self._messages.text(names), list(map(self._graph, graph + graphs))
-
-    def _labels(self, attributes: list[range]) -> Labels:
-        """Return what the attributes of a classifier call its classes, nothing if they do not.
-
-        ONNX Operators, ai.onnx.ml: classlabels_strings, classlabels_int64s or classlabels_ints.
-        """
-        for place in attributes:
-            names, texts = self._messages.fields(range, place, 1, 9)
-            is_list = len(place) <= _MOST_LABELS
-            if is_list and self._messages.text(names).startswith("classlabels_"):
-                labels = self._messages.texts(texts) or self._messages.integers(place, 8)
-                if labels:
-                    return labels
-        return []
 
     def _list(self, place: range) -> Labels:
         """Return the texts or whole numbers of a TensorProto, nothing if it has others or many."""
-        if len(place) > _MOST_LABELS:
+        if len(place) > MOST_LABELS:
             return []
         texts, raw = self._messages.fields(range, place, 6, 9)
         kinds, locations = self._messages.fields(int, place, 2, 14)
@@ -331,7 +309,7 @@ class _Reader:
         if kind not in _INTEGERS or locations[-1:] == [1]:
             return []
         field, size = _INTEGERS[kind]
-        content = self._messages.bytes(raw[-1], _MOST_LABELS) if raw else b""
+        content = self._messages.bytes(raw[-1], MOST_LABELS) if raw else b""
         parts = (content[at : at + size] for at in range(0, len(content), size))
         found = [int.from_bytes(each, "little", signed=True) for each in parts]
         return found or self._messages.integers(place, field)

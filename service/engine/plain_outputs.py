@@ -14,7 +14,8 @@ from typing import BinaryIO
 
 from msgspec.structs import replace
 
-from service.engine.file import Graph, Labels, ModelFile, Node, parsed
+from service.engine.attributes import Labels
+from service.engine.file import Graph, ModelFile, Node, parsed
 from service.engine.protobuf import Messages, head, message, whole_number
 from service.errors import ModelError
 

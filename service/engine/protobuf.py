@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from struct import iter_unpack
 from typing import BinaryIO, TypeVar
 
 from msgspec import Struct
@@ -71,6 +72,21 @@ class Messages:
             while self._file.tell() < each.stop:
                 found.append(self._varint())
         return [each - 2**64 if each >= 2**63 else each for each in found]
+
+    def floats(self, place: range, number: int) -> Iterator[float]:
+        """Yield the numbers of a repeated field (float), packed or not."""
+        for each in self.each(place):
+            if each.number == number:
+                where = each.value if isinstance(each.value, range) else each.place[-4:]
+                yield from (of[0] for of in iter_unpack("<f", self.bytes(where, len(where))))
+
+    def has_one(self, place: range, number: int) -> bool:
+        """Whether a repeated field of zeros and ones has a one, packed or not; the last field."""
+        first = next(each for each in self.each(place) if each.number == number)
+        if isinstance(first.value, range):
+            return b"\x01" in self.bytes(first.value, len(first.value))
+        rest = range(first.place.start, place.stop)
+        return bytes((8 * number, 1)) in self.bytes(rest, len(rest))
 
     def text(self, places: list[range]) -> str:
         """Return the last of a field's texts, which counts; "" if there is none."""
