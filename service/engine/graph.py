@@ -24,6 +24,7 @@ _SIZED_BY_ALL = {  # or of any input
 }
 
 _OF_STRINGS = {"RegexFullMatch", "TfIdfVectorizer", "Tokenizer"}  # and those with it in their name
+_TEXT = 4  # words of a vectorizer that make a text
 
 # They answer with the size of something, not with what is in it.
 _MEASURING = {"Shape", "Size"}
@@ -72,6 +73,22 @@ def why_rows_mix(file: ModelFile) -> str:
         if node.op == "StringNormalizer" and "stopwords" in node.attributes:
             return "StringNormalizer leaves out rows that are stop words"
     return ""
+
+
+def known_words(file: ModelFile) -> list[list[str]]:
+    """Return the lists of words that operations compare strings with; of vectorizers texts."""
+    known = [(node.op, node.words) for node in _nodes(file) if node.words]
+    return [
+        [" ".join(words[at : at + _TEXT]) for at in range(0, len(words), _TEXT)]
+        if op in _OF_STRINGS
+        else words
+        for op, words in known
+    ]
+
+
+def known_numbers(file: ModelFile) -> list[float]:
+    """Return numbers that trees compare what goes in with."""
+    return [number for node in _nodes(file) for number in node.numbers]
 
 
 def has_missing_values(file: ModelFile) -> bool:

@@ -18,16 +18,19 @@ from msgspec.structs import replace
 from service.engine.answers import Mixed, Uncounted, are_alike, differ, difference
 from service.engine.classifier import Classifier, Watch
 from service.engine.file import ModelFile
-from service.engine.graph import has_missing_values, why_rows_mix, why_values_are_sizes
+from service.engine.graph import (
+    has_missing_values,
+    known_numbers,
+    known_words,
+    why_rows_mix,
+    why_values_are_sizes,
+)
 from service.engine.providers import CPU
 from service.engine.spec import Spec, Tensor
 from service.engine.trial_rows import (
-    FAR,
     ODD,
     ROWS,
     SCALED,
-    SPREAD,
-    TAME,
     Arrays,
     Size,
     Style,
@@ -35,10 +38,10 @@ from service.engine.trial_rows import (
     all_of,
     different,
     joined,
+    own,
 )
 from service.engine.trial_runner import TRIAL_BYTES, TRIAL_S, RunFailed, Runner, Stopped
 
-_STYLES = (SCALED, TAME, SPREAD, FAR)
 _ORDERS = ((0,), (0, 1), (1, 0), (0, 1, 2), (2, 1, 0))  # of the rows, in the small batches
 _SIZES = (5, 8, 32, 48, 224, 256)  # for inner dimensions that are open; two that work are enough
 _LARGEST_SIZE = 4096  # of those that are taken from the weights
@@ -81,7 +84,7 @@ def try_out(
 
     Raises nothing: what fails is a part of what was seen.
     """
-    maker = TrialRows(spec, are_sizes=bool(why_values_are_sizes(file)))
+    maker = _maker(spec, file)
     watch = Watch(spec, file)
     with Runner(session, spec, watch) as runner:
         if why := spec.why_no_batch:
@@ -109,13 +112,19 @@ def try_out(
     )
 
 
+def _maker(spec: Spec, file: ModelFile) -> TrialRows:
+    words, numbers = known_words(file), known_numbers(file)
+    known = [own(words, numbers)] if words or numbers else []
+    return TrialRows(spec, are_sizes=bool(why_values_are_sizes(file)), first=known)
+
+
 def measured(session: ort.InferenceSession, spec: Spec, file: ModelFile, trial: Trial) -> Trial:
     """Return the trial with the times of another session of the same file."""
     if trial.row_s is None or trial.batch_s is None or trial.batch_s > TRIAL_S / 4:
         return trial
-    maker = TrialRows(spec, are_sizes=bool(why_values_are_sizes(file)))
+    maker = _maker(spec, file)
     with Runner(session, spec) as runner:
-        for style in _STYLES[:2]:
+        for style in maker.styles[:2]:
             try:
                 row = maker.row(style, all_of(1), 0)
                 row_s = runner.best_of_two(row)
@@ -136,7 +145,7 @@ def _try_requests(runner: Runner, maker: TrialRows, why: str) -> Trial:
         if maker.bytes(all_of(size)) > TRIAL_BYTES / 4:
             failure = "its inputs are too large to try"
             break
-        for style in _STYLES[:2]:
+        for style in maker.styles[:2]:
             try:
                 row = maker.row(style, all_of(size), 0)
                 (first, one), (again, other) = runner.timed(row), runner.timed(row)
@@ -204,7 +213,7 @@ class _Rows:
         self._maker = maker
         # Large numbers would be large sizes, or places that a device does not check.
         is_safe = runner.provider == CPU and not maker.are_sizes
-        self._styles = _STYLES if is_safe else _STYLES[:2]
+        self._styles = maker.styles if is_safe else maker.styles[:2]
         self.spec = maker.spec
         self.file = file
         self._differ = False  # whether two rows ever had different answers
@@ -347,7 +356,7 @@ def _takes_missing(runner: Runner, maker: TrialRows, file: ModelFile) -> tuple[s
     for place, each in enumerate(maker.spec.inputs):
         if np.dtype(each.dtype).kind != "f":
             continue
-        for row in (*(maker.row(style, all_of(1), 0) for style in _STYLES), maker.zeros()):
+        for row in (*(maker.row(style, all_of(1), 0) for style in maker.styles), maker.zeros()):
             row[place] = np.full_like(row[place], np.nan)
             try:
                 answers = runner.timed(row)[0]

@@ -43,7 +43,18 @@ class Style(Struct, frozen=True):
 
     floats: Callable[[int, Chance, int], NDArray[np.float64]]
     integers: Callable[[int, Chance, int], NDArray[Any]]
-    words: Sequence[tuple[str, ...]]  # of each row, in turn
+    # By the number of the row, and which of the inputs that are strings they are for.
+    words: Callable[[int, int], Sequence[str]]
+
+
+def _in_turn(*rows: tuple[str, ...]) -> Callable[[int, int], Sequence[str]]:
+    """Return what gives the words of each row, which begin elsewhere in each input."""
+
+    def words(number: int, place: int) -> Sequence[str]:
+        start = -place * number % len(rows[number])
+        return rows[number][start:] + rows[number][:start]
+
+    return words
 
 
 def _bits(number: int, chance: Chance, count: int) -> NDArray[Any]:
@@ -56,11 +67,13 @@ def _bits(number: int, chance: Chance, count: int) -> NDArray[Any]:
 SCALED = Style(
     lambda number, chance, count: chance.normal(count) * (1, 30, 0.3)[number],
     _bits,
-    [("a", "b"), ("red, green", "b"), ("", "it is one of many-words; a.b")],
+    _in_turn(("a", "b"), ("red, green", "b"), ("", "it is one of many-words; a.b")),
 )
 # Numbers from 0 to 1, as images and shares have: most models take them.
 TAME = Style(
-    lambda number, chance, count: chance.shares(count), _bits, [("0", "1"), ("1", "2"), ("3", "5")]
+    lambda number, chance, count: chance.shares(count),
+    _bits,
+    _in_turn(("0", "1"), ("1", "2"), ("3", "5")),
 )
 # Numbers of all sizes, from 0.01 to 10,000: the branches of trees are anywhere. No zeros.
 SPREAD = Style(
@@ -68,13 +81,13 @@ SPREAD = Style(
         np.where(chance.shares(count) < 0.5, -1, 1) * 10 ** (6 * chance.shares(count) - 2)
     ),
     lambda number, chance, count: 10 ** (2 * chance.shares(count)),
-    [("A", "B"), ("x y", "z"), ("word", "")],
+    _in_turn(("A", "B"), ("x y", "z"), ("word", "")),
 )
 # Large numbers, as time stamps and amounts of money are: what is scaled in the graph varies.
 FAR = Style(
     lambda number, chance, count: 10 ** (4 + 6 * chance.shares(count)),
     lambda number, chance, count: 10 ** (2 + 2 * chance.shares(count)),
-    [("2024-01-01", "x1"), ("1e9", "A-1"), ("a@b", "")],
+    _in_turn(("2024-01-01", "x1"), ("1e9", "A-1"), ("a@b", "")),
 )
 # What is no number, small neighbouring numbers, addresses: for models in which just these count.
 ODD = Style(
@@ -82,8 +95,32 @@ ODD = Style(
         np.roll([math.nan, math.inf, -math.inf, 0, -1], -number), count
     ),
     lambda number, chance, count: 1 + (4 * number + (chance.shares(count) < 0.5).cumsum()) % 9,
-    [("www.example.com", "a"), ("true", "nan"), ("name@gmail.com", "b")],
+    _in_turn(("www.example.com", "a"), ("true", "nan"), ("name@gmail.com", "b")),
 )
+
+
+def own(words: Sequence[Sequence[str]], numbers: Sequence[float]) -> Style:
+    """Return a style of values that the file itself compares what goes in with.
+
+    words: a list for each operation that has some; in the order of the inputs, as converters write
+    them. numbers: what trees branch at, and a little more is chosen; none: as SCALED.
+    """
+
+    known = np.unique(np.array(numbers, np.float64))
+
+    def floats(number: int, chance: Chance, count: int) -> NDArray[np.float64]:
+        if not len(known):
+            return SCALED.floats(number, chance, count)
+        first = (Chance(count).shares(count) * len(known)).astype(np.int64)  # the same in each row
+        chosen = known[(first + number * max(1, len(known) // ROWS)) % len(known)]
+        beyond: NDArray[np.float64] = chosen + 1e-4 * np.abs(chosen) + 1e-6
+        return beyond
+
+    def chosen_words(number: int, place: int) -> Sequence[str]:
+        turned = [*words[place % len(words) :], *words[: place % len(words)]] if words else [[""]]
+        return [each[number % len(each)] for each in turned]
+
+    return Style(floats, _bits, chosen_words)
 
 
 class TrialRows:
@@ -92,14 +129,19 @@ class TrialRows:
     Arrays without an open first dimension have the size that the graph says.
     """
 
-    def __init__(self, spec: Spec, *, are_sizes: bool) -> None:
-        """Take what goes in; `are_sizes`: values of it decide on the size of something.
+    def __init__(self, spec: Spec, *, are_sizes: bool, first: Sequence[Style] = ()) -> None:
+        """Take what goes in, and styles that come before the others.
+
+        are_sizes: values of it decide on the size of something.
 
         Then no integer is 0: ONNX Runtime 1.31 has operators that end the process for sizes and
         steps that make no sense.
         """
         self.spec = spec
         self.are_sizes = are_sizes
+        self.styles = (*first, SCALED, TAME, SPREAD, FAR)  # the first two also where care is needed
+        strings = [n for n, each in enumerate(spec.inputs) if each.dtype is np.object_]
+        self._string_place = {place: number for number, place in enumerate(strings)}
 
     def bytes(self, size: Size) -> int:
         """Return how much memory a row takes."""
@@ -134,7 +176,7 @@ class TrialRows:
             with np.errstate(over="ignore"):  # some numbers are infinite as float16
                 return style.floats(number, chance, count).astype(dtype)
         if dtype.kind == "O":
-            return np.roll(np.array(style.words[number], np.object_), place * number)
+            return np.array(style.words(number, self._string_place[place]), np.object_)
         chance = Chance(ROWS * place + (0 if number == 1 else number))  # see _bits
         integers = style.integers(number, chance, count)
         return (integers + (self.are_sizes and dtype.kind != "b")).astype(dtype)

@@ -297,5 +297,5 @@ def test_predict_answers_columns_as_scikit_learn_does(
     for instances in (lists, named):
         body = {"model": f"{name}_arrays", "instances": instances}
         answers = service.post("/predict", json=body).json()["predictions"]
-        probabilities = np.array([each["probabilities"] for each in answers])
+        probabilities = np.array([[*each["probabilities"].values()] for each in answers])
         assert np.abs(probabilities - expected).max() < 1e-5

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -17,6 +18,7 @@ from tests.support.foreign_models import (
     FLOAT,
     FOREIGN,
     INT64,
+    STRING,
     graph,
     info,
     linear,
@@ -353,3 +355,59 @@ def test_what_a_person_says_of_missing_values_counts(tmp_path: Path) -> None:
     assert Model.open(path).takes_missing == {"age"}
     assert Model.open(path, missing="allow").takes_missing == {"age", "size"}
     assert Model.open(path, missing="refuse").takes_missing == frozenset()
+
+
+def narrow_tree() -> onnx.ModelProto:
+    """A tree that answers 1 between two neighbouring large numbers, and 0 elsewhere."""
+    tree = helper.make_node(
+        "TreeEnsembleRegressor",
+        ["x"],
+        ["y"],
+        domain="ai.onnx.ml",
+        n_targets=1,
+        nodes_treeids=[0] * 5,
+        nodes_nodeids=[*range(5)],
+        nodes_featureids=[0] * 5,
+        nodes_modes=["BRANCH_LEQ", "LEAF", "BRANCH_LEQ", "LEAF", "LEAF"],
+        nodes_values=[77_000.0, 0, 78_000.0, 0, 0],
+        nodes_truenodeids=[1, 0, 3, 0, 0],
+        nodes_falsenodeids=[2, 0, 4, 0, 0],
+        target_ids=[0] * 3,
+        target_nodeids=[1, 3, 4],
+        target_treeids=[0] * 3,
+        target_weights=[0.0, 1.0, 0.0],
+    )
+    model = graph([tree], [info("x", FLOAT, ["n", 1])], [info("y", FLOAT, ["n", 1])])
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    return model
+
+
+def test_rows_are_made_of_what_trees_branch_at(tmp_path: Path) -> None:
+    """Others would all have the same answer, which shows nothing."""
+    seen = tried(save(tmp_path, "tree", narrow_tree()))
+    assert seen.is_batched, seen.why
+
+
+def strict_words() -> onnx.ModelProto:
+    """Two columns of words, each of which must be one of those that it knows."""
+    known = {"colour": ["red", "green"], "size": ["S", "M", "L"]}
+    nodes = []
+    for name, words in known.items():
+        hot, domain = f"{name}_hot", "ai.onnx.ml"
+        nodes += [
+            helper.make_node(
+                "OneHotEncoder", [name], [hot], domain=domain, zeros=0, cats_strings=words
+            ),
+            node("Squeeze", [hot, "one"], [f"{name}_flat"]),
+        ]
+    nodes.append(node("Concat", ["colour_flat", "size_flat"], ["y"], axis=1))
+    inputs = [info(name, STRING, ["n", 1]) for name in known]
+    model = graph(nodes, inputs, [info("y", FLOAT, ["n", 5])], one=np.array([1]))
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    return model
+
+
+def test_rows_are_made_of_the_words_that_a_file_knows(tmp_path: Path) -> None:
+    """Of others none could be run."""
+    seen = tried(save(tmp_path, "words", strict_words()))
+    assert seen.is_batched, seen.why

@@ -19,6 +19,7 @@ from service.engine.trial_rows import (
     all_of,
     different,
     joined,
+    own,
 )
 
 STYLES = {"scaled": SCALED, "tame": TAME, "spread": SPREAD, "far": FAR, "odd": ODD}
@@ -126,3 +127,21 @@ def test_rows_are_joined_along_the_first_dimension() -> None:
     left, right = joined(several)
     assert np.array_equal(left, np.stack([several[0][0][0], several[1][0][0]]))
     assert right.shape == (2,)
+
+
+def test_own_rows_have_what_the_file_knows() -> None:
+    style = own([["red", "blue", "green"], ["small", "large"]], [5.0, -300.0])
+    words = maker(("n", 1), ("n", 1), kind=np.object_)
+    rows = [[str(each.item()) for each in words.row(style, all_of(1), n)] for n in range(ROWS)]
+    assert rows == [["red", "small"], ["blue", "large"], ["green", "small"]]
+    together = rows_of(style, maker(("n", 2), kind=np.object_))
+    assert [each.tolist() for each in together] == [[row] for row in rows]
+    numbers = {float(each) for row in rows_of(style, maker(("n", 50))) for each in row.ravel()}
+    assert sorted(numbers) == [pytest.approx(-300, 0.001), pytest.approx(5, 0.001)]
+    assert min(numbers) > -300  # beyond the branch
+    assert max(numbers) > 5
+
+
+def test_own_rows_without_words_or_numbers_are_some_all_the_same() -> None:
+    for kind in (np.float32, np.object_):
+        assert len(rows_of(own([], []), maker(("n", 3), kind=kind))) == ROWS
