@@ -17,6 +17,7 @@ pytestmark = pytest.mark.browser
 
 Visit = Callable[..., Any]
 LABEL = "L" * 150
+ANSWER = "() => document.querySelector('.answer').innerText.includes('%s')"
 COMMANDS = {"curl": ["bash"], "Python": [sys.executable, "-"], "V2": ["bash"]}
 
 
@@ -155,3 +156,26 @@ def test_long_names_do_not_overflow(zoo: Process, visit: Visit, width: str) -> N
     label_is(page, LABEL)
     until(page, "() => document.querySelector('.plane[data-rows]')")
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_each_column_has_a_field_and_is_in_every_request(
+    zoo: Process, visit: Visit, tmp_path: Path
+) -> None:
+    page = visit_and_copy(visit, f"{zoo.url}/#columns", permitted="400 (Bad Request)")
+    page.get_by_label("age", exact=True).fill("1.5")
+    page.get_by_label("rooms", exact=True).fill("2")
+    page.get_by_label("city", exact=True).fill("rome")
+    page.get_by_label("paid", exact=True).check()
+    until(page, ANSWER % "113.5")
+    for tab in ("curl", "Python", "V2"):
+        assert "113.5" in answer_to(page, tab, tmp_path)
+    page.get_by_label("age", exact=True).fill("")
+    until(page, ANSWER % "takes no missing values")
+
+
+def test_a_row_of_strings_begins_with_empty_ones(zoo: Process, visit: Visit) -> None:
+    page = visit(f"{zoo.url}/#words")
+    field = page.get_by_label("One row, as JSON")
+    assert field.input_value() == '["",""]'
+    field.fill('["a]", "[b"]')
+    until(page, ANSWER % "a]")

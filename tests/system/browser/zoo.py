@@ -7,7 +7,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from service.card import Example, Feature, Image
-from tests.support.toys import save_bounded, save_graph, softmax, tensor, toy_card
+from tests.support.toys import save_bounded, save_columns, save_graph, softmax, tensor, toy_card
 
 COLOURS = [[255.0, 0.0, 0.0], [0.0, 128.0, 255.0]]
 LONG = "averylongwordwithoutanyblank" * 8
@@ -23,6 +23,8 @@ def fill_zoo(folder: Path) -> None:
     _save_without_card(folder, "halves", TensorProto.FLOAT16, ["batch", 2])
     _save_without_card(folder, "integers", TensorProto.INT64, ["batch", 3])
     _save_without_card(folder, "numbers", TensorProto.FLOAT, ["batch"])
+    _save_without_card(folder, "words", TensorProto.STRING, ["batch", 2])
+    save_columns(folder)
     for i in range(8):
         _save_without_card(folder, f"z{i}", TensorProto.FLOAT, ["batch", 2])
 

@@ -2,6 +2,7 @@
 
 import { infer, NoAnswer, plot, predict, Refused, request, timing } from "./api.js";
 import { answerView } from "./answer.js";
+import { columns } from "./columns.js";
 import { copyButton, h, id, latest, soon, speak, tabs } from "./dom.js";
 import { duration, factor, grouped, percent, words } from "./format.js";
 import { asJson, image } from "./image.js";
@@ -137,10 +138,14 @@ export function modelView(name) {
       return;
     }
     let input = null; // what /v2 says of it, once requested
+    let inputs = []; // and of all of them
     let pending = null;
     function describedInput() {
       pending ??= request(`v2/models/${encodeURIComponent(name)}/versions/${version}`).then(
-        ({ data }) => (input = data.inputs[0]),
+        ({ data }) => {
+          inputs = data.inputs;
+          return (input = inputs[0]);
+        },
       );
       pending.catch(() => (pending = null)); // to be requested again
       return pending;
@@ -214,14 +219,16 @@ export function modelView(name) {
     }, SOON_MS);
 
     const released = () => update(latestDescribed);
-    const of = { card, memory, model: name, version, input, changed, released, classify };
-    panel = card?.image ? image(of) : card ? tabular(of) : raw(of);
+    const of = { card, memory, model: name, version, input, inputs, changed, released, classify };
+    const ofCard = card?.image ? image : tabular;
+    panel = (card ? ofCard : inputs.length > 1 ? columns : raw)(of);
     const current = () => ({
       model: name,
       version: isDefault ? null : version,
       given,
       isImage: Boolean(card?.image),
       input,
+      inputs,
     });
     const code = codeCard(current, tab, (chosenTab) => (tab = chosenTab));
     const kind = panel.beside

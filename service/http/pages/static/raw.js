@@ -1,4 +1,4 @@
-// The input of a model without a card: numbers as JSON.
+// The input of a model without a card: values as JSON.
 
 import { h, id } from "./dom.js";
 
@@ -7,7 +7,13 @@ import { h, id } from "./dom.js";
 export function raw({ memory, changed, input }) {
   // Rows are lists, of one number too.
   const shape = input.shape.length > 1 ? input.shape.slice(1) : [1];
-  memory.text ??= JSON.stringify(zeros(shape.map((size) => Math.max(1, size))));
+  const zero = { BYTES: "", BOOL: false }[input.datatype] ?? 0;
+  memory.text ??= JSON.stringify(
+    zeros(
+      shape.map((size) => Math.max(1, size)),
+      zero,
+    ),
+  );
   const fieldId = id("numbers");
   const field = h("textarea", { id: fieldId, rows: 6, spellcheck: "false", value: memory.text });
   field.addEventListener("input", () => {
@@ -20,7 +26,7 @@ export function raw({ memory, changed, input }) {
     "section.card.input",
     { "aria-label": "Input" },
     h("h2", {}, "Input"),
-    h("label", { for: fieldId }, "One row of numbers, as JSON"),
+    h("label", { for: fieldId }, zero === 0 ? "One row of numbers, as JSON" : "One row, as JSON"),
     field,
     h("p.note", {}, `${what}. The file has no card, so nobody says what they mean.`),
   );
@@ -32,14 +38,15 @@ export function raw({ memory, changed, input }) {
       } catch (error) {
         return { why: `Not JSON: ${error.message}` };
       }
-      // As it was typed: JSON.parse alters integers above 2^53.
-      const numbers = field.value.replaceAll(/[[\]\s]+/g, "");
-      return { instances: `[${field.value}]`, flat: `[${numbers}]` };
+      // As it was typed: JSON.parse alters integers above 2^53. Brackets in strings are theirs.
+      const parts = /("(?:[^"\\]|\\.)*")|[[\]\s]+/g;
+      const values = field.value.replaceAll(parts, (_, text) => text ?? "");
+      return { instances: `[${field.value}]`, flat: `[${values}]` };
     },
   };
 }
 
-function zeros([size, ...rest]) {
-  if (size === undefined) return 0;
-  return Array.from({ length: size }, () => zeros(rest));
+function zeros([size, ...rest], zero) {
+  if (size === undefined) return zero;
+  return Array.from({ length: size }, () => zeros(rest, zero));
 }

@@ -52,17 +52,26 @@ export function python({ model, version, given, isImage }) {
 }
 
 // The Open Inference Protocol, JSON.
-export function v2({ model, version, given, input }) {
+export function v2({ model, version, given, input, inputs = [] }) {
   const { name, datatype, shape } = input ?? { name: "input", datatype: "FP32", shape: [-1] };
-  if (NOT_IN_JSON.has(datatype))
-    return `# V2 takes ${datatype} as binary data only: JSON has no form for it.`;
+  const other = [datatype, ...inputs.map((each) => each.datatype)].find((each) =>
+    NOT_IN_JSON.has(each),
+  );
+  if (other) return `# V2 takes ${other} as binary data only: JSON has no form for it.`;
   const path = version
     ? `${encodeURIComponent(model)}/versions/${version}`
     : encodeURIComponent(model);
   const sizes = [1, ...fixed(shape.slice(1), JSON.parse(given.flat).length)];
-  const head = `"name":${JSON.stringify(name)},"shape":${JSON.stringify(sizes)}`;
-  const tensor = `{${head},"datatype":"${datatype}","data":${given.flat}}`;
-  return command(`${base}v2/models/${path}/infer`, [JSON_TYPE, data(`{"inputs":[${tensor}]}`)]);
+  const tensors = given.values // of a model with an input for each column
+    ? inputs.map((each, i) => tensor(each, each.shape.map(Math.abs), `[${given.values[i]}]`))
+    : [tensor({ name, datatype }, sizes, given.flat)];
+  const sent = data(`{"inputs":[${tensors.join(",")}]}`);
+  return command(`${base}v2/models/${path}/infer`, [JSON_TYPE, sent]);
+}
+
+function tensor({ name, datatype }, shape, values) {
+  const head = `"name":${JSON.stringify(name)},"shape":${JSON.stringify(shape)}`;
+  return `{${head},"datatype":"${datatype}","data":${values}}`;
 }
 
 // Sizes of which the first that is left open takes what the others leave.

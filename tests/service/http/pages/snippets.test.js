@@ -144,3 +144,16 @@ test("V2 says where JSON has no form for a type", () => {
     assert.match(text, new RegExp(`^# V2 takes ${datatype} as binary data only`));
   }
 });
+
+test("V2 has a tensor for each column", () => {
+  const inputs = [
+    { name: "age", datatype: "FP32", shape: [-1, 1] },
+    { name: "city", datatype: "BYTES", shape: [-1] },
+  ];
+  const given = { instances: "[]", flat: '[1.5,"rome"]', values: ["1.5", '"rome"'] };
+  const { words } = run(v2({ ...REQUEST, given, input: inputs[0], inputs }));
+  assert.deepEqual(JSON.parse(words.at(-1)).inputs, [
+    { name: "age", shape: [1, 1], datatype: "FP32", data: [1.5] },
+    { name: "city", shape: [1], datatype: "BYTES", data: ["rome"] },
+  ]);
+});

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from onnx import TensorProto
 
 from service.http.access import Access
 from service.http.pages import pages as page
 from service.http.routes import routes_for
 from service.settings import Settings
-from tests.support.toys import save_same, save_toy, serving, toy_card
+from tests.support.toys import save_sum, save_toy, serving, toy_card
 
 pytestmark = pytest.mark.anyio
 
@@ -193,12 +192,12 @@ def test_pages_are_no_probes_and_wait_with_the_others() -> None:
 
 async def test_a_model_says_why_it_takes_no_rows(tmp_path: Path) -> None:
     save_toy(tmp_path, card=toy_card())
-    save_same(tmp_path, ["batch", 2], TensorProto.STRING)
+    save_sum(tmp_path)
     async with serving(Settings(models_dir=tmp_path)) as client:
         listed = (await client.get("/models")).json()["models"]
     why = {each["model"]: each["versions"][0].get("why_no_rows") for each in listed}
     assert why["toy"] is None
-    assert why["same"] == "its input is not numbers"
+    assert why["sum"] == "it has 2 inputs, and left holds more than one value of a row"
 
 
 def test_all_files_are_few() -> None:
