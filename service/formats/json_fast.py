@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from service.engine.model import Model
 from service.errors import TooLarge
 from service.formats.images.decode import reader_for
+from service.formats.json_columns import rows_of_body, rows_of_list
 from service.formats.json_rows import Instances, parse, slow_rows
 from service.formats.message import LARGEST_IN_LOOP, Fields, Limits, Slow
 from service.formats.numbers import (
@@ -27,6 +28,7 @@ from service.formats.numbers import (
     LEAST_INFINITE,
     MINUS,
     NUMBERS,
+    Unfit,
     are_finite_as,
     give_signs,
     is_small,
@@ -56,10 +58,6 @@ class _Parsers(threading.local):
 _parsers = _Parsers()
 
 
-class Unfit(Exception):
-    """The fast way does not fit what was sent; take the slow one."""
-
-
 class WrongCount(Exception):
     """A flat list has `count` elements, which are not as many as the shape says."""
 
@@ -85,11 +83,14 @@ class JsonMessage(Struct):
             try:
                 if type(instances) is list:
                     return _small_rows(instances, model, limits)
+                if model.row_dtype is np.object_ and model.columns:
+                    del instances
+                    return rows_of_body(body, model, limits)
                 return fast_rows(instances, body, model, limits)
             except TooLarge:
                 raise
             except Exception:  # simdjson's are of many kinds; the slow way says what is wrong
-                del instances
+                instances = None
         if limits.in_loop and len(body) > LARGEST_IN_LOOP:
             raise Slow
         reader = reader_for(model, limits) if b'"b64"' in body else None
@@ -171,6 +172,8 @@ def read_lists(text: bytes, model: Model, limits: Limits) -> NDArray[Any]:
 
     Raises TooLarge; anything else means that the slow way is needed.
     """
+    if model.row_dtype is np.object_ and model.columns:
+        return rows_of_list(text, model, limits)
     return fast_rows(_parsers.parse(text), text, model, limits)
 
 

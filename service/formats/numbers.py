@@ -28,6 +28,10 @@ LEAST_INFINITE: dict[type[np.generic], float] = {
 }
 
 
+class Unfit(Exception):
+    """A fast way does not fit what was sent; take the slow one."""
+
+
 class NotJson(float):
     """NaN or an infinity, as Python writes them into what is no JSON then."""
 

@@ -17,6 +17,7 @@ from service.errors import InvalidInput
 from service.formats import json_fast
 from service.formats.json_blocks import LONG, Part, Text, parts
 from service.formats.json_text import parsed
+from service.formats.numbers import Unfit
 from service.formats.reply_size import MOST_NUMBERS_IN_LOOP, is_large, joined
 from service.formats.values import fitting
 from service.words import shown
@@ -117,7 +118,7 @@ class _Elements:
         if self._datatype not in _DECODERS:
             return json_fast.read_elements(block, self._shape, self.dtype)
         if self.is_nested:
-            raise json_fast.Unfit
+            raise Unfit
         values = _DECODERS[self._datatype](block)
         return np.array(values, np.bool_) if self._datatype == "BOOL" else strings(values)
 

@@ -13,6 +13,7 @@ from service.formats import json_fast
 from service.formats.json_rows import slow_rows
 from service.formats.json_text import parsed
 from service.formats.message import LARGEST_IN_LOOP, Slow
+from service.formats.numbers import Unfit
 from service.formats.tensors import DATATYPES
 from tests.support.bodies import FIELDS, instances, large, limits, message, read, went_fast
 
@@ -150,7 +151,7 @@ def test_the_largest_number_as_it_is_printed_goes_the_fast_way(toy: Model) -> No
 
 
 def test_a_number_that_is_much_too_large_is_no_warning_in_the_fast_way(toy: Model) -> None:
-    with pytest.raises(json_fast.Unfit):  # not a RuntimeWarning of NumPy
+    with pytest.raises(Unfit):  # not a RuntimeWarning of NumPy
         json_fast.read_lists(b"[[1e200,2,3,4]]", toy, limits())
 
 
@@ -213,7 +214,7 @@ def test_a_tensor_is_flat_or_nested_as_its_shape(dtype: type[np.generic]) -> Non
         array = json_fast.read_tensor(text, (2, 3), dtype)
         assert (array.dtype, array.tolist()) == (dtype, [[0, 1, 2], [3, 4, 5]])
     for text in (b"[[0,1],[2,3],[4,5]]", b"[[0,1,2],[3,4,5,6]]", b"[[[0,1,2],[3,4,5]]]"):
-        with pytest.raises(json_fast.Unfit):
+        with pytest.raises(Unfit):
             json_fast.read_tensor(text, (2, 3), dtype)
     with pytest.raises(json_fast.WrongCount) as raised:
         json_fast.read_tensor(b"[0,1,2,3,4]", (2, 3), dtype)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidInput
 from service.formats import json_blocks, json_fast, tensors
+from service.formats.numbers import Unfit
 
 NUMBERS = [name for name, dtype in tensors.DATATYPES.items() if np.dtype(dtype).kind in "fiu"]
 INTEGERS = [name for name, dtype in tensors.DATATYPES.items() if np.dtype(dtype).kind in "iu"]
@@ -174,7 +175,7 @@ def slow(data: bytes, shape: tuple[int, ...], datatype: str) -> NDArray[Any] | s
     """Return what `read` does where the fast way takes nothing."""
 
     def refuse(*_: object) -> None:
-        raise json_fast.Unfit
+        raise Unfit
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_fast, "read_tensor", refuse)
