@@ -166,7 +166,7 @@ def converters() -> str:
     rows = []
     for name, each in cases.items():
         reasons = {way: of_way[name] for way, of_way in wrong.items() if name in of_way}
-        cells = ("**wrong**" if way in reasons else "right" for way in CONVERTERS_WAYS)
+        cells = ("**no**" if way in reasons else "right" for way in CONVERTERS_WAYS)
         remarks = "; ".join(dict.fromkeys(reasons.values()))
         rows.append((f"`{name}`", each["library"], each["is"], *cells, remarks))
     return table(("file", "library", "what", *CONVERTERS_WAYS.values(), "remark"), rows)
