@@ -15,6 +15,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -66,6 +67,12 @@ def run(options: argparse.Namespace) -> int:
             from service.commands.score.job import Job, score
 
         return score(msgspec.convert(vars(options), Job), settings)
+    elif options.command == "card":
+        with _no_interrupt():
+            from service.commands.card import Job as CardJob
+            from service.commands.card import write_card
+
+        return write_card(msgspec.convert(vars(options), CardJob), settings)
     elif options.command == "inspect":
         with _no_interrupt():
             from service.commands.inspect import inspect
@@ -111,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     says = "report what a model is, what it takes and answers, and whether it can be served"
     inspect = commands.add_parser("inspect", help=says, description=says.capitalize() + ".")
     inspect.add_argument("model", metavar="MODEL", help="iris, iris/1 or a path to an .onnx file")
+    _add_card(commands.add_parser("card", help="describe a model that was made elsewhere"))
     says = (
         "report what would run here, on what, and what is wrong; exit with 1 if something is; it "
         "loads every model anew, beside a service that runs"
@@ -150,6 +158,41 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace OUTPUT, or the beginning of another one, if it is there",
     )
+
+
+def _add_card(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Write a copy of a model that describes itself: names, units and ranges of its columns, "
+        "labels, and examples with its own answers, by which it is tested whenever it is opened. "
+        "The first rows of the examples can be seen by all who can use the service."
+    )
+    parser.add_argument("model", metavar="MODEL", help="a path to .onnx, iris or iris/1")
+    parser.add_argument(
+        "--examples",
+        type=Path,
+        required=True,
+        metavar="ROWS.csv",
+        help="rows as the model takes them, best those that it was trained with: ranges and common "
+        "values are theirs, the first 5 become examples",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="COPY.onnx",
+        help="where the copy goes; MODEL.card.onnx if not said",
+    )
+    for name, what in (
+        ("columns", "names of the columns, if neither the model nor a header has them"),
+        ("labels", "names of the classes, in the order of the model's answers"),
+        ("units", "units of columns, as area=m2,age=years"),
+    ):
+        parser.add_argument(f"--{name}", type=_names, default=[], metavar="A,B", help=what)
+    parser.add_argument("--description", default="", help="a sentence for the pages")
+    parser.add_argument("--force", action="store_true", help="replace COPY.onnx if it is there")
+
+
+def _names(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",")]
 
 
 def _settings_table() -> str:

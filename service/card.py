@@ -7,7 +7,8 @@ this module is the complete contract between the two.
 
 import math
 import re
-from typing import Literal, Self
+from collections.abc import Sequence
+from typing import Literal, Self, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -23,21 +24,42 @@ VALUE_TOLERANCE = 1e-4  # relative
 _PLOT_FILE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\.png")
 
 
+# A value of a row. None: it is missing.
+Value: TypeAlias = float | str | bool | None
+
+
 class Feature(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One input column, in the unit the caller sends.
 
-    `minimum`, `maximum`, `mean` and `std` are those of the training rows; `default` is the
-    value a form starts with (the median of the training rows).
+    `minimum`, `maximum`, `mean` and `std` are those of the training rows, and of numbers only;
+    `default` is the value a form starts with (the median of the training rows, or what is most
+    common). `values` are some of those that a text may have.
     """
 
     name: str
     unit: str
     description: str
-    minimum: float
-    maximum: float
-    mean: float
-    std: float
-    default: float
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    std: float | None = None
+    default: float | str | bool
+    type: Literal["number", "string", "boolean"] = "number"
+    values: list[str] = []
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """What the training rows had, from minimum to maximum; all numbers if it is not one."""
+        low, high = self.minimum, self.maximum
+        return -math.inf if low is None else low, math.inf if high is None else high
+
+    @property
+    def seen(self) -> str:
+        """What the training rows had, in words."""
+        if self.type != "number":
+            return ", ".join(self.values) or self.type
+        low, high = self.range
+        return f"{low:g} to {high:g}"
 
 
 class Image(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -86,16 +108,22 @@ class Dataset(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Example(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An input, flat and in raw units, and the answer PyTorch gave for it.
+    """An input, flat and in raw units, and the answer that the trained model gave for it.
 
     `interval` has the lower and upper bound of each target, one after the other.
-    Derived from the training rows (a mean, a median), never one of them.
+    Those of our own models are derived from the training rows (a mean, a median), never one of
+    them.
     """
 
     name: str
-    input: list[float]
+    input: Sequence[Value]
     output: list[float]
     interval: list[float] = []
+
+    @property
+    def numbers(self) -> list[float]:
+        """The input, where it is all numbers."""
+        return [each for each in self.input if isinstance(each, int | float)]
 
 
 class Picture(Struct, frozen=True, kw_only=True):
@@ -129,7 +157,7 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def input_size(self) -> int:
-        """How many numbers one row has."""
+        """How many values one row has."""
         if self.image is None:
             return len(self.features)
         return self.image.height * self.image.width * self.image.channels
@@ -172,6 +200,8 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
         ):
             if len(set(names)) != len(names):
                 raise InvalidCard(f"{METADATA_KEY}: expected different names in {field}: {names}")
+        for feature in self.features:
+            self._check_feature(feature)
         if not self.examples:
             raise InvalidCard(f"{METADATA_KEY}: expected at least one example to self-test with")
         for example in self.examples:
@@ -182,6 +212,18 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
                     f"{METADATA_KEY}: pictures: expected a file name such as loss.png, "
                     f"got {plot.file!r}"
                 )
+
+    def _check_feature(self, feature: Feature) -> None:
+        where = f"{METADATA_KEY}: feature {feature.name!r}"
+        numbers = (feature.minimum, feature.maximum, feature.mean, feature.std)
+        is_number = feature.type == "number"
+        if any((each is None) == is_number for each in numbers):
+            expected = "a minimum, maximum, mean and std" if is_number else "no minimum or the like"
+            raise InvalidCard(f"{where}: expected {expected} of a {feature.type}")
+        if not _is_of(feature.default, feature.type):
+            raise InvalidCard(
+                f"{where}: default: expected a {feature.type}, got {feature.default!r}"
+            )
 
     def _check_interval(self, interval: Interval) -> None:
         if self.task != "regression":
@@ -201,5 +243,21 @@ class Card(Struct, frozen=True, kw_only=True, omit_defaults=True):
             where = f"{METADATA_KEY}: example {example.name!r}: {field}"
             if len(numbers) != size:
                 raise InvalidCard(f"{where}: expected {size} numbers, got {len(numbers)}")
-            if not all(map(math.isfinite, numbers)):
+            if not all(map(_is_finite, numbers)):
                 raise InvalidCard(f"{where}: expected finite numbers")
+        for feature, value in zip(self.features, example.input, strict=False):
+            if value is not None and not _is_of(value, feature.type):
+                raise InvalidCard(
+                    f"{METADATA_KEY}: example {example.name!r}: {feature.name}: expected a "
+                    f"{feature.type}, got {value!r}"
+                )
+
+
+def _is_of(value: Value, type: str) -> bool:
+    return isinstance(value, {"number": int | float, "string": str, "boolean": bool}[type]) and (
+        type == "boolean" or not isinstance(value, bool)
+    )
+
+
+def _is_finite(value: Value) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)

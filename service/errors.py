@@ -5,13 +5,14 @@
         InvalidSetting          a TORCHLIT_ variable is unknown or does not fit
       ModelError                a model file cannot be served; the other models are
         InvalidCard             its card is not readable or contradicts itself
-        SelfTestFailed          it does not answer its own examples as PyTorch did
+        SelfTestFailed          it does not answer its own examples as its card says
         OutOfResources          memory, files or threads are short; it is opened again later
       CommandError              a command cannot do what it is told to; exit status 1
         NotReady                the service does not answer, or says that it is not ready
         NotWritten              the result cannot be written, or may not be
         CannotInspect           there is no such file, or it is no model
         CannotScore             a file cannot be scored, or not to its end
+        CannotDescribe          a card cannot be written for a model
       RequestError              answered to the caller
         InvalidInput            the body or an instance does not fit
         Unauthorized            no API key, or one that is not known
@@ -60,7 +61,7 @@ class InvalidCard(ModelError):
 
 
 class SelfTestFailed(ModelError):
-    """The model does not answer its own examples as PyTorch did."""
+    """The model does not answer its own examples as its card says."""
 
 
 class OutOfResources(ModelError):
@@ -85,6 +86,10 @@ class CannotInspect(CommandError):
 
 class CannotScore(CommandError):
     """The file cannot be scored, or not to its end."""
+
+
+class CannotDescribe(CommandError):
+    """A card cannot be written for a model."""
 
 
 class RequestError(ServiceError):

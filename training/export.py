@@ -216,14 +216,14 @@ def request_body(candidate: Candidate, name: str) -> bytes:
 
 def _named(example: Example, features: list[Feature]) -> str:
     names = [feature.name for feature in features]
-    return json.dumps(dict(zip(names, map(_shortest, example.input), strict=True)))
+    return json.dumps(dict(zip(names, map(_shortest, example.numbers), strict=True)))
 
 
 def _pixels(example: Example, image: Image) -> str:
     width = image.width * image.channels
     lines = [
-        json.dumps([_shortest(value) for value in example.input[start : start + width]])
-        for start in range(0, len(example.input), width)
+        json.dumps([_shortest(value) for value in example.numbers[start : start + width]])
+        for start in range(0, len(example.numbers), width)
     ]
     return "[" + ",\n".join(lines) + "]"
 

@@ -201,9 +201,11 @@ class CountingRun:
         # cannot be run alone must not be run together: it would be made of several callers' rows.
         self.known_kinds: set[Kind] = set()
         features = model.card.features if model.card else []
-        dtype = model.inputs[0].dtype
-        self._minimum = np.array([feature.minimum for feature in features], dtype)
-        self._maximum = np.array([feature.maximum for feature in features], dtype)
+        ranges = [each.range for each in features]
+        dtype = model.input.dtype if len(model.inputs) == 1 else np.float64
+        self._has_ranges = any(each.type == "number" for each in features)
+        if self._has_ranges:
+            self._minimum, self._maximum = np.array(ranges, dtype).T
         self._classifier = model.classifier
         labels = model.classifier.labels if metrics.labels and model.classifier else []
         self._place_of = {label: place for place, label in enumerate(labels)}
@@ -215,8 +217,8 @@ class CountingRun:
             self._note_kind(inputs)
         if not are_finite(outputs):
             self.saw_nonfinite = True
-        if len(self._minimum):
-            self._count_outside(inputs[0].reshape(-1, len(self._minimum)))
+        if self._has_ranges:
+            self._count_outside(_numbers(inputs, len(self._minimum)))
         if self._classifier is not None and self._place_of:
             self._count_labels(self._classifier, outputs)
         return outputs
@@ -245,6 +247,17 @@ class CountingRun:
             scores = scores[np.isfinite(scores).all(axis=1)]
         for place in scores.argmax(axis=1).tolist():
             self._metrics.predictions[place] += 1.0
+
+
+def _numbers(inputs: Inputs, features: int) -> NDArray[Any]:
+    """Return the features of rows, (n, features); NaN for those that are no numbers."""
+    if len(inputs) == 1:
+        return inputs[0].reshape(-1, features)
+    numbers = np.full((len(inputs[0]), features), np.nan)
+    for place, each in enumerate(inputs):
+        if each.dtype.kind in "fiu":
+            numbers[:, place] = each.reshape(-1)
+    return numbers
 
 
 def _kind(inputs: Inputs) -> Kind:

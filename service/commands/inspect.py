@@ -1,13 +1,13 @@
 """`python -m service inspect MODEL`: what a model is, takes and answers, and how good it is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 
-from service.card import Card, Example
+from service.card import Card, Example, Value
 from service.catalog.opening import open_untested, warnings, where
 from service.commands.place import File, Place, files_of, find, sentence
 from service.commands.terminal import Stdout
@@ -175,8 +175,8 @@ def _of_card(card: Card) -> list[Section]:
         image = [f"{size}, values 0 to 255", card.image.preparation]
     features = []
     for each in card.features:
-        seen = f"{each.minimum:g} to {each.maximum:g}", f"mean {each.mean:.4g}"
-        features.append([each.name, each.unit or "-", *seen, each.description])
+        mean = "" if each.mean is None else f"mean {each.mean:.4g}"
+        features.append([each.name, each.unit or "-", each.seen, mean, each.description])
     targets = [[each.name, each.unit, each.description] for each in card.targets]
     interval = card.interval and f"meant to hold {card.interval.coverage:.0%} of the true values"
     return [
@@ -186,9 +186,9 @@ def _of_card(card: Card) -> list[Section]:
         ("labels", [", ".join(card.labels)] if card.labels else []),
         ("targets", _table(targets)),
         ("interval", [interval] if interval else []),
-        ("held out", [_pairs(card.metrics)]),
+        ("held out", [_pairs(card.metrics)] if card.metrics else []),
         ("data set", [*origin, f"sha256 {dataset.sha256}", *caveats]),
-        ("training", [_pairs(card.training)]),
+        ("training", [_pairs(card.training)] if card.training else []),
         ("versions", [_pairs(card.versions)]),
         ("examples", [_example(card, each) for each in card.examples]),
         ("pictures", [f"{each.file}: {each.title}" for each in card.pictures]),
@@ -206,8 +206,8 @@ def _example(card: Card, example: Example) -> str:
     return f"{example.name}: {_numbers(example.input)} gives {answer}"
 
 
-def _numbers(numbers: list[float]) -> str:
-    shown = ", ".join(f"{each:.4g}" for each in numbers[:8])
+def _numbers(numbers: Sequence[Value]) -> str:
+    shown = ", ".join(f"{x:.4g}" if isinstance(x, float) else repr(x) for x in numbers[:8])
     return f"[{shown}{', ...' if len(numbers) > 8 else ''}]"
 
 
@@ -215,7 +215,7 @@ def _self_test(found: Inspection) -> str:
     if found.self_test == "none":
         return "none: only a card has examples to be tested by"
     if found.self_test == "passed" and found.card is not None:
-        return f"passed: {len(found.card.examples)} examples answered as PyTorch did"
+        return f"passed: {len(found.card.examples)} examples answered as the card says"
     return f"FAILED: {found.self_test}"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from service.card import Card
@@ -53,9 +54,17 @@ class Classifier(Struct, frozen=True):
         return self.names if len(self.labels) <= MOST_COUNTED_LABELS else []
 
 
-def of_card(card: Card) -> Classifier | None:
-    """Return what a card says."""
-    return Classifier(card.labels, None, 0) if card.labels else None
+def of_card(card: Card, seen: Classifier | None) -> Classifier | None:
+    """Return what a card says of outputs, and the trial saw of a file with several of them.
+
+    Where the card names the labels anew the label is that of the highest score.
+    """
+    if not card.labels:
+        return None
+    if seen is None:
+        return Classifier(card.labels, None, 0)
+    is_same = seen.names == card.labels
+    return replace(seen, labels=card.labels, label=seen.label if is_same else None)
 
 
 class Watch:

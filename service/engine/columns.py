@@ -69,7 +69,7 @@ def form_of(spec: Spec, card: Card | None, missing: Collection[str]) -> RowForm:
     """
     first, is_one = spec.inputs[0], len(spec.inputs) == 1
     columns: list[Column] = []
-    if card is not None:
+    if card is not None and is_one:
         takes = first.name in missing
         columns = [Column(each.name, first.dtype, takes) for each in card.features]
     elif not why_no_columns(spec.inputs):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from service.batching import check_rows
 from service.card import METADATA_KEY, PROBABILITY_TOLERANCE, VALUE_TOLERANCE, Card
+from service.engine.checks import check_inputs, check_outputs
 from service.engine.classifier import of_card
 from service.engine.columns import form_of, why_no_columns
 from service.engine.file import read
@@ -23,7 +24,7 @@ from service.engine.session import open_session, what_failed, what_is_short
 from service.engine.spec import Batching, Missing, Spec, Tensor, spec_of
 from service.engine.trial import Trial, measured, try_out
 from service.engine.trial_runner import resident_bytes
-from service.errors import InferenceFailed, ModelError, OutOfResources, SelfTestFailed
+from service.errors import InferenceFailed, OutOfResources, SelfTestFailed
 
 _LEFT_BEHIND = 2**26  # bytes
 LONGEST_EXAMPLE_S = 60  # that a self-test runs
@@ -73,7 +74,7 @@ class Model:
         self._output_names = [each.name for each in spec.outputs]
         self.card = card
         self.trial = trial
-        self.classifier = of_card(card) if card else trial.classifier
+        self.classifier = of_card(card, trial.classifier) if card else trial.classifier
         self.inputs = spec.inputs
         self.outputs = spec.outputs  # as the graph declares them; as seen: trial.outputs
         self.left_out = spec.left_out  # outputs that no protocol can carry: name -> type
@@ -139,7 +140,8 @@ class Model:
         text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         card = None if text is None else Card.from_json(text)
         spec = spec_of(session, file.graph)
-        _check_card(card, spec)
+        if card is not None:
+            check_inputs(card, spec)
         before = resident_bytes()
         trial = try_out(session, spec, file, max_batch_size)
         is_optimized = True
@@ -148,6 +150,8 @@ class Model:
             as_written = try_out(plain, spec, file, max_batch_size)
             if as_written.is_steady:
                 session, trial, is_optimized = plain, as_written, False
+        if card is not None:
+            check_outputs(card, spec, trial)
         if resident_bytes() - before > _LEFT_BEHIND:
             del session  # a run that was stopped keeps what it took
             session = opened(threads=1, is_optimized=is_optimized)
@@ -212,7 +216,7 @@ class Model:
         self._session = None
 
     def self_test(self) -> None:
-        """Run the card's examples; raises SelfTestFailed unless they answer as PyTorch did.
+        """Run the card's examples; raises SelfTestFailed unless they answer as it says.
 
         Raises OutOfResources where there is too little memory to run them. One that takes longer
         than LONGEST_EXAMPLE_S is stopped.
@@ -234,13 +238,19 @@ class Model:
                 if short := what_is_short(error.__cause__):
                     raise OutOfResources(f"example {example.name!r}: {short}") from error
                 raise SelfTestFailed(f"example {example.name!r}: {error}") from error
-            answer = np.concatenate([output.ravel() for output in outputs])
+            answer = self.numbers_of(outputs)
             expected = example.output + example.interval
             if not np.allclose(answer, expected, rtol=relative, atol=absolute):
                 raise SelfTestFailed(
-                    f"example {example.name!r}: expected {_short(expected)} as PyTorch "
-                    f"answered, got {_short(answer.tolist())}"
+                    f"example {example.name!r}: expected {_short(expected)} as the card says, "
+                    f"got {_short(answer.tolist())}"
                 )
+
+    def numbers_of(self, outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return what an example of the card has of an answer: the scores, or all values."""
+        if self.classifier is not None:
+            outputs = [outputs[self.classifier.scores]]
+        return np.concatenate([output.ravel() for output in outputs])
 
     def _run_example(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """As `run`, but not for ever. Raises InferenceFailed that says so."""
@@ -307,37 +317,6 @@ def _why_no_rows(spec: Spec, trial: Trial, batching: Batching | None) -> str:
     if not trial.answers_rows and batching != "rows":
         return trial.why
     return ""
-
-
-def _why_no_numbers(spec: Spec) -> str:
-    """Say why the graph does not take what a card describes; nothing if it does."""
-    if len(spec.inputs) > 1:
-        return f"it has {len(spec.inputs)} inputs"
-    if spec.why_no_batch:
-        return spec.why_no_batch
-    if spec.is_open_inside:
-        return "the shape of its rows is open"
-    return "" if np.dtype(spec.inputs[0].dtype).kind in "fiu" else "its input is not numbers"
-
-
-def _check_card(card: Card | None, spec: Spec) -> None:
-    """Raise ModelError if the graph is not as the card says."""
-    if card is None:
-        return
-    tensor = spec.inputs[0]
-    if why := _why_no_numbers(spec):
-        raise ModelError(f"expected a batch of rows of numbers as the card says: {why}")
-    if math.prod(tensor.shape[1:]) != card.input_size:
-        raise ModelError(
-            f"input {tensor.name}: expected {card.input_size} numbers a row as the card "
-            f"says, got shape {tensor.shape}"
-        )
-    expected: list[tuple[int, ...]] = [(-1, card.output_size)]
-    if card.interval:
-        expected.append((-1, card.output_size, 2))
-    if [output.shape for output in spec.outputs] != expected:
-        got = ", ".join(f"{output.name} {output.shape}" for output in spec.outputs)
-        raise ModelError(f"expected outputs of shapes {expected} as the card says, got {got}")
 
 
 def _short(numbers: Sequence[float]) -> str:

@@ -34,7 +34,8 @@ def predictions(model: Model, outputs: Sequence[NDArray[Any]]) -> list[dict[str,
         return list(classes)
     if card is None:
         return _named(model, outputs, range(len(outputs)))
-    rows = outputs[0].tolist()
+    first = outputs[0] if outputs[0].ndim > 1 else outputs[0].reshape(-1, 1)
+    rows = first.tolist()
     if card.interval:
         bounds = outputs[1].tolist()
         return [_valued(card, *answer) for answer in zip(rows, bounds, strict=True)]
@@ -82,7 +83,7 @@ def _told(
     The score is the highest one where the label is none of those that are known.
     """
     scores, labels = outputs[classifier.scores], classifier.labels
-    if classifier.are_probabilities and not model.card:
+    if classifier.are_probabilities and not _is_alone(model):
         scores = np.clip(scores, 0, 1)  # what is added up from many trees is a little more
     rows = scores.tolist()
     if classifier.label is None:
@@ -95,6 +96,11 @@ def _told(
     for label, row in zip(given, rows, strict=True):
         place = place_of.get(label)
         yield label, max(row) if place is None else row[place], row
+
+
+def _is_alone(model: Model) -> bool:
+    """Whether the scores are its only output, as of our own classifiers."""
+    return model.card is not None and len(model.outputs) == 1
 
 
 class Writer(Struct, frozen=True):
@@ -160,7 +166,7 @@ def _write_of(model: Model) -> Callable[[Sequence[NDArray[Any]]], bytes]:
             answers.append(classified(labels[row.index(highest)], highest, scores(*row)))
         return encode(answers)
 
-    return write_highest if model.card else write
+    return write_highest if _is_alone(model) else write
 
 
 def _valued(

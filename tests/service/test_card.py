@@ -1,6 +1,9 @@
+import math
+import re
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from service.card import Card, Example, Feature, Image, Interval, Picture, Target
 from service.errors import InvalidCard
@@ -89,3 +92,32 @@ def test_what_is_not_a_card_is_refused_with_the_field() -> None:
 def test_an_image_is_nested_by_height_and_width() -> None:
     assert IMAGE.shape == (2, 2)
     assert Image(height=4, width=2, channels=3, preparation="").shape == (4, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"minimum": None}, "expected a minimum, maximum, mean and std of a number"),
+        ({"type": "string"}, "expected no minimum or the like of a string"),
+        ({"default": "x"}, "default: expected a number, got 'x'"),
+        ({"default": True}, "default: expected a number, got True"),
+    ],
+)
+def test_a_feature_is_of_its_type(changes: dict[str, Any], sentence: str) -> None:
+    card = toy_card()
+    first, *others = card.features
+    wrong = replace(first, **changes)
+    with pytest.raises(InvalidCard, match=rf"feature 'a': .*{re.escape(sentence)}"):
+        replace(card, features=[wrong, *others]).check()
+
+
+def test_texts_and_booleans_are_features() -> None:
+    text = Feature(name="t", unit="", description="", default="x", type="string", values=["x"])
+    flag = Feature(name="f", unit="", description="", default=False, type="boolean")
+    example = Example(name="e", input=["x", None], output=[0.1, 0.2, 0.7])
+    card = toy_card(features=[text, flag], examples=[example])
+    assert Card.from_json(card.to_json()) == card
+    assert (text.seen, flag.seen, text.range) == ("x", "boolean", (-math.inf, math.inf))
+    wrong = replace(example, input=[1.0, True])
+    with pytest.raises(InvalidCard, match="example 'e': t: expected a string, got 1"):
+        replace(card, examples=[wrong]).check()

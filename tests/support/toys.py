@@ -433,12 +433,13 @@ def body(model: str, instances: list[Any], **fields: Any) -> bytes:
     return json.dumps({"model": model, "instances": instances, **fields}).encode()
 
 
-def save_columns(folder: Path) -> Path:
+def save_columns(folder: Path, *, has_town: bool = True) -> Path:
     """Write `folder`/columns: an input for each of its columns, of each kind.
 
     age float32 (n, 1), rooms int64 (n,), city of strings (n, 1), paid of booleans (n, 1); the price
     (n, 1) is age + rooms, and 10 more in Rome, 100 if paid; the town (n, 1) is the city.
     """
+    town = [tensor("town", ["batch", 1], TensorProto.STRING)] if has_town else []
     path = folder / "columns" / "1" / "model.onnx"
     save_graph(
         path,
@@ -457,7 +458,7 @@ def save_columns(folder: Path) -> Path:
             tensor("city", ["batch", 1], TensorProto.STRING),
             tensor("paid", ["batch", 1], TensorProto.BOOL),
         ],
-        [tensor("price", ["batch", 1]), tensor("town", ["batch", 1], TensorProto.STRING)],
+        [tensor("price", ["batch", 1]), *town],
         [
             numpy_helper.from_array(np.array([1], np.int64), "axes"),
             numpy_helper.from_array(np.array(["rome"], np.object_), "rome"),

@@ -83,8 +83,9 @@ def _named(model: Model) -> Json:
     """Describe each column, by its name."""
     named = {each.name: _value(each.dtype, each.takes_missing) for each in model.columns}
     for each in model.card.features if model.card else []:
-        seen = f"{each.minimum:g} to {each.maximum:g} in training"
-        named[each.name] |= {"description": f"{each.description} ({each.unit}); {seen}"}
+        said = each.description + f" ({each.unit})" * bool(each.unit)
+        about = filter(None, (said.strip(), f"{each.seen} in training"))
+        named[each.name] |= {"description": "; ".join(about)}
     return named
 
 

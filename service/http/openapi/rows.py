@@ -247,5 +247,5 @@ def _image_examples(served: ServedModel) -> Json:
     return {
         f"{example.name}, as PNG": {"b64": base64.b64encode(data).decode()}
         for example in served.card.examples
-        if (data := as_png(example.input, image)) is not None
+        if (data := as_png(example.numbers, image)) is not None
     }

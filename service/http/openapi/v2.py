@@ -5,11 +5,14 @@ docs/protocol/, the extensions that v2/infer.py and v2/metadata.py name.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
+from service.card import Example, Value
 from service.catalog.folder import VERSION
 from service.catalog.served import ServedModel
+from service.engine.model import Model
 from service.engine.spec import Tensor
 from service.formats.tensors import DATATYPES, NAMES, widened
 from service.http.openapi.parts import (
@@ -243,10 +246,18 @@ def _examples(served: ServedModel) -> Json:
     if card is None:
         zeros = {"inputs": [_one_row(each) for each in model.inputs]}
         return {"zeros": zeros} if zeros_fit(model) else {}
-    return {each.name: {"inputs": [_one_row(model.input, each.input)]} for each in card.examples}
+    return {each.name: {"inputs": _inputs(model, each)} for each in card.examples}
 
 
-def _one_row(tensor: Tensor, data: list[float] | None = None) -> Json:
+def _inputs(model: Model, example: Example) -> list[Json]:
+    """Return an example as tensors: one of all values, or one for each."""
+    if len(model.inputs) == 1:
+        return [_one_row(model.input, example.input)]
+    pairs = zip(model.inputs, example.input, strict=True)
+    return [_one_row(tensor, [value]) for tensor, value in pairs]
+
+
+def _one_row(tensor: Tensor, data: Sequence[Value] | None = None) -> Json:
     """Return an input of one row; of zeros, false or empty strings if there is no data."""
     shape = [1 if size == -1 else size for size in tensor.shape]
     zero = {np.object_: "", np.bool_: False}.get(tensor.dtype, 0)
@@ -254,5 +265,5 @@ def _one_row(tensor: Tensor, data: list[float] | None = None) -> Json:
         "name": tensor.name,
         "datatype": NAMES[tensor.dtype],
         "shape": shape,
-        "data": data or [zero] * math.prod(shape),
+        "data": [*data] if data else [zero] * math.prod(shape),
     }

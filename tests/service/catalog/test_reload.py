@@ -202,7 +202,7 @@ async def test_what_did_not_change_is_left_alone(folder: Path) -> None:
         (put_broken, CUT_OFF),
         (
             lambda folder: put(folder, card=scaled_card(3)),
-            r"example 'one': expected \[0.99.*\] as PyTorch answered, got .*",
+            r"example 'one': expected \[0.99.*\] as the card says, got .*",
         ),
         (
             lambda folder: (folder / "toy/1/model.onnx").unlink(),

@@ -49,7 +49,7 @@ def test_it_tells_what_the_card_says(models_dir: Path, capfd: pytest.CaptureFixt
     for line in (
         "toy/1: A toy.",
         "opens         yes, on cpu",
-        "self-test     passed: 1 examples answered as PyTorch did",
+        "self-test     passed: 1 examples answered as the card says",
         "runs          rows of several requests: rows of a trial had the same answers alone and in "
         "batches of up to 64",
         f"file          model.onnx, {size:,} bytes",

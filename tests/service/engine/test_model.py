@@ -112,7 +112,9 @@ def test_a_card_that_contradicts_the_graph_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_card_of_rows_needs_a_graph_that_takes_them(tmp_path: Path) -> None:
-    sentence = "^expected a batch of rows of numbers as the card says: it has 2 inputs$"
+    sentence = (
+        "^expected an input for each feature of the card, but it has 2 inputs, and left holds "
+    )
     with pytest.raises(ModelError, match=sentence):
         Model.open(save_sum(tmp_path, toy_card()))
 

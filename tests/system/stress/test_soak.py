@@ -13,9 +13,6 @@ pytestmark = pytest.mark.stress
 
 
 def checked(soaked: Soaked) -> Soaked:
-    print()
-    print(soaked)
-    print(*soaked.wrong[:10], sep="\n")
     assert soaked.wrong == []
     assert soaked.outcomes["200"] > soaked.rate * SECONDS / 2
     assert soaked.descriptors[1] <= soaked.descriptors[0]

@@ -1,0 +1,251 @@
+"""`card`: describe a model that was made elsewhere, in a copy of its file.
+
+    python -m service card wine.onnx --examples wine.csv --output models/wine/1/model.onnx
+
+The card has what rows of a CSV file show: the names of the columns, their ranges and common values,
+and the first rows as examples, with what the model answers to them. So the copy is tested when it
+is opened, and the pages, the OpenAPI document and the metrics say what its columns mean.
+"""
+
+import csv
+import hashlib
+import os
+import statistics
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from service.card import METADATA_KEY, Card, Dataset, Example, Feature, Target, Value
+from service.catalog.opening import open_tested
+from service.commands.place import find, sentence
+from service.commands.terminal import Stdout
+from service.engine.columns import Column
+from service.engine.file import names_of
+from service.engine.model import Model, check_finite
+from service.engine.protobuf import message
+from service.engine.providers import RUNTIME_VERSION
+from service.errors import CannotDescribe, InferenceFailed, InvalidInput, ModelError
+from service.formats.csv_rows import values_of
+from service.formats.json_rows import row
+from service.settings import Settings, machine
+
+EXAMPLES = 5  # rows that become examples
+MOST_VALUES = 20  # of a text that the card names
+_METADATA = 14  # the field of ModelProto that has the entries of metadata (onnx.proto)
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """What the command line says."""
+
+    model: str
+    examples: Path  # CSV
+    output: Path | None
+    columns: list[str]
+    labels: list[str]
+    units: list[str]
+    description: str
+    force: bool
+
+
+def write_card(job: Job, settings: Settings) -> int:
+    """Write the copy; return the exit status.
+
+    Raises CannotDescribe, and what `find` and `Stdout.write` raise.
+    """
+    place = find(job.model, settings)
+    target = job.output or place.path.with_suffix(".card.onnx")
+    if target.exists() and not job.force:
+        raise CannotDescribe(f"{target}: is there already; --force replaces it")
+    try:
+        model = open_tested(place.path, place.model, settings, machine.available().threads(1))
+        card = describe(model, job)
+        save(place.path, card, target, settings)
+    except (ModelError, InvalidInput) as error:
+        why = sentence(place, error) if isinstance(error, ModelError) else str(error)
+        raise CannotDescribe(why) from error
+    except OSError as error:
+        raise CannotDescribe(f"{error.filename or target}: {error.strerror}") from error
+    told = f"{len(card.features)} columns, {len(card.examples)} examples"
+    Stdout().line(f"{target}: {card.task}, {told}; they answer as the card says")
+    return 0
+
+
+def describe(model: Model, job: Job) -> Card:
+    """Return the card of a model, by what the rows of a file show.
+
+    Raises CannotDescribe, InvalidInput with the place of what does not fit, OSError.
+    """
+    if model.card:
+        raise CannotDescribe(f"{job.model}: it has a card already")
+    if model.why_no_rows or model.has_open_rows or len(model.row_dims) != 1:
+        why = model.why_no_rows or f"its rows have the shape {model.row_dims}, -1 is open"
+        raise CannotDescribe(f"{job.model}: expected a model of rows of columns, but {why}")
+    names, rows = _read(model, job)
+    columns = model.columns or [
+        Column(name, model.row_dtype, model.form.takes_missing) for name in names
+    ]
+    features = [*map(_feature, columns, _units(job, names), zip(*rows, strict=True))]
+    answers = [_answer(model, each) for each in rows[:EXAMPLES]]
+    labels = _labels(model, job, answers)
+    return Card(
+        task="classification" if labels else "regression",
+        description=job.description or f"{Path(job.model).stem}, described by its rows.",
+        features=features,
+        labels=labels,
+        targets=[] if labels else _targets(model, len(answers[0])),
+        metrics={},
+        dataset=Dataset(
+            name=job.examples.name,
+            source="rows that were given to describe the model",
+            sha256=hashlib.sha256(job.examples.read_bytes()).hexdigest(),
+            licence="not said",
+        ),
+        training={},
+        versions={"onnxruntime": RUNTIME_VERSION},
+        examples=[
+            Example(name=f"row {number}", input=values, output=answer)
+            for number, (values, answer) in enumerate(zip(rows, answers, strict=False), 1)
+        ],
+    )
+
+
+def save(source: Path, card: Card, target: Path, settings: Settings) -> None:
+    """Write a copy of a model with a card, and its weights beside it; all of it or nothing.
+
+    Raises CannotDescribe, ModelError where the copy does not answer as the card says, OSError.
+    """
+    weights = names_of(source)[1:]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if weights and target.parent.resolve() != source.parent.resolve():
+        raise CannotDescribe(
+            f"{source}: its weights are in {weights[0]}: write the copy into the same folder"
+        )
+    entry = message(1, METADATA_KEY) + message(2, card.to_json())
+    with tempfile.NamedTemporaryFile(
+        dir=target.parent, prefix=".", suffix=".onnx", delete=False
+    ) as beside:
+        path = Path(beside.name)
+        try:
+            # Messages that stand behind each other are one (protobuf's documentation, "Encoding").
+            beside.write(source.read_bytes() + message(_METADATA, entry))
+            beside.flush()
+            open_tested(path, "", settings, 1).close()
+            os.fchmod(beside.fileno(), source.stat().st_mode & 0o777)
+            os.fsync(beside.fileno())
+            path.replace(target)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+
+def _read(model: Model, job: Job) -> tuple[list[str], list[list[Value]]]:
+    """Return the names of the columns, and the rows."""
+    with job.examples.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            lines = [cells for cells in csv.reader(file, strict=True) if cells]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise CannotDescribe(f"{job.examples}: expected CSV in UTF-8, got: {error}") from error
+    known = model.column_names or job.columns
+    header = [each.strip() for each in lines[0]] if lines else []
+    has_header = set(known) <= set(header) if known else not any(map(_is_number, header))
+    names = known or (header if has_header else [])
+    if len(names) != model.row_size:
+        raise CannotDescribe(
+            f"{job.examples}: expected {model.row_size} columns, named by a header or --columns, "
+            f"got {len(names)}"
+        )
+    places = [header.index(name) for name in names] if has_header else range(len(names))
+    rows = []
+    for number, cells in enumerate(lines[has_header:], 1 + has_header):
+        where = f"{job.examples}: row {number}"
+        if len(cells) != len(header):
+            raise CannotDescribe(f"{where}: expected {len(header)} values, got {len(cells)}")
+        values = row(values_of([cells[place] for place in places], model.form), where, model)
+        rows.append([None if value != value else value for value in values])  # NaN
+    if not rows:
+        raise CannotDescribe(f"{job.examples}: expected rows, got none")
+    return names, rows
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _units(job: Job, names: Sequence[str]) -> list[str]:
+    """Return the unit of each column; given for all of them, or by name."""
+    by_name = dict(each.partition("=")[::2] for each in job.units)
+    if unknown := by_name.keys() - set(names):
+        expected = ", ".join(names)
+        raise CannotDescribe(f"--units: expected {expected}, got {', '.join(sorted(unknown))}")
+    return [by_name.get(name, "") for name in names]
+
+
+def _feature(column: Column, unit: str, values: Sequence[Value]) -> Feature:
+    """Return what the values of a column show."""
+    known = [value for value in values if value is not None]
+    if not known:
+        raise CannotDescribe(f"{column.name}: expected a value in some row, got none")
+    about: dict[str, Any] = {"name": column.name, "unit": unit, "description": ""}
+    common = [value for value, _ in Counter(known).most_common(MOST_VALUES)]
+    if column.dtype is np.object_:
+        return Feature(**about, type="string", default=common[0], values=[*map(str, common)])
+    if column.dtype is np.bool_:
+        return Feature(**about, type="boolean", default=common[0])
+    numbers = [float(value) for value in known]
+    is_whole = all(map(float.is_integer, numbers))
+    middle = statistics.median_low(numbers) if is_whole else statistics.median(numbers)
+    return Feature(
+        **about,
+        minimum=min(numbers),
+        maximum=max(numbers),
+        mean=statistics.fmean(numbers),
+        std=statistics.pstdev(numbers),
+        default=middle,
+    )
+
+
+def _answer(model: Model, values: Sequence[Value]) -> list[float]:
+    """Return what a model answers to a row, as a card has it. Raises CannotDescribe."""
+    try:
+        outputs = model.run(model.inputs_of(model.rows_of([values])))
+        check_finite(outputs)
+    except InferenceFailed as error:
+        raise CannotDescribe(f"--examples: {error}: {list(values)}") from error
+    if model.classifier is None and len(outputs) != 1:
+        names = ", ".join(each.name for each in model.outputs)
+        raise CannotDescribe(f"expected one output, or those of a classifier, got {names}")
+    return [float(each) for each in model.numbers_of(outputs)]
+
+
+def _labels(model: Model, job: Job, answers: Sequence[Sequence[float]]) -> list[str]:
+    """Return the labels of a classifier, none of a regression. Raises CannotDescribe."""
+    classifier = model.classifier
+    labels = job.labels or (classifier.names if classifier else [])
+    if classifier is None and not labels:
+        return []
+    count = len(answers[0])
+    if len(labels) != count:
+        raise CannotDescribe(f"--labels: expected {count}, one for each class, got {len(labels)}")
+    are_shares = all(min(each) >= 0 and abs(sum(each) - 1) < 1e-3 for each in answers)
+    if classifier is None and not are_shares:
+        got = ", ".join(f"{each:.4g}" for each in answers[0])
+        raise CannotDescribe(
+            f"--labels: expected a model that answers probabilities, got [{got}]: export it with a "
+            "softmax behind"
+        )
+    return labels
+
+
+def _targets(model: Model, count: int) -> list[Target]:
+    name = model.outputs[0].name
+    names = [name] if count == 1 else [f"{name}_{place}" for place in range(count)]
+    return [Target(name=each, unit="", description="") for each in names]
