@@ -20,6 +20,7 @@ _FLOATS, _INTEGERS, _STRINGS = 7, 8, 9  # fields that are lists of values
 _TENSORS, _GRAPHS, _SPARSE = (5, 10), (6, 11), (22, 23)
 _NUMBERS = "nodes_values"  # of trees
 _WORDS = {"cats_strings", "keys_strings", "pool_strings"}  # of encoders and vectorizers
+_WHOLE_NUMBERS = {"cats_int64s", "keys_int64s"}  # of encoders
 _TRACKS = "nodes_missing_value_tracks_true"  # of trees: 0 or 1 for each node
 
 
@@ -33,6 +34,7 @@ class Attribute(Struct):
     labels: Labels = []  # of a classifier, or of the maps that it makes
     words: list[str] = []  # that strings which go in are compared with
     numbers: list[float] = []  # and numbers
+    whole_numbers: list[int] = []  # and those that encoders know
     tracks_missing: bool = False  # whether a tree in it says where NaN goes
 
 
@@ -63,6 +65,8 @@ def _note_values(found: Attribute, messages: Messages, place: range) -> None:
         found.labels = _texts(messages, place) or messages.integers(place, _INTEGERS)
     elif name in _WORDS:
         found.words = _texts(messages, place, _MOST_KNOWN)
+    elif name in _WHOLE_NUMBERS and len(place) <= MOST_LABELS:
+        found.whole_numbers = messages.integers(place, _INTEGERS)[:_MOST_KNOWN]
     elif name == _NUMBERS:
         found.numbers = [*islice(messages.floats(place, _FLOATS), _MOST_KNOWN)]
     elif name == _TRACKS:

@@ -58,6 +58,7 @@ class Node(Struct, frozen=True):
     labels: Labels = []  # of a classifier, or of the maps that it makes
     words: list[str] = []  # that strings which go in are compared with
     numbers: list[float] = []  # and numbers
+    whole_numbers: list[int] = []  # and those that encoders know
     tracks_missing: bool = False  # whether a tree in it says where NaN goes
 
 
@@ -294,6 +295,7 @@ class _Reader:
             labels=next((each.labels for each in attributes if each.labels), []),
             words=next((each.words for each in attributes if each.words), []),
             numbers=next((each.numbers for each in attributes if each.numbers), []),
+            whole_numbers=[n for each in attributes for n in each.whole_numbers],
             tracks_missing=any(each.tracks_missing for each in attributes),
         )
 

@@ -91,6 +91,11 @@ def known_numbers(file: ModelFile) -> list[float]:
     return [number for node in _nodes(file) for number in node.numbers]
 
 
+def known_whole_numbers(file: ModelFile) -> list[list[int]]:
+    """Return the lists of whole numbers that encoders know."""
+    return [node.whole_numbers for node in _nodes(file) if node.whole_numbers]
+
+
 def has_missing_values(file: ModelFile) -> bool:
     """Whether NaN means to an operation that a value is not known.
 

@@ -21,6 +21,7 @@ from service.engine.file import ModelFile
 from service.engine.graph import (
     has_missing_values,
     known_numbers,
+    known_whole_numbers,
     known_words,
     why_rows_mix,
     why_values_are_sizes,
@@ -113,8 +114,8 @@ def try_out(
 
 
 def _maker(spec: Spec, file: ModelFile) -> TrialRows:
-    words, numbers = known_words(file), known_numbers(file)
-    known = [own(words, numbers)] if words or numbers else []
+    words, numbers, whole = known_words(file), known_numbers(file), known_whole_numbers(file)
+    known = [own(words, numbers, whole)] if words or numbers or whole else []
     return TrialRows(spec, are_sizes=bool(why_values_are_sizes(file)), first=known)
 
 

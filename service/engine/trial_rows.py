@@ -99,11 +99,16 @@ ODD = Style(
 )
 
 
-def own(words: Sequence[Sequence[str]], numbers: Sequence[float]) -> Style:
+def own(
+    words: Sequence[Sequence[str]],
+    numbers: Sequence[float],
+    whole_numbers: Sequence[Sequence[int]] = (),
+) -> Style:
     """Return a style of values that the file itself compares what goes in with.
 
     words: a list for each operation that has some; in the order of the inputs, as converters write
     them. numbers: what trees branch at, and a little more is chosen; none: as SCALED.
+    whole_numbers: a list for each operation that knows some; those that all of them know are taken.
     """
 
     known = np.unique(np.array(numbers, np.float64))
@@ -120,7 +125,13 @@ def own(words: Sequence[Sequence[str]], numbers: Sequence[float]) -> Style:
         turned = [*words[place % len(words) :], *words[: place % len(words)]] if words else [[""]]
         return [each[number % len(each)] for each in turned]
 
-    return Style(floats, _bits, chosen_words)
+    common = set[int]().union(*whole_numbers[:1]).intersection(*whole_numbers)
+    codes = sorted(common) or list(whole_numbers[0] if whole_numbers else ())
+
+    def integers(number: int, chance: Chance, count: int) -> NDArray[Any]:
+        return np.resize(np.roll(codes, -number), count) if codes else _bits(number, chance, count)
+
+    return Style(floats, integers, chosen_words)
 
 
 class TrialRows:

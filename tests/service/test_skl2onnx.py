@@ -286,16 +286,18 @@ async def test_an_unknown_category_fails_only_the_request_that_has_it(
         await asyncio.gather(*(ask(client, house) for house in range(len(HOUSES))))
 
 
-@pytest.mark.parametrize("name", ["ignoring", "strict"])
+@pytest.mark.parametrize("name", ["ignoring", "strict", "ignoring_arrays", "strict_arrays"])
 def test_predict_answers_columns_as_scikit_learn_does(
     service: Process, models: dict[str, ClassifierMixin], name: str
 ) -> None:
-    names = [column for column, _ in COLUMNS]
+    columns = [column for column, _ in COLUMNS]
     lists = [[area, int(rooms), *words] for area, rooms, *words in HOUSES.tolist()]
-    named = [dict(zip(names, house, strict=True)) for house in lists]
-    expected = models[name].predict_proba(HOUSES)
+    named = [dict(zip(columns, house, strict=True)) for house in lists]
+    expected = models[name.partition("_")[0]].predict_proba(HOUSES)
+    (version,) = service.get(f"/models/{name}").json()["versions"]
+    assert version["batching"]["of"] == "rows"
     for instances in (lists, named):
-        body = {"model": f"{name}_arrays", "instances": instances}
-        answers = service.post("/predict", json=body).json()["predictions"]
+        reply = service.post("/predict", json={"model": name, "instances": instances})
+        answers = reply.json()["predictions"]
         probabilities = np.array([[*each["probabilities"].values()] for each in answers])
         assert np.abs(probabilities - expected).max() < 1e-5

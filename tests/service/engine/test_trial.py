@@ -388,20 +388,20 @@ def test_rows_are_made_of_what_trees_branch_at(tmp_path: Path) -> None:
     assert seen.is_batched, seen.why
 
 
-def strict_words() -> onnx.ModelProto:
-    """Two columns of words, each of which must be one of those that it knows."""
-    known = {"colour": ["red", "green"], "size": ["S", "M", "L"]}
+def strict(known: dict[str, Any], kind: int = STRING) -> onnx.ModelProto:
+    """Two columns of words or whole numbers, each of which must be one of those that it knows."""
+    categories = "cats_strings" if kind == STRING else "cats_int64s"
     nodes = []
     for name, words in known.items():
         hot, domain = f"{name}_hot", "ai.onnx.ml"
         nodes += [
             helper.make_node(
-                "OneHotEncoder", [name], [hot], domain=domain, zeros=0, cats_strings=words
+                "OneHotEncoder", [name], [hot], domain=domain, zeros=0, **{categories: words}
             ),
             node("Squeeze", [hot, "one"], [f"{name}_flat"]),
         ]
     nodes.append(node("Concat", ["colour_flat", "size_flat"], ["y"], axis=1))
-    inputs = [info(name, STRING, ["n", 1]) for name in known]
+    inputs = [info(name, kind, ["n", 1]) for name in known]
     model = graph(nodes, inputs, [info("y", FLOAT, ["n", 5])], one=np.array([1]))
     model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
     return model
@@ -409,5 +409,11 @@ def strict_words() -> onnx.ModelProto:
 
 def test_rows_are_made_of_the_words_that_a_file_knows(tmp_path: Path) -> None:
     """Of others none could be run."""
-    seen = tried(save(tmp_path, "words", strict_words()))
+    known = {"colour": ["red", "green"], "size": ["S", "M", "L"]}
+    seen = tried(save(tmp_path, "words", strict(known)))
+    assert seen.is_batched, seen.why
+
+
+def test_rows_are_made_of_the_whole_numbers_that_encoders_know(tmp_path: Path) -> None:
+    seen = tried(save(tmp_path, "codes", strict({"colour": [7, 8], "size": [9, 7, 8]}, INT64)))
     assert seen.is_batched, seen.why
