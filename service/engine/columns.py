@@ -21,6 +21,7 @@ class Column(Struct, frozen=True):
     name: str
     dtype: type[np.generic]  # np.object_: strings
     takes_missing: bool = False  # NaN stands for a value that is not known
+    example: Any = None  # that is answered with those of the others; None: it has no such
 
 
 class RowForm(Struct, frozen=True):
@@ -62,9 +63,12 @@ def are_joined(rows: NDArray[Any], form: RowForm) -> bool:
     return rows.ndim == len(form.dims) + 1
 
 
-def form_of(spec: Spec, card: Card | None, missing: Collection[str]) -> RowForm:
-    """Return what the rows of a model are; `missing`: the inputs that take NaN.
+def form_of(
+    spec: Spec, card: Card | None, missing: Collection[str], example: Sequence[Any] = ()
+) -> RowForm:
+    """Return what the rows of a model are.
 
+    missing: the inputs that take NaN; example: a value for each, if they are columns.
     It makes no sense for several inputs that are no columns.
     """
     first, is_one = spec.inputs[0], len(spec.inputs) == 1
@@ -73,7 +77,10 @@ def form_of(spec: Spec, card: Card | None, missing: Collection[str]) -> RowForm:
         takes = first.name in missing
         columns = [Column(each.name, first.dtype, takes) for each in card.features]
     elif not why_no_columns(spec.inputs):
-        columns = [Column(each.name, each.dtype, each.name in missing) for each in spec.inputs]
+        columns = [
+            Column(each.name, each.dtype, each.name in missing, value)
+            for each, value in zip(spec.inputs, example or [None] * len(spec.inputs), strict=True)
+        ]
     dtypes = {each.dtype for each in spec.inputs}
     return RowForm(
         dtype=first.dtype if len(dtypes) == 1 else np.object_,

@@ -85,7 +85,7 @@ class Model:
         self.input = spec.inputs[0]  # the only one of a model that has a card
         # The inputs that take NaN for a value that is missing.
         self.takes_missing = _take_missing(spec, trial, missing)
-        self.form = form = form_of(spec, card, self.takes_missing)
+        self.form = form = form_of(spec, card, self.takes_missing, trial.example)
         self.row_dtype, self.row_dims = form.dtype, form.dims
         self.has_open_rows = form.is_open
         self._is_flat, self._is_single = len(form.dims) == 1, len(spec.inputs) == 1

@@ -9,6 +9,7 @@ those that were tried; without any there are none.
 import math
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 
 from service.engine.answers import Mixed, Uncounted, are_alike, differ, difference
 from service.engine.classifier import Classifier, Watch
+from service.engine.columns import why_no_columns
 from service.engine.file import ModelFile
 from service.engine.graph import (
     has_missing_values,
@@ -63,6 +65,7 @@ class Trial(Struct, frozen=True):
     is_short: bool = False  # of memory, files or threads: another trial may see more
     failure: str = ""  # why no row could be run, if none could
     takes_zeros: bool = False
+    example: tuple[Any, ...] = ()  # a value for each input that is a column; they are answered
     takes_missing: tuple[str, ...] = ()  # inputs that take NaN for a value that is not known
     row_s: float | None = None
     batch_s: float | None = None  # of the largest batch
@@ -93,6 +96,7 @@ def try_out(
         else:
             trial = _try_rows(_Rows(runner, maker, file), max_batch_size)
         takes_zeros = _takes_zeros(runner, maker)
+        example = _example(runner, maker, takes_zeros=takes_zeros)
         takes_missing = _takes_missing(runner, maker, file)
         runner.give_back_memory()
     has_shapes = all(each.has_shape for each in spec.inputs)
@@ -106,6 +110,7 @@ def try_out(
         trial,
         outputs=outputs,
         takes_zeros=takes_zeros,
+        example=example,
         takes_missing=takes_missing,
         is_short=is_short,
         classifier=watch.classifier,
@@ -343,6 +348,26 @@ def _takes_zeros(runner: Runner, maker: TrialRows) -> bool:
     except (Stopped, RunFailed):
         return False
     return True
+
+
+def _example(runner: Runner, maker: TrialRows, *, takes_zeros: bool) -> tuple[Any, ...]:
+    """Return values of columns that are answered, for documents; plain ones if they are."""
+    inputs = maker.spec.inputs
+    if why_no_columns(inputs) or maker.are_sizes:
+        return ()
+    rows = [maker.zeros()] if takes_zeros else []
+    for style in () if takes_zeros else maker.styles:
+        row = maker.row(style, all_of(1), 0)
+        rows += [[each * 0 if each.dtype.kind == "f" else each for each in row], row]
+    for row in rows:
+        try:
+            runner.timed(row)
+        except RunFailed:
+            continue
+        except Stopped:
+            break
+        return tuple(each.reshape(-1).tolist()[0] for each in row)
+    return ()
 
 
 def _takes_missing(runner: Runner, maker: TrialRows, file: ModelFile) -> tuple[str, ...]:

@@ -223,6 +223,8 @@ def _examples(served: ServedModel) -> dict[str, Any]:
     """Return instances of the card's examples, features by name; zeros without a card."""
     model, card = served.model, served.card
     names = model.column_names
+    if card is None and model.trial.example:
+        return {"example": dict(zip(names, model.trial.example, strict=True))}
     if card is None:
         return {"zeros": _zeros(model)} if zeros_fit(model) else {}
     return {
@@ -232,10 +234,8 @@ def _examples(served: ServedModel) -> dict[str, Any]:
 
 
 def _zeros(model: Model) -> Any:
-    """Return an instance of zeros, empty strings and false."""
+    """Return an instance of zeros, empty strings or false."""
     nothing: dict[type[np.generic], Any] = {np.object_: "", np.bool_: False}
-    if model.columns:
-        return {each.name: nothing.get(each.dtype, 0) for each in model.columns}
     return [nothing.get(model.row_dtype, 0)] * model.row_size
 
 

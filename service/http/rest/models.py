@@ -2,8 +2,9 @@
 
 import asyncio
 from hashlib import sha256
-from typing import Literal
+from typing import Literal, TypeAlias
 
+import numpy as np
 from msgspec import UNSET
 
 from service.catalog.catalog import Catalog
@@ -12,9 +13,26 @@ from service.errors import NotFound
 from service.formats.predictions import encode, of_all
 from service.http.reply import Reply, json_reply
 from service.http.request import Request
-from service.http.rest.replies import Batching, Classifier, Model, ModelList, ModelVersion, Plot
+from service.http.rest.replies import (
+    Batching,
+    Classifier,
+    Column,
+    Model,
+    ModelList,
+    ModelVersion,
+    Plot,
+)
 from service.http.services import Services
 from service.words import cut
+
+_Type: TypeAlias = Literal["number", "integer", "string", "boolean"]
+_TYPES: dict[str, _Type] = {
+    "f": "number",
+    "i": "integer",
+    "u": "integer",
+    "b": "boolean",
+    "O": "string",
+}
 
 
 async def list_models(services: Services, request: Request) -> Reply:
@@ -57,6 +75,11 @@ def _describe_version(version: Version) -> ModelVersion:
     described.provider, described.device = model.provider, model.device
     of: Literal["rows", "requests"] = "rows" if model.is_batched else "requests"
     described.batching = Batching(of, model.largest_batch, model.why_batching)
+    if model.card is None and model.columns and not model.why_no_rows:
+        described.columns = [
+            Column(each.name, _TYPES[np.dtype(each.dtype).kind], each.takes_missing, each.example)
+            for each in model.columns
+        ]
     if (found := model.classifier) is not None:
         described.classifier = Classifier(found.labels, of_all(found))
     described.card = model.card

@@ -26,6 +26,18 @@ class Classifier(Struct):
     answers: Literal["probabilities", "scores"]
 
 
+class Column(Struct):
+    """A value of a row that is an input of its own."""
+
+    name: str
+    type: Literal["number", "integer", "string", "boolean"]
+    takes_missing: bool
+    example: Annotated[
+        float | int | str | bool | None,
+        Meta(description="Answered beside those of the others; null if none is known"),
+    ]
+
+
 class Plot(Struct):
     """A plot of a model's training, one that its card lists."""
 
@@ -45,6 +57,7 @@ class ModelVersion(Struct):
     provider: str | UnsetType = UNSET
     device: str | UnsetType = UNSET
     batching: Batching | UnsetType = UNSET
+    columns: list[Column] | UnsetType = UNSET
     classifier: Classifier | UnsetType = UNSET
     card: Card | UnsetType | None = UNSET
     pictures: list[Plot] | UnsetType = UNSET

@@ -27,7 +27,7 @@ from tests.support.foreign_models import (
     session,
     weights,
 )
-from tests.support.toys import save_imputed, save_rectified, save_toy
+from tests.support.toys import save_columns, save_imputed, save_rectified, save_toy
 
 ROWS = info("x", FLOAT, ["n", 4]), info("y", FLOAT, ["n", 4])
 
@@ -412,6 +412,15 @@ def test_rows_are_made_of_the_words_that_a_file_knows(tmp_path: Path) -> None:
     known = {"colour": ["red", "green"], "size": ["S", "M", "L"]}
     seen = tried(save(tmp_path, "words", strict(known)))
     assert seen.is_batched, seen.why
+
+
+def test_columns_have_an_example_that_is_answered(tmp_path: Path) -> None:
+    assert tried(save_columns(tmp_path)).example == (0, 0, "", False)
+    known = {"colour": ["red", "green"], "size": ["S", "M", "L"]}
+    assert tried(save(tmp_path, "words", strict(known))).example == ("red", "S")
+    codes = {"colour": [7, 8], "size": [9, 7, 8]}
+    assert tried(save(tmp_path, "codes", strict(codes, INT64))).example == (7, 7)
+    assert tried(save_toy(tmp_path)).example == ()
 
 
 def test_rows_are_made_of_the_whole_numbers_that_encoders_know(tmp_path: Path) -> None:

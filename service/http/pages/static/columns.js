@@ -2,12 +2,12 @@
 
 import { h, id } from "./dom.js";
 
-// `inputs` is what /v2 says of them: [{name, datatype}, ...]. Returns {element, instances()}, which
-// gives JSON: the instances, by name, their values as one flat list, and each value.
-// `memory.values` keeps what was typed.
-export function columns({ memory, changed, inputs }) {
+// `listed` is what /models says of them: [{name, type, example}, ...]. Returns {element,
+// instances()}, which gives JSON: the instances, by name, their values as one flat list, and each
+// value. `memory.values` keeps what was typed.
+export function columns({ memory, changed, listed }) {
   memory.values ??= Object.create(null); // a column may be called constructor
-  const fields = inputs.map((input) => columnField(input, memory.values, changed));
+  const fields = listed.map((column) => columnField(column, memory.values, changed));
   const element = h(
     "section.card.input",
     { "aria-label": "Input" },
@@ -36,15 +36,15 @@ export function columns({ memory, changed, inputs }) {
 }
 
 // Its json() is the value as it was typed, as a program would write it; null where it is none.
-function columnField({ name, datatype }, values, changed) {
+function columnField({ name, type: kind, example }, values, changed) {
   const fieldId = id("field");
-  const type = { BYTES: "text", BOOL: "checkbox" }[datatype] ?? "number";
-  values[name] ??= { text: "", number: "0", checkbox: false }[type];
+  const type = { string: "text", boolean: "checkbox" }[kind] ?? "number";
+  values[name] ??= example ?? { text: "", number: 0, checkbox: false }[type];
   const isChecked = type === "checkbox";
   const field = h("input", {
     type,
     id: fieldId,
-    ...(isChecked ? { checked: values[name] } : { value: values[name] }),
+    ...(isChecked ? { checked: values[name] } : { value: String(values[name]) }),
     step: type === "number" ? "any" : null,
     autocomplete: "off",
     spellcheck: "false",
@@ -53,7 +53,7 @@ function columnField({ name, datatype }, values, changed) {
     values[name] = isChecked ? field.checked : field.value;
     changed();
   });
-  const unit = { text: "text", checkbox: "yes or no", number: datatype }[type];
+  const unit = { text: "text", checkbox: "yes or no", number: kind }[type];
   const element = h(
     "div.feature",
     {},

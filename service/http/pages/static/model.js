@@ -219,9 +219,10 @@ export function modelView(name) {
     }, SOON_MS);
 
     const released = () => update(latestDescribed);
-    const of = { card, memory, model: name, version, input, inputs, changed, released, classify };
+    const of = { card, memory, model: name, version, input, changed, released, classify };
     const ofCard = card?.image ? image : tabular;
-    panel = (card ? ofCard : inputs.length > 1 ? columns : raw)(of);
+    const isOfColumns = !card && inputs.length > 1;
+    panel = isOfColumns ? columns({ ...of, listed: shown.columns }) : (card ? ofCard : raw)(of);
     const current = () => ({
       model: name,
       version: isDefault ? null : version,

@@ -332,7 +332,7 @@ async def test_columns_are_in_the_document(
                 sent, headers = as_sent(example["value"]), {"content-type": media_type}
                 reply = await client.post(f"/predict/{name}", content=sent, headers=headers)
                 assert reply.status_code == 200, reply.text
-        (zeros,) = content["application/json"]["examples"]["zeros"]["value"]["instances"]
+        (zeros,) = content["application/json"]["examples"]["example"]["value"]["instances"]
         assert zeros == {"age": 0, "rooms": 0, "city": "", "paid": False}
         for changes, status in ((good, 200), (wrong, 400)):
             house = zeros | changes

@@ -4,16 +4,16 @@ import { test } from "node:test";
 import { withClass } from "./fake_document.js";
 import { columns } from "#pages/columns.js";
 
-const INPUTS = [
-  { name: "age", datatype: "FP32" },
-  { name: "rooms", datatype: "INT64" },
-  { name: 'the "city"', datatype: "BYTES" },
-  { name: "paid", datatype: "BOOL" },
+const LISTED = [
+  { name: "age", type: "number", example: 0 },
+  { name: "rooms", type: "integer", example: 3 },
+  { name: 'the "city"', type: "string", example: "rome" },
+  { name: "paid", type: "boolean", example: null },
 ];
 
 function panelOf(memory = {}) {
   let changes = 0;
-  const panel = columns({ memory, changed: () => (changes += 1), inputs: INPUTS });
+  const panel = columns({ memory, changed: () => (changes += 1), listed: LISTED });
   const fields = withClass(panel.element, "feature-head").map((head) => head.children.at(-1));
   return { panel, fields, changes: () => changes };
 }
@@ -24,12 +24,12 @@ function type(field, value) {
   field.dispatch("input");
 }
 
-test("each column has a field of its type, and begins with nothing in it", async () => {
+test("each column has a field of its type, and begins with what is answered", async () => {
   const { panel, fields } = panelOf();
   const types = fields.map((field) => field.getAttribute("type"));
   assert.deepEqual(types, ["number", "number", "text", "checkbox"]);
   assert.deepEqual(JSON.parse((await panel.instances()).instances), [
-    { age: 0, rooms: 0, 'the "city"': "", paid: false },
+    { age: 0, rooms: 3, 'the "city"': "rome", paid: false },
   ]);
 });
 

@@ -11,7 +11,17 @@ import pytest
 
 from service.settings import Settings
 from service.settings.verdicts import Verdicts
-from tests.support.toys import PNG, save_pictured, save_same, save_toy, serving
+from tests.support.toys import (
+    PNG,
+    save_columns,
+    save_imputed,
+    save_pictured,
+    save_same,
+    save_sum,
+    save_toy,
+    serving,
+    toy_card,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -138,3 +148,24 @@ async def test_others_are_answered_while_a_picture_is_read(
         assert (await client.get("/health/live")).status_code == 200
         answered.set()
         assert (await picture).content == PNG
+
+
+async def test_columns_are_listed_with_their_types(tmp_path: Path) -> None:
+    save_columns(tmp_path)
+    save_imputed(tmp_path)
+    save_sum(tmp_path)
+    save_toy(tmp_path, card=toy_card())
+    async with serving(Settings(models_dir=tmp_path, watch=False)) as client:
+
+        async def listed(name: str) -> Any:
+            (version,) = (await client.get(f"/models/{name}")).json()["versions"]
+            return version.get("columns")
+
+        assert await listed("columns") == [
+            {"name": "age", "type": "number", "takes_missing": False, "example": 0},
+            {"name": "rooms", "type": "integer", "takes_missing": False, "example": 0},
+            {"name": "city", "type": "string", "takes_missing": False, "example": ""},
+            {"name": "paid", "type": "boolean", "takes_missing": False, "example": False},
+        ]
+        assert [each["takes_missing"] for each in await listed("imputed")] == [True, False]
+        assert (await listed("sum"), await listed("toy")) == (None, None)
