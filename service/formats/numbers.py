@@ -115,7 +115,8 @@ def number(
             if takes_missing:
                 return math.nan
             raise InvalidInput(f"{where}: expected a number, got null{NOT_MISSING}")
-        hint = NOT_JSON if type(value) is NotJson else ""
+        is_empty = value == "" and dtype.kind == "f" and not takes_missing  # a cell of CSV
+        hint = NOT_JSON if type(value) is NotJson else NOT_MISSING if is_empty else ""
         raise InvalidInput(f"{where}: expected a number, got {shown(value)}{hint}")
     if dtype.kind == "f":
         if takes_missing and value != value:

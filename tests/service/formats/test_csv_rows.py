@@ -15,6 +15,7 @@ from service.formats import csv_rows
 from service.formats.csv_rows import CsvRows, value_of
 from service.formats.lines import Bad, Row
 from service.formats.message import LARGEST_IN_LOOP, Slow
+from service.formats.numbers import NOT_MISSING
 from tests.support.bodies import file_rows, limits, told
 from tests.support.toys import save_same
 
@@ -316,7 +317,7 @@ def test_a_first_row_that_numbers_the_columns_or_is_empty_is_no_row_of_its_own(
     )
     assert of_file(b"0.0,1,2,3\n", four) == [(1, [0, 1, 2, 3])]
     assert of_file(b",,,\n7,8,9,10\n", four) == [
-        (1, 'line 1[0]: expected a number, got ""'),
+        (1, f'line 1[0]: expected a number, got ""{NOT_MISSING}'),
         (2, [7, 8, 9, 10]),
     ]
 

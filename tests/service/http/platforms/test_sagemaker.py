@@ -35,6 +35,7 @@ from tests.support.toys import (
     Client,
     body,
     save_bounded,
+    save_columns,
     save_dear,
     save_same,
     save_toy,
@@ -197,7 +198,8 @@ async def test_whole_numbers_are_to_be_whole_and_to_fit(whole: Client) -> None:
 async def test_a_row_of_one_value_is_a_line_of_one(single: Client) -> None:
     assert read(await invoke(single, b"1\n2\n\n 3\n")) == [[1], [2], [3]]
     reply = await invoke(single, b'1\n""\n')  # something is missing there, rather than nothing
-    assert reply.json() == {"error": 'line 2.input: expected a number, got ""'}
+    error = 'line 2.input: expected a number, got "": the model takes no missing values, unless '
+    assert reply.json()["error"].startswith(error)
 
 
 # ------------------------------------------- POST /invocations: JSON Lines
@@ -451,3 +453,18 @@ async def test_minus_zero_keeps_its_sign_in_csv(row: str, tmp_path: Path) -> Non
         answer = await invoke(client, row.encode())
     signs = [math.copysign(1, each) for each in read(answer)[0]]
     assert signs == [-1, 1]
+
+
+async def test_columns_are_taken_by_every_route_for_rows(tmp_path: Path) -> None:
+    save_columns(tmp_path)
+    settings = Settings(models_dir=tmp_path, watch=False, predict_route="/v1/vertex")
+    async with serving(settings) as client:
+        reply = await client.post(
+            "/invocations",
+            content=b"1.5,2,rome,true\n0,-1,,0\n",
+            headers={"content-type": "text/csv", "accept": "text/csv"},
+        )
+        assert reply.text == "113.5,rome\n-1.0,\n"
+        instances = [{"age": 1.5, "rooms": 2, "city": "rome", "paid": True}]
+        reply = await client.post("/v1/vertex", json={"instances": instances})
+        assert reply.json() == {"predictions": [{"price": [113.5], "town": ["rome"]}]}
