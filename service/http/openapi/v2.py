@@ -163,7 +163,9 @@ def schemas(served: list[ServedModel]) -> Json:
     """Return the schemas of all bodies below /v2, by name."""
     data = {"data": ref("TensorData")}
     tensor = {"name": TEXT, "datatype": ref("Datatype"), "shape": list_of(WHOLE)} | data
-    element = {"anyOf": [{"type": ["number", "boolean", "string"]}, ref("TensorData")]}
+    takes_missing = any(each.model.takes_missing for each in served)
+    kinds = ["number", "boolean", "string", *(["null"] if takes_missing else [])]
+    element = {"anyOf": [{"type": kinds}, ref("TensorData")]}
     order = "The elements in row-major order, flat or nested as the shape"
     reply = {
         "model_name": TEXT,

@@ -13,10 +13,12 @@ from openapi_spec_validator import validate
 
 from service.http.routes import ROUTES
 from service.settings import Settings
+from service.settings.verdicts import MissingValues
 from tests.support.toys import (
     WEIGHTS,
     save_bounded,
     save_graph,
+    save_imputed,
     save_mean,
     save_same,
     save_sum,
@@ -289,3 +291,18 @@ async def test_who_needs_a_key_is_in_the_document(
             assert is_open != ("401" in operation["responses"])
             refused = (await client.request(method, path)).status_code == 401
             assert refused != is_open
+
+
+@pytest.mark.parametrize("takes_missing", [False, True])
+async def test_elements_may_be_null_where_a_model_takes_missing_values(
+    tmp_path: Path, takes_missing: bool
+) -> None:
+    save_imputed(tmp_path)
+    missing = MissingValues("" if takes_missing else "imputed=refuse")
+    async with serving(Settings(models_dir=tmp_path, missing=missing)) as client:
+        document = await document_of(client)
+    (element, _) = document["components"]["schemas"]["TensorData"]["items"]["anyOf"]
+    assert ("null" in element["type"]) is takes_missing
+    (_, named) = document["components"]["schemas"]["imputed_instance"]["anyOf"]
+    kinds = [each["type"] for each in named["properties"].values()]
+    assert kinds == [["number", "null"] if takes_missing else "number", "number"]
