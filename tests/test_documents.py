@@ -39,10 +39,14 @@ LINKED = [
 
 # Commands that a test cannot run, as they take minutes or a machine. What they name must be there.
 PYTHON = ".venv/bin/python"  # in the documents; here it is the one that runs the tests
-COMMANDS = ("make", "docker", "podman", "kubectl", f"{PYTHON} -m benchmarks")
+COMMANDS = (
+    *("make", "docker", "podman", "kubectl"),
+    *(f"{PYTHON} -m benchmarks", f"{PYTHON} -m service card MODEL.onnx"),
+)
 SOME_BAD = 3  # the exit status of `score` that left rows out
 SHOWN = "text"  # the language of what is only shown: figures and tables
 GUIDE = "## Your own model in 30 lines"
+SKLEARN_GUIDE = "## Your own scikit-learn model in ten lines"
 NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 
 
@@ -81,8 +85,9 @@ class Block(NamedTuple):
 def blocks(page: Path) -> list[Block]:
     """Return the blocks of a page; what a block prints is the next one, with nothing between."""
     text = page.read_text()
-    if page == TRAINING:  # the guide is followed from its beginning to its end, below
-        before, rest = text.split(GUIDE)
+    guide = {TRAINING: GUIDE, README: SKLEARN_GUIDE}.get(page)
+    if guide is not None:  # it is followed from its beginning to its end, below
+        before, rest = text.split(guide)
         text = before + rest[rest.index("\n## ") :]
     found = list(re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S))
     printed: dict[int, str] = {}
@@ -379,6 +384,21 @@ def test_guide_leads_from_a_table_to_a_served_model(tmp_path: Path) -> None:
     assert answer["model"] == "wine"
     assert answer["predictions"][0]["label"] == "barolo"
     assert answer["predictions"][0]["probability"] > 0.9
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the documents use curl")
+def test_guide_leads_from_scikit_learn_to_a_served_model(tmp_path: Path) -> None:
+    """Word for word, but for the Python, and the port."""
+    section = README.read_text().split(SKLEARN_GUIDE)[1].split("\n## ")[0]
+    recipe, commands, printed = re.findall(r"^```\w+\n(.+?)\n```$", section, re.M | re.S)
+    assert len(recipe.splitlines()) <= 10
+    (tmp_path / "fit.py").write_text(recipe)
+    run(f"{PYTHON} fit.py", tmp_path)
+    describe, call = commands.splitlines()
+    assert "they answer as the card says" in run(describe, tmp_path)
+    with running(models_dir=tmp_path / "models") as service:
+        address = service.url.removeprefix("http://")
+        assert same(printed, run(call.replace("localhost:8000", address), tmp_path))
 
 
 def test_an_image_in_json_is_read_as_the_document_says(
