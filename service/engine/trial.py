@@ -11,17 +11,15 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-import numpy as np
 import onnxruntime as ort
 from msgspec import Struct
 from msgspec.structs import replace
 
+from service.engine import single_rows
 from service.engine.answers import Mixed, Uncounted, are_alike, differ, difference
 from service.engine.classifier import Classifier, Watch
-from service.engine.columns import why_no_columns
 from service.engine.file import ModelFile
 from service.engine.graph import (
-    has_missing_values,
     known_numbers,
     known_whole_numbers,
     known_words,
@@ -95,9 +93,9 @@ def try_out(
             trial = _try_requests(runner, maker, why)
         else:
             trial = _try_rows(_Rows(runner, maker, file), max_batch_size)
-        takes_zeros = _takes_zeros(runner, maker)
-        example = _example(runner, maker, takes_zeros=takes_zeros)
-        takes_missing = _takes_missing(runner, maker, file)
+        has_zeros = single_rows.takes_zeros(runner, maker)
+        example = single_rows.example(runner, maker, has_zeros=has_zeros)
+        takes_missing = single_rows.takes_missing(runner, maker, file)
         runner.give_back_memory()
     has_shapes = all(each.has_shape for each in spec.inputs)
     outputs = [
@@ -109,7 +107,7 @@ def try_out(
     return replace(
         trial,
         outputs=outputs,
-        takes_zeros=takes_zeros,
+        takes_zeros=has_zeros,
         example=example,
         takes_missing=takes_missing,
         is_short=is_short,
@@ -337,64 +335,6 @@ class _Rows:
                 raise Unsteady("the same row gets other answers each time")
             raise why
         self.largest = max(self.largest, count)
-
-
-def _takes_zeros(runner: Runner, maker: TrialRows) -> bool:
-    """Whether zeros, or empty strings, are answered: an example for documents, no more."""
-    if maker.are_sizes or maker.bytes(all_of(1)) > TRIAL_BYTES / 4:
-        return False
-    try:
-        runner.timed(maker.zeros())
-    except (Stopped, RunFailed):
-        return False
-    return True
-
-
-def _example(runner: Runner, maker: TrialRows, *, takes_zeros: bool) -> tuple[Any, ...]:
-    """Return values of columns that are answered, for documents; plain ones if they are."""
-    inputs = maker.spec.inputs
-    if why_no_columns(inputs) or maker.are_sizes:
-        return ()
-    rows = [maker.zeros()] if takes_zeros else []
-    for style in () if takes_zeros else maker.styles:
-        row = maker.row(style, all_of(1), 0)
-        rows += [[each * 0 if each.dtype.kind == "f" else each for each in row], row]
-    for row in rows:
-        try:
-            runner.timed(row)
-        except RunFailed:
-            continue
-        except Stopped:
-            break
-        return tuple(each.reshape(-1).tolist()[0] for each in row)
-    return ()
-
-
-def _takes_missing(runner: Runner, maker: TrialRows, file: ModelFile) -> tuple[str, ...]:
-    """Return the inputs that take NaN for a value that is not known.
-
-    The graph has an operator to which NaN means that, and its answers are numbers all the same. The
-    latter alone shows nothing: the largest of NaN and 0 may be 0.
-    """
-    if not has_missing_values(file) or maker.bytes(all_of(1)) > TRIAL_BYTES / 4:
-        return ()
-    names: list[str] = []
-    for place, each in enumerate(maker.spec.inputs):
-        if np.dtype(each.dtype).kind != "f":
-            continue
-        for row in (*(maker.row(style, all_of(1), 0) for style in maker.styles), maker.zeros()):
-            row[place] = np.full_like(row[place], np.nan)
-            try:
-                answers = runner.timed(row)[0]
-            except RunFailed:
-                continue
-            except Stopped:
-                return tuple(names)
-            floats = [answer for answer in answers if answer.dtype.kind == "f"]
-            if floats and all(np.isfinite(answer).all() for answer in floats):
-                names.append(each.name)
-            break
-    return tuple(names)
 
 
 def _as_seen(declared: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:
