@@ -11,6 +11,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 import argparse
 import contextlib
+import csv
 import importlib
 import os
 import sys
@@ -192,7 +193,11 @@ def _add_card(parser: argparse.ArgumentParser) -> None:
 
 
 def _names(text: str) -> list[str]:
-    return [each.strip() for each in text.split(",")]
+    """Return names, as a line of CSV has them."""
+    names = [each.strip() for each in next(csv.reader([text], skipinitialspace=True))]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"expected names with commas between them, got {text!r}")
+    return names
 
 
 def _settings_table() -> str:

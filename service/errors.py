@@ -15,6 +15,7 @@
         CannotDescribe          a card cannot be written for a model
       RequestError              answered to the caller
         InvalidInput            the body or an instance does not fit
+          UnknownValue          a value is none of those that the model knows
         Unauthorized            no API key, or one that is not known
         NotFound                no such model, version or path
         MethodNotAllowed        the path exists, the method does not
@@ -102,6 +103,10 @@ class InvalidInput(RequestError):
     """The body or an instance does not fit the model."""
 
     outcome = "invalid"
+
+
+class UnknownValue(InvalidInput):
+    """A value is none of those that the model knows, as a text that was not in its training."""
 
 
 class Unauthorized(RequestError):

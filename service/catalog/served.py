@@ -16,7 +16,7 @@ from service.batching import SLOW_S, UNSHARED, Batcher, Inputs, Outputs, Spare
 from service.engine.classifier import Classifier
 from service.engine.model import Model, Stop, are_finite, check_finite
 from service.engine.trial_runner import give_back_free_memory
-from service.errors import InferenceFailed, ModelError, OutOfResources
+from service.errors import InferenceFailed, ModelError, OutOfResources, UnknownValue
 from service.metrics import ModelMetrics
 from service.settings import Settings
 
@@ -162,7 +162,7 @@ class OwnThread:
         """
         for _ in range(_TRIES):
             start = perf_counter()
-            with contextlib.suppress(InferenceFailed):
+            with contextlib.suppress(InferenceFailed, UnknownValue):
                 self._model.run(inputs, self.stop)
             seconds = perf_counter() - start
             if seconds <= SLOW_S:

@@ -29,7 +29,7 @@ from service.engine.file import names_of
 from service.engine.model import Model, check_finite
 from service.engine.protobuf import message
 from service.engine.providers import RUNTIME_VERSION
-from service.errors import CannotDescribe, InferenceFailed, InvalidInput, ModelError
+from service.errors import CannotDescribe, InferenceFailed, InvalidInput, ModelError, UnknownValue
 from service.formats.csv_rows import values_of
 from service.formats.json_rows import row
 from service.settings import Settings, machine
@@ -59,6 +59,8 @@ def write_card(job: Job, settings: Settings) -> int:
     """
     place = find(job.model, settings)
     target = job.output or place.path.with_suffix(".card.onnx")
+    if target.suffix != ".onnx" or (target.exists() and not target.is_file()):
+        raise CannotDescribe(f"--output: expected a file that ends in .onnx, got {target}")
     if target.exists() and not job.force:
         raise CannotDescribe(f"{target}: is there already; --force replaces it")
     try:
@@ -72,6 +74,10 @@ def write_card(job: Job, settings: Settings) -> int:
         raise CannotDescribe(f"{error.filename or target}: {error.strerror}") from error
     told = f"{len(card.features)} columns, {len(card.examples)} examples"
     Stdout().line(f"{target}: {card.task}, {told}; they answer as the card says")
+    own = model.classifier.names if model.classifier else []
+    if own and own != card.labels:
+        renamed = ", ".join(f"{a} is now {b}" for a, b in zip(own, card.labels, strict=True))
+        Stdout().line(f"the file has labels of its own: {renamed}")
     return 0
 
 
@@ -94,14 +100,14 @@ def describe(model: Model, job: Job) -> Card:
     labels = _labels(model, job, answers)
     return Card(
         task="classification" if labels else "regression",
-        description=job.description or f"{Path(job.model).stem}, described by its rows.",
+        description=job.description or f"A model that {job.examples.name} describes.",
         features=features,
         labels=labels,
         targets=[] if labels else _targets(model, len(answers[0])),
         metrics={},
         dataset=Dataset(
             name=job.examples.name,
-            source="rows that were given to describe the model",
+            source="Rows that were given to describe the model",
             sha256=hashlib.sha256(job.examples.read_bytes()).hexdigest(),
             licence="not said",
         ),
@@ -147,19 +153,13 @@ def _read(model: Model, job: Job) -> tuple[list[str], list[list[Value]]]:
     """Return the names of the columns, and the rows."""
     with job.examples.open(encoding="utf-8-sig", newline="") as file:
         try:
-            lines = [cells for cells in csv.reader(file, strict=True) if cells]
+            lines = [cells for cells in csv.reader(file, strict=True) if any(cells)]
         except (csv.Error, UnicodeDecodeError) as error:
             raise CannotDescribe(f"{job.examples}: expected CSV in UTF-8, got: {error}") from error
-    known = model.column_names or job.columns
-    header = [each.strip() for each in lines[0]] if lines else []
-    has_header = set(known) <= set(header) if known else not any(map(_is_number, header))
-    names = known or (header if has_header else [])
-    if len(names) != model.row_size:
-        raise CannotDescribe(
-            f"{job.examples}: expected {model.row_size} columns, named by a header or --columns, "
-            f"got {len(names)}"
-        )
-    places = [header.index(name) for name in names] if has_header else range(len(names))
+    if not lines:
+        raise CannotDescribe(f"{job.examples}: expected rows, got none")
+    header = [each.strip() for each in lines[0]]
+    names, places, has_header = _names(model, job, header)
     rows = []
     for number, cells in enumerate(lines[has_header:], 1 + has_header):
         where = f"{job.examples}: row {number}"
@@ -170,6 +170,36 @@ def _read(model: Model, job: Job) -> tuple[list[str], list[list[Value]]]:
     if not rows:
         raise CannotDescribe(f"{job.examples}: expected rows, got none")
     return names, rows
+
+
+def _names(model: Model, job: Job, header: Sequence[str]) -> tuple[list[str], Sequence[int], bool]:
+    """Return the names of the columns, where each stands, and whether the first line says it."""
+    where, size = job.examples, model.row_size
+    hint = "; is it separated by commas?" if len(header) == 1 < size else ""
+    if model.column_names and job.columns and job.columns != model.column_names:
+        expected = ", ".join(model.column_names)
+        raise CannotDescribe(f"--columns: expected the inputs of the model, {expected}")
+    known = model.column_names or job.columns
+    is_header = any(each in known for each in header) or not any(map(_is_number, header))
+    if not is_header or (known and len(header) == size and not set(known) & set(header)):
+        if header == [str(number) for number in range(len(header))] and len(header) > 1:
+            raise CannotDescribe(f"{where}: expected a row, got {','.join(header)}, a pandas index")
+        if is_header and not model.column_names:
+            raise CannotDescribe(f"{where}: expected columns {', '.join(known)} in the header")
+        if len(header) != size or len(known) != size:
+            got = f"{len(header)} values, and {len(known)} names"
+            raise CannotDescribe(f"{where}: expected {size} columns, got {got}{hint}")
+        return known, range(size), False
+    names = known or list(header)
+    for name in names:
+        if (count := header.count(name)) != 1:
+            got = f"{count or 'none'}{hint}"
+            raise CannotDescribe(f"{where}: expected one column {name}, got {got}")
+    if len(names) != size:
+        raise CannotDescribe(
+            f"{where}: expected {size} columns, got {len(names)}{hint}; --columns chooses some"
+        )
+    return names, [header.index(name) for name in names], True
 
 
 def _is_number(cell: str) -> bool:
@@ -218,11 +248,15 @@ def _answer(model: Model, values: Sequence[Value]) -> list[float]:
     try:
         outputs = model.run(model.inputs_of(model.rows_of([values])))
         check_finite(outputs)
-    except InferenceFailed as error:
+    except (InferenceFailed, UnknownValue) as error:
         raise CannotDescribe(f"--examples: {error}: {list(values)}") from error
     if model.classifier is None and len(outputs) != 1:
         names = ", ".join(each.name for each in model.outputs)
         raise CannotDescribe(f"expected one output, or those of a classifier, got {names}")
+    if any(np.dtype(each.dtype).kind == "O" for each in outputs) and model.classifier is None:
+        raise CannotDescribe(
+            f"expected numbers as the answer, got {model.outputs[0].name} of texts"
+        )
     return [float(each) for each in model.numbers_of(outputs)]
 
 
@@ -235,6 +269,9 @@ def _labels(model: Model, job: Job, answers: Sequence[Sequence[float]]) -> list[
     count = len(answers[0])
     if len(labels) != count:
         raise CannotDescribe(f"--labels: expected {count}, one for each class, got {len(labels)}")
+    if classifier and labels != classifier.names and set(labels) == set(classifier.names):
+        known = ", ".join(classifier.names)
+        raise CannotDescribe(f"--labels: expected the order of the file, {known}, or no labels")
     are_shares = all(min(each) >= 0 and abs(sum(each) - 1) < 1e-3 for each in answers)
     if classifier is None and not are_shares:
         got = ", ".join(f"{each:.4g}" for each in answers[0])

@@ -19,6 +19,7 @@ _OF_ITSELF = 1e-3
 _OF_ITS_PLACE = 1e-4  # the largest that was seen in its place, in any row
 _OF_SMALL_ONES = 2e-4  # what one in twenty of the row's numbers is smaller than, if they are many
 _MANY = 1000
+_OF_SHARES = 1e-6  # of probabilities, that is of numbers which are 1 together
 _LARGEST = 1e30  # beyond that a number is no size, but stands for "none"
 _ROUNDS_MORE = 10  # times all of this: half floats, and other devices, which choose algorithms
 _MOST_NUMBERS = 2**20  # that are compared together
@@ -108,6 +109,9 @@ def _worst_row(
             of_place = np.maximum.reduce(places) * _OF_ITS_PLACE
         own = _sizes(one)
         tolerance = own * _OF_ITSELF + of_place
+        if one.dtype.kind == "f" and own.shape[1] > 1:
+            are_shares = np.abs(own.sum(axis=1, keepdims=True) - 1) < _OF_ITSELF
+            tolerance += are_shares * _OF_SHARES
         if own.shape[1] >= _MANY:
             tolerance += np.quantile(own, 0.05, axis=1, keepdims=True) * _OF_SMALL_ONES
         excess = (gaps - share * tolerance).max(axis=1)

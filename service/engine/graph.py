@@ -96,17 +96,25 @@ def known_whole_numbers(file: ModelFile) -> list[list[int]]:
     return [node.whole_numbers for node in _nodes(file) if node.whole_numbers]
 
 
-def has_missing_values(file: ModelFile) -> bool:
-    """Whether NaN means to an operation that a value is not known.
+def takes_missing_values(file: ModelFile, name: str) -> bool:
+    """Whether NaN in an input means to an operation that a value is not known, on each way there.
 
-    skl2onnx 1.20 leaves out where the trees of scikit-learn's forests send it: a 0 for each node,
-    which other converters mean.
+    Trees that say nowhere where NaN goes would send it somewhere: skl2onnx 1.20 leaves that out of
+    the trees of scikit-learn's forests, a 0 for each node, which other converters mean.
     """
-    return any(
-        node.op in _OF_MISSING
-        or (node.op in _TREES and (node.tracks_missing or file.producer != "skl2onnx"))
-        for node in _nodes(file)
-    )
+    reached, is_taken = {name}, False
+    for node in file.graph.nodes:  # in the order in which they can run
+        if not reached.intersection(node.inputs):
+            continue
+        if node.op in _TREES:
+            if not node.tracks_missing and file.producer == "skl2onnx":
+                return False
+            is_taken = True
+        elif node.op in _OF_MISSING:
+            is_taken = True
+        else:
+            reached.update(filter(None, node.outputs))
+    return is_taken
 
 
 def _nodes(file: ModelFile) -> Iterator[Node]:

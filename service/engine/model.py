@@ -20,11 +20,11 @@ from service.engine.file import read
 from service.engine.graph import why_cost_depends_on_values
 from service.engine.plain_outputs import with_plain_outputs
 from service.engine.providers import device_of
-from service.engine.session import open_session, what_failed, what_is_short
+from service.engine.session import knows_not, open_session, what_failed, what_is_short
 from service.engine.spec import Batching, Missing, Spec, Tensor, spec_of
 from service.engine.trial import Trial, measured, try_out
 from service.engine.trial_runner import resident_bytes
-from service.errors import InferenceFailed, OutOfResources, SelfTestFailed
+from service.errors import InferenceFailed, OutOfResources, SelfTestFailed, UnknownValue
 
 _LEFT_BEHIND = 2**26  # bytes
 LONGEST_EXAMPLE_S = 60  # that a self-test runs
@@ -189,13 +189,18 @@ class Model:
     def run(self, inputs: Sequence[NDArray[Any]], stop: Stop | None = None) -> list[NDArray[Any]]:
         """Answer `inputs`, an array for each input of the graph -> an array for each output.
 
-        Raises InferenceFailed when the session raises, or is told to `stop`.
+        Raises InferenceFailed when the session raises, or is told to `stop`; UnknownValue.
         """
         feed = dict(zip(self._input_names, inputs, strict=True))
         options = None if stop is None else stop.options
         try:
             outputs: list[NDArray[Any]] = self._session.run(self._output_names, feed, options)
         except Exception as error:  # ONNX Runtime raises its own, undocumented classes
+            if operator := knows_not(error):
+                raise UnknownValue(
+                    f"expected values that the model knows: its {operator} got one, in one of "
+                    f"{len(inputs[0])} instances, that was not in its training"
+                ) from error
             sentence = "the model failed on this input"
             raise InferenceFailed(sentence, what_failed(error)) from error
         return outputs
@@ -234,7 +239,7 @@ class Model:
             try:
                 outputs = self._run_example(self.inputs_of(self.rows_of([example.input])))
                 check_rows(outputs, 1)
-            except InferenceFailed as error:
+            except (InferenceFailed, UnknownValue) as error:
                 if short := what_is_short(error.__cause__):
                     raise OutOfResources(f"example {example.name!r}: {short}") from error
                 raise SelfTestFailed(f"example {example.name!r}: {error}") from error

@@ -65,6 +65,7 @@ _SHORT = (
     (r"pthread_create|[Rr]esource temporarily unavailable", "no thread can be started for it"),
 )
 
+_ENCODERS = {"OneHotEncoder", "CategoryMapper", "LabelEncoder"}  # they fail for what is new to them
 _FAILED_RUN = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : (\w+) : "
     r"(?:Non-zero status code returned while running (\w+) node\. Name:'(.*?)' Status Message: )?",
@@ -193,6 +194,15 @@ def what_failed(error: Exception) -> str:
     status, operator, name = found.groups()
     where = f" in {operator} {quoted(name)}" if name else f" in {operator}"
     return f"ONNX Runtime: {status}{where if operator else ''}"
+
+
+def knows_not(error: Exception) -> str:
+    """Return the operation that does not know a value that went in, "" if it was another reason.
+
+    scikit-learn's encoders refuse what was not in their training, unless they are told otherwise.
+    """
+    found = _FAILED_RUN.match(str(error))
+    return found[2] if found is not None and found[2] in _ENCODERS else ""
 
 
 def short(error: Exception) -> str:

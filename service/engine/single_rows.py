@@ -6,7 +6,7 @@ import numpy as np
 
 from service.engine.columns import why_no_columns
 from service.engine.file import ModelFile
-from service.engine.graph import has_missing_values
+from service.engine.graph import takes_missing_values
 from service.engine.trial_rows import TrialRows, all_of
 from service.engine.trial_runner import TRIAL_BYTES, RunFailed, Runner, Stopped
 
@@ -48,11 +48,11 @@ def takes_missing(runner: Runner, maker: TrialRows, file: ModelFile) -> tuple[st
     The graph has an operator to which NaN means that, and its answers are numbers all the same. The
     latter alone shows nothing: the largest of NaN and 0 may be 0.
     """
-    if not has_missing_values(file) or maker.bytes(all_of(1)) > TRIAL_BYTES / 4:
+    if maker.bytes(all_of(1)) > TRIAL_BYTES / 4:
         return ()
     names: list[str] = []
     for place, each in enumerate(maker.spec.inputs):
-        if np.dtype(each.dtype).kind != "f":
+        if np.dtype(each.dtype).kind != "f" or not takes_missing_values(file, each.name):
             continue
         for row in (*(maker.row(style, all_of(1), 0) for style in maker.styles), maker.zeros()):
             row[place] = np.full_like(row[place], np.nan)

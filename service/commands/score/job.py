@@ -26,7 +26,14 @@ from service.commands.score.rows import Source, are_batched
 from service.commands.terminal import Stdout, say
 from service.engine.model import Model
 from service.engine.providers import RUNTIME_VERSION
-from service.errors import CannotScore, InferenceFailed, InvalidInput, ModelError, ServiceError
+from service.errors import (
+    CannotScore,
+    InferenceFailed,
+    InvalidInput,
+    ModelError,
+    ServiceError,
+    UnknownValue,
+)
 from service.formats.lines import Bad, Row
 from service.formats.predictions import predictions
 from service.formats.registry import BY_SUFFIX, CSV, FORMATS, JSON_LINES, Format
@@ -257,7 +264,7 @@ class Scoring:
         model = self._source.model
         try:
             outputs = run_rows(model, model.rows_of([row.values for row in batch]))
-        except InferenceFailed as error:
+        except (InferenceFailed, UnknownValue) as error:
             if len(batch) == 1:
                 (row,) = batch
                 self._refuse(Bad(row.line, f"{self._source.rows.unit} {row.line}: {error}"))

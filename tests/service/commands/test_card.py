@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 from service.__main__ import main
 from service.card import Card
@@ -11,7 +12,15 @@ from service.engine.model import Model
 from service.settings import Settings
 from tests.support.classifiers import save_classifier
 from tests.support.foreign_models import FLOAT, graph, info, node, save, weights
-from tests.support.toys import WEIGHTS, save_columns, save_imputed, save_toy, serving, toy_card
+from tests.support.toys import (
+    WEIGHTS,
+    save_columns,
+    save_imputed,
+    save_same,
+    save_toy,
+    serving,
+    toy_card,
+)
 
 ROWS = "a,b,c,d\n1,2,3,4\n5,6,7,8\n9,8,7,6\n"
 
@@ -81,7 +90,9 @@ def test_missing_values_stay_missing() -> None:
     assert card.features[0].range == (3, 3)
 
 
-def test_a_classifier_keeps_its_labels_and_may_get_others(tmp_path: Path) -> None:
+def test_a_classifier_keeps_its_labels_and_may_get_others(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     made = str(save_classifier(tmp_path))
     rows = ",".join("abcd"[: Model.open(Path(made)).row_size])
     count = rows.count(",") + 1
@@ -96,6 +107,11 @@ def test_a_classifier_keeps_its_labels_and_may_get_others(tmp_path: Path) -> Non
     model = Model.open(Path("other.onnx"))
     assert model.classifier is not None
     assert (model.classifier.names, model.classifier.label) == (others, None)
+    assert f"{found.names[0]} is now of_{found.names[0]}" in capfd.readouterr().out
+    turned = ["--labels", ",".join(reversed(found.names))]
+    assert "expected the order of the file" in refused(
+        capfd, made, "--examples", "rows.csv", *turned, "--output", "turned.onnx"
+    )
 
 
 @pytest.mark.anyio
@@ -128,11 +144,18 @@ def test_what_does_not_fit_is_refused(capfd: pytest.CaptureFixture[str]) -> None
     rows = ["--examples", "rows.csv"]
     assert "expected 3, one for each class, got 2" in refused(capfd, made, *rows, "--labels", "a,b")
     assert "--units: expected a, b, c, d, got e" in refused(capfd, made, *rows, "--units", "e=cm")
-    assert "rows.csv: expected 4 columns, named by a header or --columns, got 1" in refused(
-        capfd, made, *rows, "--columns", "a"
-    )
-    Path("rows.csv").write_text("1,2,3,4\n")
-    assert "got 0" in refused(capfd, made, *rows)
+    assert "rows.csv: expected 4 columns, got 1" in refused(capfd, made, *rows, "--columns", "a")
+    wrong = ["--columns", "a,b,c,e"]
+    assert "expected one column e, got none" in refused(capfd, made, *rows, *wrong)
+    for text, why in (
+        ("1,2,3,4\n", "expected 4 columns, got 4 values, and 0 names"),
+        ("a;b;c;d\n1;2;3;4\n", "expected 4 columns, got 1; is it separated by commas?"),
+        ("a,b,c,c\n1,2,3,4\n", "expected one column c, got 2"),
+        ("0,1,2,3\n1,2,3,4\n", "got 0,1,2,3, a pandas index"),
+        ("", "expected rows, got none"),
+    ):
+        Path("rows.csv").write_text(text)
+        assert why in refused(capfd, made, *rows)
     Path("rows.csv").write_text("a,b,c,d\n1,2,3\n")
     assert "rows.csv: row 2: expected 4 values, got 3" in refused(capfd, made, *rows)
     Path("rows.csv").write_text("a,b,c,d\n1,2,3,x\n")
@@ -154,6 +177,42 @@ def test_a_copy_is_not_written_over_a_file_or_a_card(capfd: pytest.CaptureFixtur
     assert "it has a card already" in refused(capfd, "there.onnx", *rows)
     ours = str(save_toy(Path("ours"), card=toy_card()))
     assert "it has a card already" in refused(capfd, ours, *rows)
+
+
+def test_only_a_model_is_replaced(capfd: pytest.CaptureFixture[str]) -> None:
+    made = str(save_toy(Path("made")))
+    rows = ["--examples", "rows.csv", "--labels", "a,b,c", "--force"]
+    Path("folder.onnx").mkdir()
+    for other in ("rows.csv", "folder.onnx"):
+        sentence = refused(capfd, made, *rows, "--output", other)
+        assert f"--output: expected a file that ends in .onnx, got {other}" in sentence
+    assert Path("rows.csv").read_text() == ROWS
+
+
+def test_the_inputs_of_a_model_name_its_columns(capfd: pytest.CaptureFixture[str]) -> None:
+    made = str(save_columns(Path("made"), has_town=False))
+    rows = ["--examples", "rows.csv"]
+    Path("rows.csv").write_text("1,2\n")
+    assert "rows.csv: expected 4 columns, got 2 values" in refused(capfd, made, *rows)
+    Path("rows.csv").write_text("age;rooms;city;paid\n1;2;Rome;true\n")
+    assert "is it separated by commas?" in refused(capfd, made, *rows)
+    Path("rows.csv").write_text("age,rooms,City,paid\n1,2,Rome,true\n")
+    assert "expected one column city, got none" in refused(capfd, made, *rows)
+    others = ["--columns", "rooms,age,city,paid"]
+    assert "--columns: expected the inputs of the model" in refused(capfd, made, *rows, *others)
+    texts = str(save_same(Path("made"), ["n", 1], TensorProto.STRING))
+    Path("rows.csv").write_text("input\nfoo\n")
+    assert "expected numbers as the answer, got" in refused(capfd, texts, *rows)
+
+
+def test_names_may_have_commas(capfd: pytest.CaptureFixture[str]) -> None:
+    made = str(save_toy(Path("made")))
+    labels = ["--labels", '"no, never",yes,b']
+    assert main(["card", made, "--examples", "rows.csv", *labels, "--output", "out.onnx"]) == 0
+    assert card_of("out.onnx").labels == ["no, never", "yes", "b"]
+    with pytest.raises(SystemExit):
+        main(["card", made, "--examples", "rows.csv", "--labels", "a,,b"])
+    assert "expected names with commas between them, got 'a,,b'" in capfd.readouterr().err
 
 
 def test_labels_want_probabilities(capfd: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,9 @@ def compared(alone: list[Any], together: Any, *, dtype: Any = "f4", provider: st
         ([[-3.4e38, 0.5]], [[-3.4e38, 0.52]], False),
         ([0.001, 1000], [0.0015, 1000], True),  # it cancelled out
         ([0.001, 1000], [0.2, 1000], False),
+        ([[1, 1.2e-7], [1, 1e-7]], [[1, 2e-7], [1, 1e-7]], True),  # probabilities
+        ([[1, 1.2e-7], [1, 1e-7]], [[1, 2e-5], [1, 1e-7]], False),
+        ([[0.5, 1.2e-7], [1, 1e-7]], [[0.5, 2e-7], [1, 1e-7]], False),
         ([np.nan, np.inf], [np.nan, np.inf], True),
         ([np.nan], [1], False),
         ([1], [np.nan], False),

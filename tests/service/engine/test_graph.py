@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 
 from service.engine import file
-from service.engine.graph import has_missing_values, why_rows_mix
+from service.engine.graph import takes_missing_values, why_rows_mix
 from service.engine.model import Model
 from tests.support.foreign_models import (
     FLOAT,
@@ -189,5 +189,27 @@ def test_trees_take_missing_values_unless_a_converter_left_out_where_they_go(
     tracks: int, producer: str, takes_missing: bool, tmp_path: Path
 ) -> None:
     path = save(tmp_path, "tree", tree(tracks, producer))
-    assert has_missing_values(file.read(path)) is takes_missing
+    assert takes_missing_values(file.read(path), "x") is takes_missing
     assert Model.open(path).form.takes_missing is takes_missing
+
+
+def test_an_imputer_is_nothing_to_what_goes_past_it(tmp_path: Path) -> None:
+    """Trees that never learned where NaN goes would send it somewhere."""
+    made = tree(0, "skl2onnx")
+    imputer = helper.make_node(
+        "Imputer",
+        ["a"],
+        ["known"],
+        domain="ai.onnx.ml",
+        imputed_value_floats=[0.0],
+        replaced_value_float=float("nan"),
+    )
+    joined = node("Concat", ["known", "b"], ["x"], axis=1)
+    made.graph.node.insert(0, imputer)
+    made.graph.node.insert(1, joined)
+    del made.graph.input[:]
+    made.graph.input.extend([info(name, FLOAT, ["n", 1]) for name in ("a", "b")])
+    path = save(tmp_path, "past", made)
+    found = file.read(path)
+    assert [takes_missing_values(found, name) for name in ("a", "b")] == [True, False]
+    assert Model.open(path).trial.takes_missing == ("a",)

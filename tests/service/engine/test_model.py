@@ -16,8 +16,15 @@ from service.engine.model import FAST_BATCH_S, Model, Stop, check_finite
 from service.engine.session import open_session
 from service.engine.spec import Spec, spec_of
 from service.engine.trial import try_out
-from service.errors import InferenceFailed, InvalidCard, ModelError, SelfTestFailed, StartupError
-from tests.support.foreign_models import counting, graph, save
+from service.errors import (
+    InferenceFailed,
+    InvalidCard,
+    ModelError,
+    SelfTestFailed,
+    StartupError,
+    UnknownValue,
+)
+from tests.support.foreign_models import FLOAT, STRING, counting, graph, info, save
 from tests.support.toys import (
     WEIGHTS,
     save_bounded,
@@ -468,3 +475,17 @@ def test_an_example_that_does_not_end_fails_the_self_test(
     monkeypatch.setattr(Model, "run", run)
     with pytest.raises(SelfTestFailed, match=r"^example 'one': it ran for more than 0\.01 s$"):
         model.self_test()
+
+
+def test_a_value_that_an_encoder_does_not_know_is_the_callers(tmp_path: Path) -> None:
+    encoder = helper.make_node(
+        "OneHotEncoder", ["x"], ["y"], domain="ai.onnx.ml", zeros=0, cats_strings=["red", "green"]
+    )
+    made = graph([encoder], [info("x", STRING, ["n", 1])], [info("y", FLOAT, ["n", 1, 2])])
+    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    model = Model.open(save(tmp_path, "colours", made))
+    known = np.array([["green"], ["red"]], object)
+    assert model.run([known])[0].tolist() == [[[0, 1]], [[1, 0]]]
+    sentence = "^expected values that the model knows: its OneHotEncoder got one, in one of 2 "
+    with pytest.raises(UnknownValue, match=sentence):
+        model.run([np.array([["green"], ["pink"]], object)])
