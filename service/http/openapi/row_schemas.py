@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.card import Card, Target
+from service.card import Card, Feature, Target
 from service.catalog.served import ServedModel
 from service.engine.classifier import Classifier
 from service.engine.model import Model
@@ -83,10 +83,14 @@ def _named(model: Model) -> Json:
     """Describe each column, by its name."""
     named = {each.name: _value(each.dtype, each.takes_missing) for each in model.columns}
     for each in model.card.features if model.card else []:
-        said = each.description + f" ({each.unit})" * bool(each.unit)
-        about = filter(None, (said.strip(), f"{each.seen} in training"))
+        about = filter(None, (_said(each), f"{each.seen} in training"))
         named[each.name] |= {"description": "; ".join(about)}
     return named
+
+
+def _said(of: Feature | Target) -> str:
+    """Return what a card says of a number, which may be nothing."""
+    return (of.description + f" ({of.unit})" * bool(of.unit)).strip()
 
 
 def _nested(served: ServedModel) -> Json:
@@ -143,7 +147,9 @@ def _class(classifier: Classifier, outputs: Sequence[Tensor]) -> Json:
 
 
 def _answer(card: Card, target: Target) -> Json:
-    described = {"type": "number", "description": f"{target.description} ({target.unit})"}
+    described = {"type": "number"}
+    if said := _said(target):
+        described["description"] = said
     if card.interval is None:
         return json_object({"value": described})
     share = f"{card.interval.coverage:.0%} of the true values lie between lower and upper"

@@ -75,7 +75,7 @@ def _describe_version(version: Version) -> ModelVersion:
     described.provider, described.device = model.provider, model.device
     of: Literal["rows", "requests"] = "rows" if model.is_batched else "requests"
     described.batching = Batching(of, model.largest_batch, model.why_batching)
-    if model.card is None and model.columns and not model.why_no_rows:
+    if model.columns and not model.why_no_rows:
         described.columns = [
             Column(each.name, _TYPES[np.dtype(each.dtype).kind], each.takes_missing, each.example)
             for each in model.columns

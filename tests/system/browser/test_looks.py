@@ -78,13 +78,19 @@ def test_axe_finds_nothing_and_nothing_overflows(
         inspect(page, f"{view}-{theme}-{width}", full_page=view != "operation")
 
 
-@pytest.mark.parametrize("name", ["bounded", "rgb", "integers", f"long-{'y' * 50}"])
-def test_other_models_fit_too(zoo: Process, visit: Visit, name: str) -> None:
-    page = visit(f"{zoo.url}/#{name}", width="phone", bypass_csp=True)
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        *((name, "phone") for name in ("bounded", "rgb", "integers", f"long-{'y' * 50}", "sizes")),
+        *(("houses", width) for width in ("phone", "desktop")),
+    ],
+)
+def test_other_models_fit_too(zoo: Process, visit: Visit, name: str, width: str) -> None:
+    page = visit(f"{zoo.url}/#{name}", width=width, bypass_csp=True)
     page.add_script_tag(path=AXE)
     page.locator(".answer .headline, .answer pre").first.wait_for()
     page.wait_for_timeout(300)
-    inspect(page, f"zoo-{name[:8]}-light-phone")
+    inspect(page, f"zoo-{name[:8]}-light-{width}")
 
 
 def test_colours_that_are_forced_leave_the_state_visible(service: Process, visit: Visit) -> None:

@@ -12,11 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
-from onnx import TensorProto
 
 from tests.support.classifiers import NUMBERS, ROWS, save_classifier
 from tests.support.processes import Process, running
-from tests.support.toys import save_same, save_toy, toy_card
+from tests.support.toys import save_sum, save_toy, toy_card
 from tests.system.browser.drawing import SEVEN, draw, label_is, until
 
 pytestmark = pytest.mark.browser
@@ -364,7 +363,7 @@ def test_a_model_appears_and_what_was_typed_stays(models: Path, visit: Visit) ->
 
 def test_a_model_without_a_card_and_one_for_v2_only(models: Path, visit: Visit) -> None:
     save_toy(models, card=None)
-    save_same(models, ["batch", 2], TensorProto.STRING)
+    save_sum(models)  # two inputs of two values
     with running(models_dir=models) as service:
         page = visit(f"{service.url}/#toy")
         field = page.get_by_label("One row of numbers, as JSON")
@@ -373,7 +372,7 @@ def test_a_model_without_a_card_and_one_for_v2_only(models: Path, visit: Visit) 
         assert body["instances"] == [[1, 2, 3, 4]]
         field.fill("[1, 2")
         page.get_by_text("Not JSON").wait_for()
-        page.goto(f"{service.url}/#same")
+        page.goto(f"{service.url}/#sum")
         page.get_by_text("Call it over /v2").wait_for()
 
 

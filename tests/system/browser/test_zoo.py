@@ -161,7 +161,7 @@ def test_long_names_do_not_overflow(zoo: Process, visit: Visit, width: str) -> N
 def test_each_column_has_a_field_and_is_in_every_request(
     zoo: Process, visit: Visit, tmp_path: Path
 ) -> None:
-    page = visit_and_copy(visit, f"{zoo.url}/#columns", permitted="400 (Bad Request)")
+    page = visit_and_copy(visit, f"{zoo.url}/#columns")
     page.get_by_label("age", exact=True).fill("1.5")
     page.get_by_label("rooms", exact=True).fill("2")
     page.get_by_label("city", exact=True).fill("rome")
@@ -170,7 +170,46 @@ def test_each_column_has_a_field_and_is_in_every_request(
     for tab in ("curl", "Python", "V2"):
         assert "113.5" in answer_to(page, tab, tmp_path)
     page.get_by_label("age", exact=True).fill("")
-    until(page, ANSWER % "takes no missing values")
+    until(page, ANSWER % "age: give a number.")
+
+
+def test_a_card_of_texts_and_booleans_has_fields_and_examples(
+    zoo: Process, visit: Visit, tmp_path: Path
+) -> None:
+    page = visit_and_copy(visit, f"{zoo.url}/#houses")
+    until(page, ANSWER % "43.5")  # the defaults: 30.5 + 3, and 10 in Rome
+    page.get_by_role("button", name="row 1").click()
+    until(page, ANSWER % "132.5")
+    assert page.get_by_label("city", exact=True).input_value() == "Łódź"
+    assert page.get_by_label("paid", exact=True).is_checked()
+    offered = page.locator("datalist option").evaluate_all("(all) => all.map((one) => one.value)")
+    assert offered == ["rome", "Łódź"]
+    page.get_by_label("city", exact=True).fill("rome")
+    page.get_by_label("rooms, slider").fill("3")
+    until(page, ANSWER % "143.5")
+    for tab in COMMANDS:
+        assert "143.5" in answer_to(page, tab, tmp_path)
+    about = page.locator(".about").inner_text()
+    assert "How good it is" not in about
+    assert "Licence" not in about
+    page.goto(f"{zoo.url}/docs#predict_houses")
+    form = page.locator("#predict_houses form")
+    form.get_by_role("button", name="Send").click()
+    form.locator("pre.code", has_text="132.5").wait_for()
+
+
+def test_what_an_example_lacks_is_sent_as_missing(
+    zoo: Process, visit: Visit, tmp_path: Path
+) -> None:
+    page = visit_and_copy(visit, f"{zoo.url}/#sizes")
+    page.get_by_role("button", name="row 1").click()
+    until(page, ANSWER % "8")  # a missing age is 7
+    assert page.get_by_label("age", exact=True).input_value() == ""
+    assert page.get_by_role("button", name="row 1").get_attribute("aria-pressed") == "true"
+    for tab in COMMANDS:
+        assert "8.0" in answer_to(page, tab, tmp_path)
+    page.get_by_label("size", exact=True).fill("")
+    until(page, ANSWER % "size: give a number.")
 
 
 def test_a_row_of_strings_begins_with_empty_ones(zoo: Process, visit: Visit) -> None:

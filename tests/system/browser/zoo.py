@@ -6,10 +6,28 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from service.__main__ import main
 from service.card import Example, Feature, Image
-from tests.support.toys import save_bounded, save_columns, save_graph, softmax, tensor, toy_card
+from tests.support.toys import (
+    save_bounded,
+    save_columns,
+    save_graph,
+    save_imputed,
+    softmax,
+    tensor,
+    toy_card,
+)
 
 COLOURS = [[255.0, 0.0, 0.0], [0.0, 128.0, 255.0]]
+HOUSES = """age,rooms,city,paid
+30.5,2,Łódź,true
+41,3,rome,false
+20,3,rome,false
+"""
+SIZES = """age,size
+,1
+3,1
+"""
 LONG = "averylongwordwithoutanyblank" * 8
 
 
@@ -25,8 +43,19 @@ def fill_zoo(folder: Path) -> None:
     _save_without_card(folder, "numbers", TensorProto.FLOAT, ["batch"])
     _save_without_card(folder, "words", TensorProto.STRING, ["batch", 2])
     save_columns(folder)
+    made = folder / ".made"  # no model's name
+    _describe(save_columns(made, has_town=False), folder / "houses", HOUSES, "--units", "age=years")
+    _describe(save_imputed(made), folder / "sizes", SIZES)
     for i in range(8):
         _save_without_card(folder, f"z{i}", TensorProto.FLOAT, ["batch", 2])
+
+
+def _describe(path: Path, to: Path, rows: str, *options: str) -> None:
+    """Write a copy of a model with a card, as `card` writes it."""
+    examples = path.with_name("rows.csv")
+    examples.write_text(rows)
+    arguments = [path, "--examples", examples, "--output", to / "1/model.onnx"]
+    assert main(["card", *map(str, arguments), *options]) == 0
 
 
 def _save_classifier(folder: Path, name: str, features: list[str], unit: str = "cm") -> None:

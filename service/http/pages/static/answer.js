@@ -101,7 +101,7 @@ function valueView(card, target, i) {
   const value = h("strong");
   const title = h("p.headline", {}, value, h("span", {}, factor(target.unit)));
   const heading = several > 1 ? h("h3", {}, words(target.name)) : "";
-  const what = h("p.note", {}, target.description);
+  const what = target.description ? h("p.note", {}, target.description) : "";
   const parts = {
     span: h("span.span"),
     dot: h("span.dot"),
@@ -134,7 +134,7 @@ function valueView(card, target, i) {
       h("b", {}, grouped(lower)),
       " and ",
       h("b", {}, grouped(upper)),
-      ` ${factor(target.unit)}: so wide that it holds ${coverage} % of the true values`,
+      `${withUnit("", target.unit)}: so wide that it holds ${coverage} % of the true values`,
     );
     return `${inWords}, between ${grouped(lower)} and ${grouped(upper)}`;
   }

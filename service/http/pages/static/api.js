@@ -101,17 +101,19 @@ export function predict(model, version, instances, signal) {
   });
 }
 
-// The first output of a model, as numbers, for rows of numbers. Over /v2 and in binary: a tenth of
-// what /predict would spell out. `input` is what /v2 says of the model's input.
-export async function infer(model, version, input, rows) {
-  const { name, datatype } = input;
-  const tensor = { name, datatype, shape: [rows.length, rows[0].length], data: rows.flat() };
+// The output of a model that has `count` numbers for each row of numbers, flat. Over /v2 and in
+// binary: a tenth of what /predict would spell out. `inputs` is what /v2 says of the model's
+// inputs: one, or one for each column.
+export async function infer(model, version, inputs, rows, count) {
   const { response, content } = await send(
     `v2/models/${encodeURIComponent(model)}/versions/${version}/infer`,
     {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify({ inputs: [tensor], parameters: { binary_data_output: true } }),
+      body: JSON.stringify({
+        inputs: tensors(inputs, rows),
+        parameters: { binary_data_output: true },
+      }),
     },
   );
   const length = Number(
@@ -119,11 +121,28 @@ export async function infer(model, version, input, rows) {
   );
   const head = new TextDecoder().decode(content.slice(0, length));
   if (!response.ok) throw new Refused(response, head);
-  const { shape, datatype: type } = JSON.parse(head).outputs[0];
-  const Numbers = { FP32: Float32Array, FP64: Float64Array }[type];
-  if (!Numbers) throw new Error(`The answers are ${type}, which this page does not read.`);
-  const count = shape.reduce((all, size) => all * size, 1);
-  return new Numbers(content.slice(length, length + count * Numbers.BYTES_PER_ELEMENT));
+  let at = length;
+  for (const { shape, datatype, parameters } of JSON.parse(head).outputs) {
+    const end = at + parameters.binary_data_size;
+    const Numbers = { FP32: Float32Array, FP64: Float64Array }[datatype];
+    const size = shape.reduce((all, each) => all * each, 1);
+    if (Numbers && size === rows.length * count) return new Numbers(content.slice(at, end));
+    at = end;
+  }
+  throw new Error("The answers have a form that this page does not read.");
+}
+
+// Of several inputs, each has a column. One of integers takes the nearest.
+function tensors(inputs, rows) {
+  const [{ name, datatype }, ...others] = inputs;
+  if (!others.length)
+    return [{ name, datatype, shape: [rows.length, rows[0].length], data: rows.flat() }];
+  return inputs.map(({ name, datatype, shape }, i) => ({
+    name,
+    datatype,
+    shape: [rows.length, ...shape.slice(1)],
+    data: rows.map((row) => (/INT/.test(datatype) ? Math.round(row[i]) : row[i])),
+  }));
 }
 
 export function prepare(model, version, image, signal) {

@@ -14,7 +14,10 @@ const COLOURS = [
   [184, 70, 79],
   [74, 163, 163],
 ];
-export const hasPlane = (card) => card?.features?.length === 2 && Boolean(card.labels);
+export const hasPlane = (card) =>
+  card?.features?.length === 2 &&
+  Boolean(card.labels) &&
+  card.features.every(({ minimum, maximum }) => minimum < maximum); // texts have none
 
 const SIDES = [48, 24, 12]; // how fine; coarser where a request may hold fewer rows
 
@@ -91,7 +94,7 @@ export function boundary({ card, classify, moved }) {
   });
 
   function point([across, up]) {
-    dot.hidden = across === null || up === null;
+    dot.hidden = [across, up].some((each) => typeof each !== "number");
     const share = (value, { minimum, maximum }) =>
       Math.max(-0.02, Math.min(1.02, (value - minimum) / (maximum - minimum || 1)));
     dot.style.left = `${100 * share(across, x)}%`;

@@ -26,7 +26,7 @@ export function bytes(count) {
 export const words = (name) => name.replaceAll("_", " ");
 
 // "20.77" and "1000 USD" are "20.77 × 1000 USD": side by side they would be two numbers.
-export const withUnit = (text, unit) => `${text} ${factor(unit)}`;
+export const withUnit = (text, unit) => (unit ? `${text} ${factor(unit)}` : text);
 export const factor = (unit) => (/^\d/.test(unit) ? `× ${unit}` : unit);
 
 // A value with as many decimals as the range needs: about a thousand places from end to end.

@@ -39,7 +39,9 @@ function kind({ versions, default_version: usual }) {
   if (!card) return shown.why_no_rows ? "/v2 only" : "no card";
   if (card.image) return `${KINDS[card.task]} of ${card.image.width} × ${card.image.height} images`;
   const count = card.features.length;
-  return `${KINDS[card.task]} of ${count} ${count === 1 ? "number" : "numbers"}`;
+  const isOfNumbers = card.features.every(({ type = "number" }) => type === "number");
+  const what = isOfNumbers ? "number" : "column";
+  return `${KINDS[card.task]} of ${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
 function chosen() {

@@ -4,12 +4,13 @@ import { infer, NoAnswer, plot, predict, Refused, request, timing } from "./api.
 import { answerView } from "./answer.js";
 import { columns } from "./columns.js";
 import { copyButton, h, id, latest, soon, speak, tabs } from "./dom.js";
+import { named } from "./field.js";
 import { duration, factor, grouped, percent, words } from "./format.js";
 import { asJson, image } from "./image.js";
 import { nested } from "./pixels.js";
 import { raw } from "./raw.js";
 import { curl, python, v2 } from "./snippets.js";
-import { named, tabular } from "./tabular.js";
+import { tabular } from "./tabular.js";
 
 const SOON_MS = 40; // from a change to the request, for changes that come by dozens
 const PATIENCE_MS = 2000; // with a call, while a newer one waits
@@ -118,7 +119,7 @@ export function modelView(name) {
     }
     const { version, card } = shown;
     if (shown.why_no_rows) {
-      const why = `${shown.why_no_rows[0].toUpperCase()}${shown.why_no_rows.slice(1)}.`;
+      const why = sentence(shown.why_no_rows);
       body.replaceChildren(
         h(
           "section.card",
@@ -168,7 +169,10 @@ export function modelView(name) {
     let given = card ? firstExample(card) : { instances: "[]", flat: "[]" };
     let isLost = false;
     let mayRetry = true;
-    const classify = async (rows) => infer(name, version, await describedInput(), rows);
+    async function classify(rows) {
+      await describedInput();
+      return infer(name, version, inputs, rows, card.labels.length);
+    }
     const run = latest(async (signal) => {
       const busy = setTimeout(() => answer.element.setAttribute("aria-busy", "true"), BUSY_MS);
       isLost = false;
@@ -219,10 +223,20 @@ export function modelView(name) {
     }, SOON_MS);
 
     const released = () => update(latestDescribed);
-    const of = { card, memory, model: name, version, input, changed, released, classify };
+    const of = {
+      card,
+      listed: shown.columns,
+      memory,
+      model: name,
+      version,
+      input,
+      changed,
+      released,
+      classify,
+    };
     const ofCard = card?.image ? image : tabular;
-    const isOfColumns = !card && inputs.length > 1;
-    panel = isOfColumns ? columns({ ...of, listed: shown.columns }) : (card ? ofCard : raw)(of);
+    const isOfColumns = inputs.length > 1;
+    panel = (card ? ofCard : isOfColumns ? columns : raw)(of);
     const current = () => ({
       model: name,
       version: isDefault ? null : version,
@@ -265,7 +279,10 @@ function firstExample({ image: described, features, examples: [example] }) {
   if (!example) return { instances: "[]", flat: "[]" };
   return described
     ? asJson([nested(example.input, described)])
-    : named({ features }, example.input);
+    : named(
+        features.map((feature) => feature.name),
+        example.input.map((value) => JSON.stringify(value)),
+      );
 }
 
 // How long the last call took in the browser, and how long of that the service waited and computed.
@@ -345,9 +362,19 @@ function fact(card, name, value) {
   );
 }
 
-function aboutCard({ card, provider, device, pictures }) {
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
+
+// What a card says of its data; one that was written from rows knows no licence.
+function origin({ name, source, licence }) {
+  const isKnown = licence && licence !== "not said";
+  return [`Data: ${name}.`, source && `${source}.`, isKnown && `Licence: ${licence}.`]
+    .filter(Boolean)
+    .join(" ");
+}
+
+function aboutCard({ card, provider, device, pictures = [] }) {
   const plots = h("div.plots");
-  const { name, source, licence, caveats = [] } = card.dataset;
+  const { caveats = [] } = card.dataset;
   const isOfFile = (caveat) => caveat.includes("SHA-256"); // for who makes the data again
   const listed = (some) =>
     h(
@@ -356,24 +383,29 @@ function aboutCard({ card, provider, device, pictures }) {
       some.map((each) => h("li", {}, each)),
     );
   const caution = caveats.filter((each) => !isOfFile(each));
+  const ofFile = caveats.filter(isOfFile);
+  const metrics = Object.entries(card.metrics);
+  const isTold = pictures.length + ofFile.length + Object.keys(card.training).length > 0;
   const details = h(
     "details",
     {},
-    h("summary", {}, "How it was trained"),
-    plots,
+    h("summary", {}, isTold ? "How it was trained" : "Versions"),
+    pictures.length ? plots : null,
     table(card),
-    listed(caveats.filter(isOfFile)),
+    ofFile.length ? listed(ofFile) : null,
   );
   details.addEventListener("toggle", () => loadPlots(plots, pictures), { once: true });
   return h(
     "section.card.about",
     { "aria-label": "About the model" },
-    h("h2", {}, "How good it is"),
-    h(
-      "dl.facts",
-      {},
-      Object.entries(card.metrics).map(([metric, value]) => fact(card, metric, value)),
-    ),
+    h("h2", {}, metrics.length ? "How good it is" : "About the model"),
+    metrics.length
+      ? h(
+          "dl.facts",
+          {},
+          metrics.map(([metric, value]) => fact(card, metric, value)),
+        )
+      : null,
     h(
       "div.provenance",
       {},
@@ -382,12 +414,12 @@ function aboutCard({ card, provider, device, pictures }) {
         "div",
         {},
         h("h3", {}, "Where it comes from"),
-        h("p.note", {}, `Data: ${name}. ${source}. Licence: ${licence}.`),
+        h("p.note", {}, origin(card.dataset)),
         card.image ? h("p.note", {}, `How images are prepared: ${card.image.preparation}`) : "",
         h("p.note", {}, `Runs on ${device} (${provider}).`),
       ),
     ),
-    details,
+    isTold || Object.keys(card.versions).length ? details : null,
   );
 }
 
@@ -403,7 +435,7 @@ function table({ training, versions }) {
   return h("dl.table", {}, rows);
 }
 
-function loadPlots(into, pictures = []) {
+function loadPlots(into, pictures) {
   for (const { title, url } of pictures) {
     const img = h("img", { alt: title, onload: () => URL.revokeObjectURL(img.src) });
     into.append(h("figure", {}, img, h("figcaption", {}, title)));

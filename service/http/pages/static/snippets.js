@@ -8,8 +8,9 @@ const MOST_OF_ARGUMENT = 100_000; // characters; Linux takes 128 KiB
 const JSON_TYPE = "-H 'Content-Type: application/json'";
 const NOT_IN_JSON = new Set(["FP16", "BF16"]);
 
-// `request`: {model, version (null: the default), given, isImage, input}, where `given` has the
-// instances as JSON, flat too, and isExact if an image is to be sent as it is.
+// `request`: {model, version (null: the default), given, isImage, input, inputs}, where `given` has
+// the instances as JSON, flat too, `values` of a row with names, and isExact if an image is to be
+// sent as it is.
 export function curl({ model, version, given, isImage }) {
   const url = `${base}predict/${encodeURIComponent(model)}`;
   if (!isImage) return command(url, [JSON_TYPE, data(body(version, given))]);
@@ -62,9 +63,10 @@ export function v2({ model, version, given, input, inputs = [] }) {
     ? `${encodeURIComponent(model)}/versions/${version}`
     : encodeURIComponent(model);
   const sizes = [1, ...fixed(shape.slice(1), JSON.parse(given.flat).length)];
-  const tensors = given.values // of a model with an input for each column
-    ? inputs.map((each, i) => tensor(each, each.shape.map(Math.abs), `[${given.values[i]}]`))
-    : [tensor({ name, datatype }, sizes, given.flat)];
+  const tensors =
+    inputs.length > 1 // of a model with an input for each column
+      ? inputs.map((each, i) => tensor(each, each.shape.map(Math.abs), `[${given.values[i]}]`))
+      : [tensor({ name, datatype }, sizes, given.flat)];
   const sent = data(`{"inputs":[${tensors.join(",")}]}`);
   return command(`${base}v2/models/${path}/infer`, [JSON_TYPE, sent]);
 }

@@ -1,16 +1,30 @@
-// The input of a model with named features: a slider and a number for each.
+// The input of a model with named features: a slider and a number for each, a field for a text or
+// a boolean.
 
 import { boundary, hasPlane } from "./boundary.js";
-import { h, id } from "./dom.js";
+import { h } from "./dom.js";
+import { fieldsElement, rowOf, valueField } from "./field.js";
 import { number, rounded, words } from "./format.js";
 
-// Returns {element, beside, again(), instances()}: `beside` is the plane of a classifier of two
-// features, which again() paints if it could not be. `memory.values` keeps what was typed.
-export function tabular({ card, memory, changed, classify }) {
+// `listed` is what /models says of the columns. Returns {element, beside, again(), instances()}:
+// `beside` is the plane of a classifier of two features, which again() paints if it could not be.
+// `memory.values` keeps what was typed.
+export function tabular({ card, listed = [], memory, changed, classify }) {
   memory.values ??= Object.create(null); // a feature may be called constructor
-  const rows = card.features.map((feature, i) =>
-    featureRow(feature, isInteger(card, i), memory, onInput),
-  );
+  const columns = card.features.map((feature) => listed.find(({ name }) => name === feature.name));
+  const isWhole = columns.map((column, i) => column?.type === "integer" || isInteger(card, i));
+  const rows = card.features.map((feature, i) => {
+    const column = columns[i];
+    const isNumber = (feature.type ?? "number") === "number";
+    const of = {
+      ...feature,
+      type: isNumber ? (column?.type ?? "number") : feature.type,
+      label: words(feature.name),
+      takesMissing: column?.takes_missing ?? false,
+    };
+    const beginning = { first: feature.default, memory: memory.values, changed: onInput };
+    return isNumber ? numberRow(of, isWhole[i], beginning) : valueField(of, beginning);
+  });
   const presets = [
     { name: "defaults", input: card.features.map((feature) => feature.default) },
     ...card.examples,
@@ -22,7 +36,7 @@ export function tabular({ card, memory, changed, classify }) {
       words(name),
     ),
   );
-  const plane = hasPlane(card) ? boundary({ card, classify, moved: fill }) : null;
+  const plane = hasPlane(card) ? boundary({ card, classify, moved }) : null;
 
   function onInput() {
     mark();
@@ -31,6 +45,9 @@ export function tabular({ card, memory, changed, classify }) {
   function fill(input) {
     input.forEach((value, i) => rows[i].set(value));
     onInput();
+  }
+  function moved(point) {
+    fill(point.map((value, i) => (columns[i]?.type === "integer" ? Math.round(value) : value)));
   }
   function mark() {
     const values = rows.map((row) => row.value());
@@ -48,121 +65,79 @@ export function tabular({ card, memory, changed, classify }) {
     { "aria-label": "Input" },
     h("h2", {}, "Input"),
     h("div.chips", { role: "group", "aria-label": "Examples" }, buttons),
-    h(
-      card.features.length > 5 ? "div.features.many" : "div.features",
-      {},
-      rows.map((row) => row.element),
-    ),
+    fieldsElement(rows),
   );
   return {
     element,
     beside: plane?.element,
     again: plane?.start,
-    async instances() {
-      const wrong = rows.find((row) => row.value() === null);
-      if (wrong) return { why: `${words(wrong.name)}: give a number.` };
-      return named(
-        card,
-        rows.map((row) => row.value()),
-      );
-    },
+    instances: async () => rowOf(rows),
   };
 }
 
-// A row as JSON: by name, and in the card's order, which an object with names such as "10" has not.
-export function named(card, values) {
-  const row = Object.fromEntries(card.features.map(({ name }, i) => [name, values[i]]));
-  return { instances: JSON.stringify([row]), flat: JSON.stringify(values) };
-}
-
-// Whether a feature takes only integers, as far as its card shows.
+// Whether a feature has only integers, as far as its card shows.
 function isInteger(card, i) {
   const { minimum, maximum, default: usual } = card.features[i];
+  const seen = card.examples.map(({ input }) => input[i]).filter((value) => value !== null);
   return (
-    [minimum, maximum, usual, ...card.examples.map(({ input }) => input[i])].every(
-      Number.isInteger,
-    ) &&
+    [minimum, maximum, usual, ...seen].every(Number.isInteger) &&
     maximum > minimum &&
     maximum - minimum < 1000
   );
 }
 
-function featureRow(feature, isInteger, memory, onInput) {
-  const { name, unit, description, minimum, maximum } = feature;
+// The field of a number, with a slider where its values differ.
+function numberRow(of, isInteger, { first, memory, changed }) {
+  const { minimum, maximum, unit } = of;
   const range = maximum - minimum;
-  const noteId = id("note");
-  const unitId = id("unit");
-  const describedBy = `${unitId} ${noteId}`;
-  const label = words(name);
-  const fieldId = id("field");
+  const outside = h("span.outside", { hidden: true }, "outside training");
   const slider = h("input", {
     type: "range",
     min: minimum,
     max: maximum,
     step: isInteger ? 1 : "any",
-    "aria-label": `${label}, slider`,
-    "aria-describedby": describedBy,
+    "aria-label": `${of.label}, slider`,
   });
-  const field = h("input", {
-    type: "number",
-    id: fieldId,
-    step: "any",
-    inputmode: "decimal",
-    "aria-describedby": describedBy,
-    autocomplete: "off",
-    required: true,
-  });
-  const outside = h("span.outside", { hidden: true }, "outside training");
-  const element = h(
-    "div.feature",
-    {},
-    h(
-      "div.feature-head",
-      {},
-      h("label", { for: fieldId }, label),
-      h("span.unit", { id: unitId }, unit),
-      outside,
-      field,
-    ),
-    slider,
-    h(
-      "p.note",
-      { id: noteId },
-      h("span.range", {}, `${number(minimum)} – ${number(maximum)}`),
-      " ",
-      h("span", {}, description),
-    ),
+  const between =
+    range > 0 ? `${number(minimum)} – ${number(maximum)}` : `always ${number(minimum)}`;
+  const row = valueField(
+    { ...of, range: between },
+    {
+      first,
+      memory,
+      changed: onInput,
+      beside: outside,
+      below: range > 0 ? slider : [],
+    },
   );
-  const value = () =>
-    field.value === "" || !Number.isFinite(field.valueAsNumber) ? null : field.valueAsNumber;
+  row.describe(slider);
+
+  function onInput() {
+    show();
+    changed();
+  }
   function show() {
-    const now = value();
-    memory.values[name] = field.value;
+    const now = row.value() ?? null;
     if (now !== null) slider.value = now;
-    slider.style.setProperty(
-      "--at",
-      `${range > 0 ? (100 * (slider.valueAsNumber - minimum)) / range : 0}%`,
+    slider.style.setProperty("--at", `${(100 * (slider.value - minimum)) / (range || 1)}%`);
+    slider.setAttribute(
+      "aria-valuetext",
+      [now ?? "empty", unit].filter((each) => each !== "").join(" "),
     );
-    slider.setAttribute("aria-valuetext", `${field.value} ${unit}`);
-    field.setAttribute("aria-invalid", now === null);
     const isOutside = now !== null && (now < minimum || now > maximum);
     outside.hidden = !isOutside;
-    element.classList.toggle("is-outside", isOutside);
+    row.element.classList.toggle("is-outside", isOutside);
   }
-  function set(text) {
-    field.value = text;
+  function set(value) {
+    row.set(value);
     show();
   }
   slider.addEventListener("input", () => {
     // The ends are exact, what lies between them is rounded to what a person would type.
-    const at = slider.valueAsNumber;
+    const at = Number(slider.value);
     set(at === minimum || at === maximum ? at : rounded(at, range));
-    onInput();
+    changed();
   });
-  field.addEventListener("input", () => {
-    show();
-    onInput();
-  });
-  set(memory.values[name] ?? feature.default);
-  return { element, name, value, set };
+  show();
+  return { ...row, set };
 }

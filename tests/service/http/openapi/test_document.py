@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from openapi_spec_validator import validate
 
+from service.__main__ import main
 from service.formats.registry import FORMATS
 from service.settings import Settings
 from tests.support.classifiers import NAMES as LABELS
@@ -254,6 +255,22 @@ async def test_a_feature_tells_its_unit_and_training_range(client: httpx.AsyncCl
     schemas = (await client.get("/schema/openapi.json")).json()["components"]["schemas"]
     _, named = schemas["toy_instance"]["anyOf"]
     assert named["properties"]["a"]["description"] == "a (cm); 0 to 10 in training"
+
+
+async def test_what_a_card_does_not_say_is_not_in_the_document(tmp_path: Path) -> None:
+    made, rows = save_columns(tmp_path / "made", has_town=False), tmp_path / "rows.csv"
+    rows.write_text("age,rooms,city,paid\n30.5,2,rome,true\n")
+    target = tmp_path / "models/houses/1/model.onnx"
+    assert main(["card", *map(str, (made, "--examples", rows, "--output", target))]) == 0
+    async with serving(Settings(models_dir=tmp_path / "models")) as client:
+        document = (await client.get("/schema/openapi.json")).json()
+    validate(document)
+    schemas = document["components"]["schemas"]
+    _, named = schemas["houses_instance"]["anyOf"]
+    described = [each["description"] for each in named["properties"].values()]
+    ranges = ["30.5 to 30.5", "2 to 2", "rome", "boolean"]
+    assert described == [f"{each} in training" for each in ranges]
+    assert schemas["houses_prediction"]["properties"]["value"] == {"type": "number"}
 
 
 async def test_a_model_without_card_is_in_the_document(tmp_path: Path) -> None:

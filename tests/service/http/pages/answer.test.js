@@ -46,3 +46,15 @@ test("a model that is no classifier has its prediction as it came", () => {
   const { inWords } = shown({ card: null }, { output: [1, 2] });
   assert.deepEqual(JSON.parse(inWords), { output: [1, 2] });
 });
+
+test("a value without unit and description has neither, nor room for them", () => {
+  const card = {
+    targets: [{ name: "price", unit: "", description: "" }],
+    interval: { coverage: 0.9 },
+    examples: [{ output: [1], interval: [0, 2] }],
+  };
+  const { inWords, element } = shown({ card }, { value: 1, lower: 0, upper: 2 });
+  assert.equal(inWords, "1, between 0 and 2");
+  assert.deepEqual(texts(element, "note"), []);
+  assert.match(texts(element, "between")[0], /and 2: so wide/);
+});

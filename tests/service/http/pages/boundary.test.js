@@ -29,10 +29,13 @@ function plane(classify) {
 }
 const certain = (rows) => rows.flatMap(([, y]) => (y > 0 ? [1, 0] : [0, 1]));
 
-test("only a classifier of two features has a plane", () => {
+test("only a classifier of two numbers has a plane", () => {
   assert.equal(hasPlane(CARD), true);
   assert.equal(hasPlane({ features: FEATURES }), false);
   assert.equal(hasPlane({ ...CARD, features: [...FEATURES, FEATURES[0]] }), false);
+  const [x, y] = FEATURES;
+  assert.equal(hasPlane({ ...CARD, features: [x, { name: "a text" }] }), false);
+  assert.equal(hasPlane({ ...CARD, features: [x, { ...y, minimum: 1 }] }), false);
   assert.equal(hasPlane(undefined), false);
 });
 

@@ -5,7 +5,7 @@ import { withClass } from "./fake_document.js";
 import { columns } from "#pages/columns.js";
 
 const LISTED = [
-  { name: "age", type: "number", example: 0 },
+  { name: "age", type: "number", takes_missing: true, example: 0 },
   { name: "rooms", type: "integer", example: 3 },
   { name: 'the "city"', type: "string", example: "rome" },
   { name: "paid", type: "boolean", example: null },
@@ -48,10 +48,13 @@ test("what was typed is sent, by name and in order, and kept", async () => {
   assert.deepEqual(await panelOf(memory).panel.instances(), sent);
 });
 
-test("no number is a missing value, and what is none is said", async () => {
+test("no number is a missing value where the model takes one, and what is none is said", async () => {
   const { panel, fields } = panelOf();
   type(fields[0], "");
   assert.equal(JSON.parse((await panel.instances()).flat)[0], null);
   type(fields[0], "abc");
   assert.deepEqual(await panel.instances(), { why: "age: give a number." });
+  type(fields[0], "1");
+  type(fields[1], ""); // which may not be missing
+  assert.deepEqual(await panel.instances(), { why: "rooms: give a number." });
 });

@@ -8,7 +8,7 @@ class FakeElement {
     this.attributes = {};
     this.listeners = {};
     this.dataset = {};
-    this.style = {};
+    this.style = { setProperty() {} };
     this.className = "";
   }
   setAttribute(name, value) {

@@ -157,3 +157,12 @@ test("V2 has a tensor for each column", () => {
     { name: "city", shape: [1], datatype: "BYTES", data: ["rome"] },
   ]);
 });
+
+test("V2 has one tensor for named columns that stand in one input", () => {
+  const input = { name: "x", datatype: "FP32", shape: [-1, 2] };
+  const given = { instances: '[{"a":1.5,"b":null}]', flat: "[1.5,null]", values: ["1.5", "null"] };
+  const { words } = run(v2({ ...REQUEST, given, input, inputs: [input] }));
+  assert.deepEqual(JSON.parse(words.at(-1)).inputs, [
+    { name: "x", shape: [1, 2], datatype: "FP32", data: [1.5, null] },
+  ]);
+});
