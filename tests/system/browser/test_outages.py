@@ -143,8 +143,8 @@ def test_the_version_that_was_chosen_last_is_shown(models: Path, visit: Visit) -
 
 
 def test_a_fault_of_the_page_is_not_blamed_on_the_service(service: Process, visit: Visit) -> None:
-    page = visit(f"{service.url}/health/live", permitted="Cannot read")
-    page.route("**/predict/iris", lambda route: route.fulfill(json={"predictions": [{"label": 1}]}))
+    page = visit(f"{service.url}/docs", permitted="Cannot read")
+    page.route("**/predict/iris", lambda route: route.fulfill(json={}))
     page.goto(f"{service.url}/#iris")
     page.locator(".answer .error", has_text="This page failed:").wait_for()
 
