@@ -24,6 +24,8 @@ def test_nothing_grows_under_a_steady_load() -> None:
     assert soaked.growth_mb <= GROWTH_MB
 
 
+# A client that is cut off while it connects leaves its connection to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_no_answer_is_lost_or_mixed_when_all_troubles_come_together() -> None:
     soaked = checked(soak(SECONDS, is_troubled=True))
     assert soaked.probes["count"] > 0  # `make soak` says how long they may take

@@ -144,28 +144,34 @@ class LongReplies:
 
     async def slowly(self, scene: Scene) -> None:
         """Readers that begin late, while others ask for more and never read."""
-        unread = [await Connection.open(scene.url) for _ in range(2)]
-        for each in unread:
-            each.writer.write(self.request())
-        await self.read(scene, SLOW_S)
-        for each in unread:
-            each.leave(reset=True)
+        unread: list[Connection] = []
+        try:
+            for _ in range(2):
+                unread.append(await Connection.open(scene.url))
+                unread[-1].writer.write(self.request())
+            await self.read(scene, SLOW_S)
+        finally:
+            for each in unread:
+                each.leave(reset=True)
 
 
 async def slow_senders(scene: Scene) -> None:
     """Clients that send a byte now and then, and leave."""
     beginnings = [get("/predict")[:20], predict_request(b"x" * 1000)[:-900]]
-    slow = [await Connection.open(scene.url) for _ in range(16)]
-    for connection, beginning in zip(slow, beginnings * 8, strict=True):
-        connection.writer.write(beginning)
-    for _ in range(5):
-        await asyncio.sleep(1)
+    slow: list[Connection] = []
+    try:
+        for beginning in beginnings * 8:
+            slow.append(await Connection.open(scene.url))
+            slow[-1].writer.write(beginning)
+        for _ in range(5):
+            await asyncio.sleep(1)
+            for connection in slow:
+                if not connection.writer.is_closing():  # it may have been sent away
+                    connection.writer.write(b"x")
+        scene.seen["slow senders"] += len(slow)
+    finally:
         for connection in slow:
-            if not connection.writer.is_closing():  # it may have been sent away
-                connection.writer.write(b"x")
-    for connection in slow:
-        connection.leave()
-    scene.seen["slow senders"] += len(slow)
+            connection.leave()
 
 
 async def idle_connections(scene: Scene) -> None:
