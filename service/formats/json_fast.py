@@ -333,6 +333,8 @@ def read_elements(text: bytes, shape: Sequence[int], dtype: type[np.generic]) ->
 def _tensor(
     document: Any, text: bytes, shape: Sequence[int], dtype: type[np.generic]
 ) -> NDArray[Any]:
+    if type(document) is not simdjson.Array:  # a string may hold a bracket
+        raise Unfit
     brackets = _opening_brackets(text)
     lists, fits = 1, True
     if type(document[0]) is simdjson.Array:
