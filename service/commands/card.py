@@ -26,12 +26,13 @@ from service.commands.place import find, sentence
 from service.commands.terminal import Stdout
 from service.engine.columns import Column
 from service.engine.file import names_of
-from service.engine.model import Model, check_finite
+from service.engine.model import Model
 from service.engine.protobuf import message
 from service.engine.providers import RUNTIME_VERSION
 from service.errors import CannotDescribe, InferenceFailed, InvalidInput, ModelError, UnknownValue
-from service.formats.csv_rows import values_of
+from service.formats.csv_rows import value_of, values_of
 from service.formats.json_rows import row
+from service.inference import run_rows
 from service.settings import Settings, machine
 
 EXAMPLES = 5  # rows that become examples
@@ -180,7 +181,8 @@ def _names(model: Model, job: Job, header: Sequence[str]) -> tuple[list[str], Se
         expected = ", ".join(model.column_names)
         raise CannotDescribe(f"--columns: expected the inputs of the model, {expected}")
     known = model.column_names or job.columns
-    is_header = any(each in known for each in header) or not any(map(_is_number, header))
+    holds_numbers = any(not isinstance(value_of(each), str) for each in header)
+    is_header = any(each in known for each in header) or not holds_numbers
     if not is_header or (known and len(header) == size and not set(known) & set(header)):
         if header == [str(number) for number in range(len(header))] and len(header) > 1:
             raise CannotDescribe(f"{where}: expected a row, got {','.join(header)}, a pandas index")
@@ -200,14 +202,6 @@ def _names(model: Model, job: Job, header: Sequence[str]) -> tuple[list[str], Se
             f"{where}: expected {size} columns, got {len(names)}{hint}; --columns chooses some"
         )
     return names, [header.index(name) for name in names], True
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _units(job: Job, names: Sequence[str]) -> list[str]:
@@ -246,8 +240,7 @@ def _feature(column: Column, unit: str, values: Sequence[Value]) -> Feature:
 def _answer(model: Model, values: Sequence[Value]) -> list[float]:
     """Return what a model answers to a row, as a card has it. Raises CannotDescribe."""
     try:
-        outputs = model.run(model.inputs_of(model.rows_of([values])))
-        check_finite(outputs)
+        outputs = run_rows(model, model.rows_of([values]))
     except (InferenceFailed, UnknownValue) as error:
         raise CannotDescribe(f"--examples: {error}: {list(values)}") from error
     if model.classifier is None and len(outputs) != 1:
