@@ -66,13 +66,22 @@ class Work(Struct):
 def work_of_rows(served: ServedModel, rows: NDArray[Any], reply_bytes: int = 0) -> Work:
     """Return the work for rows, as `Model.rows_of` makes them."""
     model = served.model
-    if model.has_open_rows and not are_joined(rows, model.form):
-        parts = [work_of_rows(served, each[np.newaxis]) for each in rows]
-        return Work(served, [], len(rows), UNSHARED, True, reply_bytes=reply_bytes, parts=parts)
+    if model.has_open_rows:
+        return _work_of_open_rows(served, rows, reply_bytes)
+    return Work(
+        served, model.inputs_of(rows), len(rows), served.kind_of_rows, True, None, reply_bytes
+    )
+
+
+def _work_of_open_rows(served: ServedModel, rows: NDArray[Any], reply_bytes: int) -> Work:
+    model = served.model
+    if not are_joined(rows, model.form):
+        parts = [_work_of_open_rows(served, each[np.newaxis], 0) for each in rows]
+        return Work(served, [], len(rows), UNSHARED, True, None, reply_bytes, parts)
     inputs, kind = model.inputs_of(rows), served.kind_of_rows
-    if model.has_open_rows and model.is_batched:
+    if model.is_batched:
         kind = served.kind_of(inputs)
-    return Work(served, inputs, len(rows), kind, answers_rows=True, reply_bytes=reply_bytes)
+    return Work(served, inputs, len(rows), kind, True, None, reply_bytes)
 
 
 def work_of_tensors(

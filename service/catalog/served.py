@@ -206,20 +206,21 @@ class CountingRun:
         self._has_ranges = any(each.type == "number" for each in features)
         if self._has_ranges:
             self._minimum, self._maximum = np.array(ranges, dtype).T
-        self._classifier = model.classifier
-        labels = model.classifier.labels if metrics.labels and model.classifier else []
+        self._has_kinds = model.is_open_inside and model.is_batched
+        self._classifier = model.classifier if metrics.labels else None
+        labels = self._classifier.labels if self._classifier else []
         self._place_of = {label: place for place, label in enumerate(labels)}
 
     def __call__(self, inputs: Inputs) -> Outputs:
         """Return the outputs for `inputs`, as Model.run."""
         outputs = self._model.run(inputs, self._stop)
-        if self._model.is_open_inside and self._model.is_batched:
+        if self._has_kinds:
             self._note_kind(inputs)
         if not are_finite(outputs):
             self.saw_nonfinite = True
         if self._has_ranges:
             self._count_outside(_numbers(inputs, len(self._minimum)))
-        if self._classifier is not None and self._place_of:
+        if self._classifier is not None:
             self._count_labels(self._classifier, outputs)
         return outputs
 
@@ -252,7 +253,8 @@ class CountingRun:
 def _numbers(inputs: Inputs, features: int) -> NDArray[Any]:
     """Return the features of rows, (n, features); NaN for those that are no numbers."""
     if len(inputs) == 1:
-        return inputs[0].reshape(-1, features)
+        rows = inputs[0]
+        return rows if rows.ndim == 2 else rows.reshape(-1, features)
     numbers = np.full((len(inputs[0]), features), np.nan)
     for place, each in enumerate(inputs):
         if each.dtype.kind in "fiu":

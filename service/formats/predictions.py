@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from service.card import Card
 from service.engine.classifier import Classifier
 from service.engine.model import Model
-from service.formats.reply_size import UNKNOWN, WIDTH, joined, slices, times, values_of
+from service.formats.reply_size import (
+    MOST_NUMBERS_IN_LOOP,
+    UNKNOWN,
+    WIDTH,
+    joined,
+    slices,
+    times,
+    values_of,
+)
 
 encode = msgspec.json.Encoder().encode
 
@@ -108,10 +116,13 @@ class Writer(Struct, frozen=True):
 
     begin: bytes  # of the JSON of /predict
     bytes_of_row: int  # at most; UNKNOWN where only the outputs tell
+    rows_at_once: int  # that surely do not take long to write
     _write: Callable[[Sequence[NDArray[Any]]], bytes]
 
     def __call__(self, outputs: Sequence[NDArray[Any]]) -> bytes:
         """Return the JSON of outputs (n, ...), written in parts if they are many."""
+        if len(outputs[0]) <= self.rows_at_once:
+            return self._write(outputs)
         parts = slices(outputs)
         return self._write(outputs) if len(parts) == 1 else joined(map(self._write, parts))
 
@@ -119,7 +130,9 @@ class Writer(Struct, frozen=True):
 def writer(model: Model, name: str, version: int) -> Writer:
     """Return what writes the predictions of a model of that name."""
     begin = encode({"model": name, "version": version})[:-1] + b',"predictions":'
-    return Writer(begin, _bytes_of_row(model), _write_of(model))
+    size = _bytes_of_row(model)
+    at_once = 0 if size == UNKNOWN else MOST_NUMBERS_IN_LOOP // size  # a number has a byte or more
+    return Writer(begin, size, at_once, _write_of(model))
 
 
 def _bytes_of_row(model: Model) -> int:

@@ -167,7 +167,7 @@ class Protocol(HttpToolsProtocol):
         if is_last or self._is_last:
             self._writes.is_receiving = bool(self._behind)
             self.transport.close()
-        else:
+        elif self._behind:
             self._go_on()
 
     def _go_on(self) -> None:

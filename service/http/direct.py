@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from service import logs
 from service.batching import Outputs, Timing
-from service.errors import MemoryFull, RequestError
+from service.errors import RequestError
 from service.http.app import App
 from service.http.memory import bytes_of
 from service.http.procedure import Procedure, Slowly
@@ -112,8 +112,6 @@ class Direct:
 
     def answer(self, connection: Connection, head: Head, body: bytes) -> "Answer | None":
         """Return the answer, which is to `begin`; None if the ordinary way is needed."""
-        if self._memory.is_full:
-            return None
         start = perf_counter()
         timing = Timing() if head.is_timed else None
         call = Call(start, start + head.timeout_s, connection.is_alone, timing)
@@ -129,9 +127,7 @@ class Direct:
         ):
             return None
         held = bytes_of(work.inputs)  # the body lies in the same memory, or goes now
-        try:
-            self._memory.take(held)
-        except MemoryFull:
+        if not self._memory.takes(held):
             return None
         return Answer(self._app, connection, head, call, work, held)
 

@@ -16,11 +16,6 @@ class Memory:
         self.most = most
         self.held = 0
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no more is to be taken in."""
-        return self.held > self.most
-
     def take(self, size: int, own: int = 0) -> None:
         """Hold so many bytes more, of a request that holds `own` already.
 
@@ -32,6 +27,13 @@ class Memory:
                 f"{self.most} (TORCHLIT_MAX_HELD_BYTES); try again later"
             )
         self.held += size
+
+    def takes(self, size: int) -> bool:
+        """As `take`, of a request that holds nothing; return whether it did."""
+        if self.held and self.held + size > self.most:
+            return False
+        self.held += size
+        return True
 
     def give(self, size: int) -> None:
         """Hold so many bytes less."""
