@@ -57,15 +57,18 @@ async def answered(service: Listening, sent: bytes) -> tuple[bytes, bytes]:
 def test_what_is_alone_is_taken_whatever_its_size() -> None:
     memory = Memory(10)
     memory.take(20)
-    assert memory.is_full
+    assert not memory.takes(1)
     for size in (0, 1):
         with pytest.raises(MemoryFull, match=r"^the worker holds 20 bytes .* and at most 10 "):
             memory.take(size)
     memory.take(5, own=20)
     memory.give(25)
     memory.take(10)
-    assert not memory.is_full
     assert memory.held == 10
+    assert memory.takes(0)
+    assert not memory.takes(1)
+    memory.give(10)
+    assert memory.takes(20)
 
 
 async def test_bodies_that_arrive_are_counted_until_they_are_answered(service: Listening) -> None:
