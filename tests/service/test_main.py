@@ -37,6 +37,7 @@ def test_an_interrupt_while_it_imports_is_no_traceback(arguments: list[str], lib
     assert process.returncode in (0, 130, -signal.SIGINT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_start_that_failed_ends_though_nobody_reads_why(tmp_path: Path, workers: int) -> None:
     reader, writer = os.pipe()

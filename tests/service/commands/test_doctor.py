@@ -324,6 +324,7 @@ def test_telemetry_that_was_switched_on_is_noted(models_dir: Path) -> None:
     assert (finding.state, finding.advice) == ("note", "set ORT_DISABLE_TELEMETRY=1")
 
 
+@pytest.mark.slow
 def test_a_service_that_is_there_is_told_and_not_disturbed(
     models_dir: Path, tmp_path: Path
 ) -> None:

@@ -185,6 +185,7 @@ def large_images(side: int) -> Any:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [400, 1200, 1500, 20_000])
 def test_a_trial_of_large_rows_takes_little_memory(side: int, tmp_path: Path) -> None:
     """Of a GB or ten. The last has rows of 4.8 GB, which are not even made.

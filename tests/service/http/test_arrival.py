@@ -54,6 +54,7 @@ def test_a_head_behind_other_requests_has_the_same_bound(service: Process) -> No
     assert replies(service, before + head("header", MAX_HEAD_BYTES + 1)) == [b"200"] * 3
 
 
+@pytest.mark.slow
 def test_requests_whose_replies_nobody_reads_cost_little(service: Process) -> None:
     """They took 80 times their bytes: 11 MB of them 880 MB."""
     before = resident_mb(service.process.pid)

@@ -294,6 +294,7 @@ async def is_served(url: str) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_beyond_the_limit_of_connections_only_probes_get_through(models_dir: Path) -> None:
     async def fill(url: str) -> None:
         held = [await asyncio.open_connection(*address(url)) for _ in range(4)]

@@ -122,6 +122,7 @@ async def test_what_is_decompressed_counts_as_well(service: Listening) -> None:
     await until(service, 0)
 
 
+@pytest.mark.slow
 async def test_replies_that_nobody_reads_count_and_others_are_refused(service: Listening) -> None:
     reader, writer = await service.connect()
     rows = [[0.123456789] * 400_000] * 3  # more than the kernel takes for a client

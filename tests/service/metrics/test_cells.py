@@ -105,6 +105,7 @@ def test_what_is_mapped_has_a_place_on_the_disk(tmp_path: Path) -> None:
     assert path.stat().st_blocks * 512 >= path.stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_in_a_full_folder_a_worker_counts_for_itself_and_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -252,6 +252,7 @@ def test_64_clients_get_only_their_own_right_answers(served: Process, seconds: f
     assert larger_after > larger  # some batches hold more than 4 rows
 
 
+@pytest.mark.slow
 def test_several_workers_share_port_and_metrics_and_a_dead_one_is_replaced(
     models_dir: Path,
 ) -> None:
@@ -287,6 +288,7 @@ def test_a_replacement_that_cannot_start_leaves_the_others_alone(models_dir: Pat
         assert service.stop() == 0
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_a_parent_that_was_killed(models_dir: Path) -> None:
     with running(models_dir=models_dir, workers=2, drain_s=0) as service:
         service.wait_for(r"(worker \d) .* serves")

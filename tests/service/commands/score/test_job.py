@@ -655,6 +655,7 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 def test_stdin_and_stdout_carry_rows_and_answers_until_ctrl_c(models_dir: Path) -> None:
     process = subprocess.Popen(
         command("toy", "-", "-", "--format", "csv"),
