@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 LONGEST = 40  # characters of a value that a caller sent
@@ -32,12 +32,42 @@ def quoted(name: str) -> str:
     return json.dumps(cut(name), ensure_ascii=False)
 
 
-def did_you_mean(name: str, names: Collection[str], *, or_all: bool = True) -> str:
-    """Suggest the one of `names` that is like `name`; if none is, list all, or say nothing."""
+def did_you_mean(name: str, names: Collection[str]) -> str:
+    """Suggest the one of `names` that is like `name`; if none is, list all."""
     near = difflib.get_close_matches(name[:LONGEST], sorted(names), n=1)
     if near:
         return f"; did you mean {near[0]}?"
-    return f"; expected {', '.join(sorted(names))}" if or_all else ""
+    return f"; expected {', '.join(sorted(names))}"
+
+
+def misspelt(name: str, names: Iterable[str]) -> str:
+    """Return the one of `names` that a name surely means, "" if it may be somebody else's word.
+
+    It has other capitals, or is one edit away from it, or two behind the first letter. Edits are
+    those of optimal string alignment: a letter put in, left out, replaced, or two that changed
+    places (https://en.wikipedia.org/wiki/Damerau-Levenshtein_distance).
+    """
+    folded = name[:LONGEST].lower()
+    for meant in names:
+        most = 2 if folded[:1] == meant[0] else 1
+        if abs(len(name) - len(meant)) <= most and _edits(folded, meant) <= most:
+            return meant
+    return ""
+
+
+def _edits(one: str, other: str) -> int:
+    """Return how many edits make one word of the other."""
+    before: list[int] = []
+    last = list(range(len(other) + 1))
+    for row, letter in enumerate(one, 1):
+        now = [row]
+        for column, opposite in enumerate(other, 1):
+            now.append(min(last[column] + 1, now[-1] + 1, last[column - 1] + (letter != opposite)))
+            changed_places = one[row - 2 : row] == other[column - 2 : column][::-1]
+            if min(row, column) > 1 and changed_places:
+                now[-1] = min(now[-1], before[column - 2] + 1)
+        before, last = last, now
+    return last[-1]
 
 
 def plain(text: str) -> str:

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from service.errors import InvalidInput
 from service.http.request import Request
-from service.words import did_you_mean, shown
+from service.words import misspelt, shown
 
 
 class Query(Struct, frozen=True):
@@ -33,7 +33,8 @@ PARAMETERS = frozenset({"version", "prepare"})
 def query_of(request: Request) -> Query:
     """Return what the query says. Raises InvalidInput with what does not fit.
 
-    Names that are not like ours are somebody else's: gateways add keys and the like.
+    Names that are not misspelt ones of ours are somebody else's: gateways add `api-version`,
+    `session`, `region` and the like.
     """
     query = request.scope["query_string"]
     if not query:
@@ -41,8 +42,9 @@ def query_of(request: Request) -> Query:
     said: dict[str, str] = {}
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name not in PARAMETERS:
-            if hint := did_you_mean(name, PARAMETERS, or_all=False):
-                raise InvalidInput(f"query: {shown(name)}: unknown parameter{hint}")
+            if meant := misspelt(name, PARAMETERS):
+                hint = f"unknown parameter; did you mean {meant}?"
+                raise InvalidInput(f"query: {shown(name)}: {hint}")
             continue
         if name in said:
             raise InvalidInput(f"query: {name}: expected it once, got it again")

@@ -3,7 +3,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.words import LONGEST, cut, did_you_mean, plain, quoted, shown
+from service.words import LONGEST, cut, did_you_mean, misspelt, plain, quoted, shown
 
 LONG = "x" * 10_000
 
@@ -48,10 +48,32 @@ def test_a_name_is_quoted_and_cut() -> None:
 def test_a_name_that_is_like_another_is_suggested() -> None:
     assert did_you_mean("instance", {"model", "instances"}) == "; did you mean instances?"
     assert did_you_mean("zzz", {"model", "instances"}) == "; expected instances, model"
-    assert did_you_mean("zzz", ["model"], or_all=False) == ""
-    assert did_you_mean("modle", ["model"], or_all=False) == "; did you mean model?"
+    assert did_you_mean("modle", ["model"]) == "; did you mean model?"
     assert did_you_mean("x", []) == "; expected "
     assert did_you_mean("model" + LONG, ["model"]) == "; expected model"  # in no time
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("VERSION", "Version", "versions", "versio", "ersion", "wersion", "evrsion", "verison"),
+        *("versoin", "vresion", "versin", "version_", "VERISON", "vers\u00efon"),
+    ],
+)
+def test_a_word_that_is_ours_but_for_an_edit_or_two_is_misspelt(name: str) -> None:
+    assert misspelt(name, ["prepare", "version"]) == "version"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("api-version", "apiVersion", "api_version", "session", "sessionId", "region", "person"),
+        *("model_version", "precision", "mission", "v", "ver", "", "subscription-key", "dimension"),
+        *("versioning", "verbose", "param", "share", "compare", "x" * 10_000, "\ud800"),
+    ],
+)
+def test_a_word_of_somebody_else_is_not_misspelt(name: str) -> None:
+    assert misspelt(name, ["prepare", "version"]) == ""
 
 
 def test_what_others_wrote_is_one_line_that_a_terminal_does_not_obey() -> None:

@@ -30,6 +30,7 @@ def said(query: bytes) -> Query:
         (b"prepare=false&version=2", Query(version=2, prepare=False)),
         (b"%76ersion=%31", Query(version=1)),
         (b"key=abc&utm=1&x", NO_QUERY),  # a gateway's
+        (b"api-version=2024-10-21&session=7&region=eu&version=2", Query(version=2)),
         (b"&&", NO_QUERY),
     ],
 )
@@ -50,6 +51,7 @@ def test_a_query_says_version_and_preparation(query: bytes, expected: Query) -> 
         (b"prepare=true", 'prepare: expected auto or false, got "true"'),
         (b"prepare", 'prepare: expected auto or false, got ""'),
         (b"prepar=false", 'query: "prepar": unknown parameter; did you mean prepare?'),
+        (b"VERSION=1", 'query: "VERSION": unknown parameter; did you mean version?'),
         (b"Version=1", 'query: "Version": unknown parameter; did you mean version?'),
         (b"version=" + b"9" * 5000, "version: expected a whole number from 1, got"),
     ],
