@@ -1,12 +1,14 @@
 """Who may call: API keys, and the web pages whose scripts may (CORS). Both are off by default.
 
-A key comes as `Authorization: Bearer KEY` (RFC 6750, section 2.1) or `X-API-Key: KEY`. Keys are
-compared by their digests, all of them and in constant time.
+A key comes as `Authorization: Bearer KEY` (RFC 6750, section 2.1) or `X-API-Key: KEY`, or as both:
+a gateway may have written a token of its own in one of them. Keys are compared by their digests,
+all of them and in constant time.
 """
 
 import hmac
 from collections.abc import Iterable
 from hashlib import sha256
+from itertools import product
 
 from service.errors import Unauthorized
 from service.http.route import Route, Router, Who
@@ -50,13 +52,15 @@ class Access:
         """Raise Unauthorized unless a key is given, or none is needed there."""
         if not self._digests or self._is_open(method, path):
             return
-        scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not key.strip():
-            key = headers.get(b"x-api-key", b"")
-        if not key:
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer":
+            token = b""
+        given = [each.strip() for each in (token, headers.get(b"x-api-key", b"")) if each.strip()]
+        if not given:
             raise Unauthorized("expected an API key (Authorization: Bearer ...), got none")
-        digest = sha256(key.strip()).digest()
-        matches = [hmac.compare_digest(digest, each) for each in self._digests]  # all of them
+        digests = [sha256(each).digest() for each in given]
+        pairs = product(digests, self._digests)
+        matches = [hmac.compare_digest(one, other) for one, other in pairs]  # all of them
         if not any(matches):
             raise Unauthorized("expected a valid API key, got another")
 

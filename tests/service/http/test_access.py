@@ -94,7 +94,15 @@ async def test_pages_of_the_origins_that_are_set_may_call(models_dir: Path, orig
             assert elsewhere.headers["vary"] == "origin"
 
 
-async def test_an_empty_bearer_does_not_hide_the_other_header(models_dir: Path) -> None:
+@pytest.mark.parametrize("gateways", ["", "ya29.a0-token-of-a-gateway", "Basic dXNlcjpwYXNz"])
+async def test_a_valid_key_is_enough_wherever_it_stands(models_dir: Path, gateways: str) -> None:
+    """A gateway writes its own token into either header."""
     async with serving(Settings(models_dir=models_dir, api_keys=KEY)) as client:
-        headers = {"authorization": "Bearer ", "x-api-key": f" {KEY} "}
-        assert await status(client, "/models", **headers) == 200
+        for authorization, other, expected in (
+            (f"Bearer {gateways}", f" {KEY} ", 200),
+            (f"bearer {KEY}", gateways, 200),
+            (f"Bearer {gateways}", f"{KEY}x", 401),
+            (f"Bearer {gateways}", gateways, 401),
+        ):
+            headers = {"authorization": authorization, "x-api-key": other}
+            assert await status(client, "/models", **headers) == expected
