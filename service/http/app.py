@@ -22,7 +22,9 @@ from service.catalog.catalog import Catalog
 from service.catalog.reload import Reloader
 from service.errors import (
     InferenceFailed,
+    MemoryFull,
     MethodNotAllowed,
+    QueueFull,
     RequestError,
     TooManyConnections,
     Unauthorized,
@@ -176,6 +178,8 @@ class App:
             served = call.served
             where = f"model {served.name} version {served.version}" if served else path
             self._failures.log(f"{where}: {error.reason or error}")
+        if isinstance(error, QueueFull | MemoryFull):
+            self.services.host.make_room()
         if isinstance(error, RequestError):
             return error.outcome, error_reply(error)
         self._failures.log_bug(path, error)

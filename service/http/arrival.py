@@ -5,8 +5,7 @@ further read of the socket with each reply: 56 MB of small requests on one conne
 So a piece is parsed at a time, and no more while requests of it wait.
 """
 
-import re
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any
 
@@ -19,8 +18,6 @@ MAX_HEAD_BYTES = 65_536  # of request line and headers
 MOST_BEHIND = 65_536  # bytes that wait to be parsed, before reading stops; a read may be more
 PIECE = 4096  # bytes that are parsed together: 200 requests at most
 SURELY_SHORT = MAX_HEAD_BYTES - PIECE  # a head of which no more came before its last piece
-_H2C_WITHIN = 4096  # bytes from the start of a request
-_H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
 
 
 class Flow(FlowControl):
@@ -29,13 +26,26 @@ class Flow(FlowControl):
     Up to that it does, to see whether the client leaves.
     """
 
-    def __init__(self, transport: Any, behind: Sized) -> None:
+    def __init__(self, transport: Any) -> None:
         super().__init__(transport)
-        self._behind = behind
+        self.behind = bytearray()  # what waits to be parsed
+
+    def put_behind(self, data: bytes) -> None:
+        """Keep what came until what is answered now is."""
+        self.behind += data
+        if len(self.behind) > MOST_BEHIND:
+            self.pause_reading()
+
+    def take_behind(self) -> bytes:
+        """Return what waits, and read again."""
+        behind = bytes(self.behind)
+        self.behind.clear()
+        self.resume_reading()
+        return behind
 
     def resume_reading(self) -> None:
         """Read again, unless too much waits."""
-        if len(self._behind) <= MOST_BEHIND:
+        if len(self.behind) <= MOST_BEHIND:
             super().resume_reading()
 
 
@@ -62,17 +72,3 @@ def is_too_long(target: bytes, headers: Headers) -> bool:
 def head_too_large() -> HeadTooLarge:
     """Return the error that says how long a head may be."""
     return HeadTooLarge(f"headers: expected at most {MAX_HEAD_BYTES} bytes")
-
-
-def without_h2c(data: bytes) -> bytes:
-    """Take the offer to go on in HTTP/2 out of a request, as a server may that does not take it.
-
-    Java's HttpClient makes it with every request. The parser would end the request at its head,
-    and drop the body (Kludex/uvicorn#2722).
-    """
-    if data.find(b"h2c", 0, _H2C_WITHIN) < 0:
-        return data
-    head, end, rest = data.partition(b"\r\n\r\n")
-    if not end:  # what follows belongs to the last header
-        return data
-    return _H2C.sub(b"", head + b"\r\n") + b"\r\n" + rest

@@ -9,12 +9,13 @@ import asyncio
 from math import inf
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from service.errors import InvalidInput, MemoryFull, RequestError, RequestTimeout
+from service.errors import MemoryFull, RequestError, RequestTimeout
 from service.http import arrival
-from service.http.arrival import MAX_HEAD_BYTES, MOST_BEHIND, SURELY_SHORT
+from service.http.arrival import MAX_HEAD_BYTES
 from service.http.direct import Answer, Direct, Head
+from service.http.heads import Heads
 from service.http.limits import Limits
 from service.http.reply import (
     WHOLE_REPLY,
@@ -33,7 +34,7 @@ SHORT_REST = 65_536  # bytes of a request that are read behind its reply, to kee
 HEAD_END = b"\r\n\r\n"
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(Heads):
     """uvicorn's protocol over JoinedWrites, within Limits."""
 
     def __init__(self, limits: Limits, direct: Direct, *args: Any, **kwargs: Any) -> None:
@@ -41,7 +42,6 @@ class Protocol(HttpToolsProtocol):
         self._limits = limits
         self._direct = direct
         self._answer: Answer | None = None  # that is under way directly
-        self._behind = bytearray()  # what came behind that
         self._new_head = b""  # of the request that is parsed, to be learned
         self._was_heard = False  # whether a request came
         self._is_last = False  # whether to close behind what is answered directly
@@ -50,18 +50,17 @@ class Protocol(HttpToolsProtocol):
         self._idle_since = inf  # since when the next request
         self._is_begun = False  # a request; its end has not come
         self._may_stay = False  # open behind the reply to that, once its end has come
-        self._head_bytes = 0  # since the last request began, or the last fragment of its body came
         self._body: bytes | bytearray = b""  # what is here of the request that comes in
         self._body_bytes = 0
         self._extensions: dict[str, Any] = {WHOLE_REPLY: self._send_whole}
         self._held = 0  # bytes of what came in, until it is answered
-        self.url, self.headers = b"", []  # uvicorn's: of the head that came last
+        self._is_half_closed = False  # the client sends no more, and waits for answers
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to speak on a new connection."""
         self._writes = JoinedWrites(transport, self.loop)  # type: ignore[arg-type]
         super().connection_made(self._writes)  # type: ignore[arg-type]
-        self.flow = arrival.Flow(self._writes, self._behind)
+        self.flow: arrival.Flow = arrival.Flow(self._writes)
         self._waiting_since = self._limits.now  # who connects is to say something
         self._has_place = self._limits.enter(self)
 
@@ -87,10 +86,25 @@ class Protocol(HttpToolsProtocol):
             cycle.disconnected = True  # uvicorn says it to the newest only, which may wait behind
             task.cancel()
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio takes it
+        """Answer what came completely, then close: the client sends no more (RFC 9112, 9.6).
+
+        Who has left looks the same until something is written; `Limits.make_room` lets them go.
+        """
+        self._writes.is_receiving = False
+        self._is_half_closed = self._is_awaited()
+        if self._is_half_closed:
+            self._limits.half_closed.add(self)
+        return self._is_half_closed
+
+    def _is_awaited(self) -> bool:
+        """Whether a request that came completely has no answer yet."""
+        return self._answer is not None or self._is_behind() or bool(self.pipeline)
+
     def data_received(self, data: bytes) -> None:
         """Take what the client sent; refuse a head, or trailers, that are too long."""
         if self._answer is not None or self.pipeline:
-            self._put_behind(data)
+            self.flow.put_behind(data)
             return
         if not self._is_begun and (self.cycle is None or self.cycle.response_complete):
             size = data.find(HEAD_END) + len(HEAD_END)
@@ -103,17 +117,15 @@ class Protocol(HttpToolsProtocol):
                 and self._is_answered_directly(head, data[size:])
             ):
                 return
-        if not self._is_begun:
-            data = arrival.without_h2c(data)
         for place, piece in arrival.pieces(data, self._rest):
             if self.pipeline:
-                self._put_behind(data[place:])
+                self.flow.put_behind(data[place:])
             if self.pipeline or self.transport.is_closing():
                 break
-            self._head_bytes += len(piece)
-            super().data_received(piece)
-            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-                self._refuse(arrival.head_too_large())
+            self.head_bytes += len(piece)
+            self.feed(piece)
+            if self.head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.refuse(arrival.head_too_large())
         if self._is_begun:
             self._expect_rest()
 
@@ -165,53 +177,43 @@ class Protocol(HttpToolsProtocol):
         lines = self._limits.default_lines(self.server_state.default_headers)
         self._writes.write_now(written(reply, id, lines + others))
         if is_last or self._is_last:
-            self._writes.is_receiving = bool(self._behind)
+            self._writes.is_receiving = bool(self.flow.behind)
             self.transport.close()
-        elif self._behind:
+        elif self.flow.behind or self._is_half_closed:
             self._go_on()
 
     def _go_on(self) -> None:
         """Read again, first what is here already."""
-        behind = bytes(self._behind)
-        self._behind.clear()
-        self.flow.resume_reading()
+        behind = self.flow.take_behind()
         if behind:
             self.data_received(behind)
-
-    def _put_behind(self, data: bytes) -> None:
-        self._behind += data
-        if len(self._behind) > MOST_BEHIND:
-            self.flow.pause_reading()
+        if self._is_half_closed and not self._is_awaited():
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         """Begin with a request: its first byte is here."""
         super().on_message_begin()
         self._is_begun = self._was_heard = True
-        self._head_bytes = self._body_bytes = 0
+        self.head_bytes = self._body_bytes = 0
         self._body = b""
         self._waiting_since = self._limits.now
         self._idle_since = inf
-
-    def on_headers_complete(self) -> None:
-        """Begin to answer, unless the head is too long."""
-        if self._head_bytes > SURELY_SHORT and arrival.is_too_long(self.url, self.headers):
-            raise ValueError("the parser passes it on to send_400_response")
-        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a fragment of the body; the app gets all of them together, unless that is too long.
 
         uvicorn copies each fragment thrice and stops reading after 64 kB, until the app took them.
         """
-        self._head_bytes = 0
+        self.head_bytes = 0
         if self.cycle.response_complete or self.transport.is_closing():
             return  # refused before it was complete
         self._body_bytes += len(body)
         try:
             self._limits.memory.take(len(body), self._held)
         except MemoryFull as error:
+            self._limits.make_room()
             self._body = b""
-            self._refuse(error)
+            self.refuse(error)
             return
         self._held += len(body)
         if not self._body:
@@ -226,6 +228,9 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the complete request is here."""
+        if self.has_offer:
+            self._new_head = b""
+            return
         if self._new_head:
             self._direct.learn(self._new_head, self.scope)  # type: ignore[arg-type]  # the same, by ASGI
             self._new_head = b""
@@ -265,6 +270,9 @@ class Protocol(HttpToolsProtocol):
         """Close the connection if the client is slow, to send or to take a reply, or idle."""
         limits = self._limits
         limits.memory.held += self._writes.look(limits.now)
+        if self._is_half_closed and self._writes.is_reset():
+            self.transport.abort()
+            return
         if limits.is_over(self._writes.untaken_since, limits.timeout_s):
             self.transport.abort()
         elif self._writes.is_lingering:
@@ -276,7 +284,7 @@ class Protocol(HttpToolsProtocol):
         elif limits.is_over(self._waiting_since, limits.timeout_s):
             if self._is_arriving():
                 within = f"{limits.timeout_s:g} s"
-                self._refuse(RequestTimeout(f"expected the complete request within {within}"))
+                self.refuse(RequestTimeout(f"expected the complete request within {within}"))
             else:  # nothing was said, or the rest of what is answered already does not come
                 self.transport.close()
         elif limits.is_over(self._idle_since, limits.keep_alive_s):
@@ -335,13 +343,7 @@ class Protocol(HttpToolsProtocol):
         is_own = self.cycle is not None and self.cycle.scope is self.scope
         return is_own and self.cycle.response_started
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP, or has too long a head; uvicorn calls this."""
-        is_long = arrival.is_too_long(self.url, self.headers)
-        expected = "expected an HTTP/1.1 request, got something else"
-        self._refuse(arrival.head_too_large() if is_long else InvalidInput(expected))
-
-    def _refuse(self, error: RequestError) -> None:
+    def refuse(self, error: RequestError) -> None:
         """Answer in place of the app, and close."""
         self._writes.is_receiving = True
         if self._is_begun and self._is_answered():

@@ -65,6 +65,7 @@ class Limits:
         self._extra: dict[Connection, None] = {}  # those without a place, the oldest first
         self._idle: list[Connection] = []  # those found at the last search, the longest idle last
         self._searched_at = -inf
+        self.half_closed: set[Connection] = set()  # whose clients send no more, and may have left
 
     def default_lines(self, headers: Headers) -> bytes:
         """Return the lines of headers that all replies have; each second uvicorn makes others."""
@@ -113,7 +114,13 @@ class Limits:
     def leave(self, connection: Connection) -> None:
         """Forget a connection that ends."""
         self._placed.discard(connection)
+        self.half_closed.discard(connection)
         self._extra.pop(connection, None)
+
+    def make_room(self) -> None:
+        """Let those go whose clients may have left: what waits for them keeps others out."""
+        for connection in list(self.half_closed):
+            connection.give_way()
 
     def _end_longest_idle(self) -> bool:
         """End the connection that is idle for longest; whether one was idle.

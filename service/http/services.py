@@ -19,6 +19,8 @@ class Host(Struct):
     is_draining: bool = False  # told to stop: still serving, no longer ready
     # Whether a request that is answered by ASGI now is the only one.
     is_alone: Callable[[], bool] = lambda: False
+    # Ends what may be answered for nobody: too much waits.
+    make_room: Callable[[], None] = lambda: None
 
 
 class Services(Struct, frozen=True):

@@ -10,10 +10,13 @@ import asyncio
 import sys
 from fcntl import ioctl
 from math import inf
+from socket import IPPROTO_TCP, TCP_INFO
 from termios import TIOCOUTQ  # of a socket it is what Linux calls SIOCOUTQ, tcp(7)
 from typing import Any
 
 from service.http.lingering import linger
+
+_CLOSED = b"\x07"  # TCP_CLOSE, the first byte of what Linux says with TCP_INFO, tcp(7)
 
 
 class JoinedWrites:
@@ -84,6 +87,14 @@ class JoinedWrites:
             return int.from_bytes(ioctl(descriptor, TIOCOUTQ, bytes(4)), sys.byteorder)
         except OSError:
             return 0
+
+    def is_reset(self) -> bool:
+        """Whether the client ended the connection, which is seen by reading else; Linux says it."""
+        try:
+            state = self._transport.get_extra_info("socket").getsockopt(IPPROTO_TCP, TCP_INFO, 1)
+        except OSError:
+            return True
+        return bool(state == _CLOSED)
 
     def __getattr__(self, name: str) -> Any:
         """All else is the transport's."""

@@ -3,11 +3,15 @@
 import asyncio
 import json
 import re
+import socket
+import struct
 import time
 
 import numpy as np
 
 from tests.support.toys import body, toy_answer
+
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close without a goodbye
 
 
 def address(url: str) -> tuple[str, int]:
@@ -35,6 +39,17 @@ async def read_reply(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     length = re.search(rb"content-length: (\d+)", head)
     assert length is not None, head
     return head, await reader.readexactly(int(length[1]))
+
+
+def reset(connection: socket.socket | asyncio.StreamWriter) -> None:
+    """Close a connection at once, as one that breaks: the other side is told so."""
+    if isinstance(connection, socket.socket):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        connection.close()
+        return
+    own: socket.socket = connection.get_extra_info("socket")
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    connection.transport.abort()
 
 
 async def ask_until_sent_away(url: str) -> tuple[int, bool]:

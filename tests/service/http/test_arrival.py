@@ -14,9 +14,9 @@ from tests.support.clients import address
 from tests.support.processes import Process, resident_mb, running
 from tests.support.toys import save_toy
 
-SMALL = b"GET /health/live HTTP/1.1\r\n\r\n"
+SMALL = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 ENDS = {"target": (b"GET /health/live?", b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")}
-ENDS["header"] = (b"GET /health/live HTTP/1.1\r\nConnection: close\r\nX: ", b"\r\n\r\n")
+ENDS["header"] = (b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: ", b"\r\n\r\n")
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +75,14 @@ def test_reading_stops_while_much_waits() -> None:
         def resume_reading(self) -> None:
             self.reads = True
 
-    transport, behind = Transport(), bytearray(MOST_BEHIND + 1)
-    flow = Flow(transport, behind)
-    flow.pause_reading()
+    transport = Transport()
+    flow = Flow(transport)
+    flow.put_behind(bytes(MOST_BEHIND))
+    assert transport.reads
+    flow.put_behind(b"a")
     flow.resume_reading()
     assert not transport.reads
-    del behind[0]
-    flow.resume_reading()
+    assert flow.take_behind() == bytes(MOST_BEHIND) + b"a"
     assert transport.reads
 
 

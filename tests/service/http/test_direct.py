@@ -20,7 +20,7 @@ from service.http.direct import LONGEST_HEAD, MOST_HEADS
 from service.metrics.exposition import render
 from service.settings import Settings
 from tests.support import drawings
-from tests.support.clients import counted, read_reply
+from tests.support.clients import counted, read_reply, reset
 from tests.support.sockets import Listening, listening
 from tests.support.toys import body, save_fussy, save_mean, save_same, save_sum, save_toy, toy_card
 
@@ -327,7 +327,7 @@ async def test_a_caller_who_leaves_takes_its_row_with_it(folder: Path) -> None:
         mate = await learned(service, ROW)
         left[1].write(ROW)
         await until_queued(service, 1)
-        left[1].close()
+        reset(left[1])
         cancelled = 'torchlit_requests_total{model="toy",outcome="cancelled",version="2"} 1'
         while cancelled not in shown(service):
             await asyncio.sleep(0)
@@ -346,7 +346,7 @@ async def test_a_deadline_passes_in_the_queue(folder: Path) -> None:
         writer.write(sent)
         head, content = await read_reply(reader)
         assert head.startswith(b"HTTP/1.1 504 ")
-        assert b"the deadline passed after 0.0" in content
+        assert b"the deadline passed after " in content
         assert service.by_asgi == []
         writer.close()
         assert (
@@ -374,7 +374,7 @@ async def test_who_left_leaves_room_in_the_queue(folder: Path) -> None:
         (_, first), (_, second) = await learned(service, ROW), await learned(service, ROW)
         first.write(ROW)
         await until_queued(service, 1)
-        first.close()
+        reset(first)
         cancelled = '{model="toy",outcome="cancelled",version="2"} 1'
         while cancelled not in shown(service):
             await asyncio.sleep(0)

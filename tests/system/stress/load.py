@@ -4,8 +4,6 @@ import asyncio
 import json
 import os
 import re
-import socket
-import struct
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -17,12 +15,12 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from tests.support import clients
 from tests.support.clients import address, counted, predict_request, read_reply
 from tests.support.toys import body, toy_answer
 
 COMMITTED_MODELS = Path(__file__).parents[3] / "models"
 LOST = (ConnectionError, asyncio.IncompleteReadError)  # what a broken connection raises
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close without a goodbye
 PATIENCE_S = 30.0  # beyond it a reply counts as one that never comes
 
 
@@ -79,9 +77,8 @@ class Connection:
 
     def leave(self, *, reset: bool = False) -> None:
         """Close it now, whatever is under way; with a reset instead of a goodbye if asked."""
-        connection: socket.socket | None = self.writer.get_extra_info("socket")
-        if reset and connection is not None:  # else it is closed
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        if reset and self.writer.get_extra_info("socket") is not None:  # else it is closed
+            clients.reset(self.writer)
         self.writer.transport.abort()
 
 

@@ -1,0 +1,112 @@
+"""The heads of requests as RFC 9112 wants them read, where uvicorn and its parser do otherwise.
+
+httptools 0.9 takes an offer to go on in another protocol (Upgrade, with Connection: upgrade) for
+the end of HTTP: it drops the body, and uvicorn 0.54 answers as if there had been none
+(Kludex/uvicorn#2722). Java's HttpClient makes an offer with every request, nginx's usual lines for
+websockets with each that they pass on. We take none, so the request is read as one without it.
+"""
+
+import re
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.errors import InvalidInput, NotSupported, RequestError
+from service.http.arrival import SURELY_SHORT, head_too_large, is_too_long
+from service.http.status import Headers
+from service.words import shown
+
+_NO_HTTP = "expected an HTTP/1.1 request, got something else"
+_NOT_ASCII = re.compile(rb"(?:^|\n)[A-Z]+ [!-~]*[\x80-\xff]")  # in a request line
+_HOST = re.compile(rb"(\[[0-9A-Za-z:.]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?", re.ASCII)
+
+
+class Heads(HttpToolsProtocol):
+    """uvicorn's protocol, which passes offers over and refuses what a head may not say."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.has_offer = False  # the head that is parsed; it will be parsed again, without it
+        self.head_bytes = 0  # since the last request began, or the last fragment of its body came
+        self.url, self.headers = b"", []  # uvicorn's: of the head that came last
+
+    def refuse(self, error: RequestError) -> None:
+        """Answer in place of the app, and close."""
+        raise NotImplementedError
+
+    def feed(self, data: bytes) -> None:
+        """Parse what came; refuse what is no HTTP."""
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                data = self._without_offer() + data[offer.args[0] :]
+            except httptools.HttpParserError as error:
+                self.refuse(self._reason(error, data))
+                return
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer, unless the head is not as it has to be."""
+        if self.head_bytes > SURELY_SHORT and is_too_long(self.url, self.headers):
+            raise head_too_large()
+        self.has_offer = self.parser.should_upgrade()
+        if not self.has_offer:
+            _check(self.headers, self.parser.get_http_version())
+            self.url = _path_and_query(self.url)
+            super().on_headers_complete()
+        elif self.parser.get_method() == b"CONNECT":  # to the parser it is an offer, too
+            raise InvalidInput(_NO_HTTP)
+
+    def _without_offer(self) -> bytes:
+        """Return the head that has just been parsed, without the offer in it.
+
+        Another parser takes it: the one that met the offer may take no more.
+        """
+        self.has_offer = False
+        version = self.parser.get_http_version().encode()
+        method = self.parser.get_method()
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        lines = [b"%b %b HTTP/%b\r\n" % (method, self.url, version)]
+        lines += [b"%b: %b\r\n" % each for each in self.headers if each[0] != b"upgrade"]
+        return b"".join([*lines, b"\r\n"])
+
+    def _reason(self, error: httptools.HttpParserError, data: bytes) -> RequestError:
+        """Return why the parser stopped in `data`, for the caller."""
+        if isinstance(error.__context__, RequestError):  # raised above
+            return error.__context__
+        if is_too_long(self.url, self.headers):
+            return head_too_large()
+        if isinstance(error, httptools.HttpParserInvalidURLError) and _NOT_ASCII.search(data):
+            return InvalidInput(
+                "path: expected ASCII, and other characters as %XX of their UTF-8 (RFC 3986, "
+                "section 2.5), got one as it is"
+            )
+        return InvalidInput(_NO_HTTP)
+
+
+def _check(headers: Headers, version: str) -> None:
+    """Raise InvalidInput or NotSupported for a head that RFC 9112 forbids, or we cannot serve."""
+    hosts = [value for name, value in headers if name == b"host"]
+    if len(hosts) != 1 and (hosts or version == "1.1"):  # section 3.2
+        raise InvalidInput(f"Host: expected one such header, got {len(hosts) or 'none'}")
+    if hosts and not _HOST.fullmatch(hosts[0].strip()):
+        got = shown(hosts[0].decode("latin-1"))
+        raise InvalidInput(f"Host: expected a name or an address, and a port, got {got}")
+    codings = b",".join(value for name, value in headers if name == b"transfer-encoding")
+    *others, last = (each.strip().lower() for each in codings.split(b","))
+    # Section 6.1. What has not chunked at the end, or twice, the parser refuses.
+    if others and last == b"chunked" and last not in others:
+        got = shown(codings.decode("latin-1"))
+        raise NotSupported(f"Transfer-Encoding: expected chunked alone, got {got}")
+
+
+def _path_and_query(target: bytes) -> bytes:
+    """Return path and query of a target; "/" where it names a host alone (section 3.2.2)."""
+    if target.startswith(b"/") or b"://" not in target:
+        return target
+    parsed = httptools.parse_url(target)
+    path = parsed.path or b"/"
+    return path if parsed.query is None else b"%b?%b" % (path, parsed.query)
