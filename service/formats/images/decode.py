@@ -71,7 +71,7 @@ class Reader:
         if perf_counter() > self._limits.deadline:
             raise DeadlineExceeded(f"{where}: the deadline passed before it was read")
         file_limits.check(data, where)
-        image, orientation = self._decoded(data, where)
+        image, orientation = self._decoded(file_limits.without_extras(data), where)
         if orientation in _TURNS:
             image = image.transpose(_TURNS[orientation])
         return self._pixels_of(image).ravel()

@@ -1,14 +1,15 @@
 """PNG and JPEG files, as far as they can be judged before a decoder reads them.
 
 A decoder reads all that stands beside the pixels too, and there is no end to what may stand there:
-a small file can keep it busy for minutes. So the parts are counted first.
+a small file can keep it busy for minutes. So the parts are counted first, and those of a PNG that
+say nothing of its pixels never reach the decoder.
 """
 
 from service.errors import InvalidInput
 
 EXPECTED = "expected a PNG or JPEG image"
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-MOST_CHUNKS = 100  # of a PNG, beside those of the pixels; each may be decompressed to a megabyte
+MOST_CHUNKS = 100  # of a PNG, beside those of the pixels
 BYTES_OF_A_CHUNK = 256  # those of the pixels hold this at least, on average
 MOST_SEGMENTS = 600  # of a JPEG: a colour profile and metadata may have 255 each
 MOST_SCANS = 32  # of a JPEG: each is a pass over all its pixels; progressive ones have about 10
@@ -24,6 +25,7 @@ _OTHERS = {
     b"{": "JSON",
 }
 _PIXEL_CHUNKS = frozenset({b"IDAT", b"fdAT", b"fcTL"})
+_USED = frozenset({b"tRNS", b"eXIf"})  # of the chunks that a decoder may leave out
 _END, _SCAN, _END_OF_IMAGE = b"IEND", b"\xff\xda", b"\xff\xd9"
 
 
@@ -47,6 +49,28 @@ def check(data: bytes, where: str) -> None:
         _check_chunks(data, where)
     else:
         _check_segments(data, where)
+
+
+def without_extras(data: bytes) -> bytes:
+    """Return a file that was checked, without the chunks of a PNG that it can be decoded without.
+
+    Those are texts, colour profiles, the frames of an animation, and whatever programs add: a small
+    letter begins the type (section 5.4 of its specification). Pillow decompresses them, calls a PNG
+    broken where one is large, and takes words of a text for facts of the image.
+    """
+    if not data.startswith(PNG):
+        return data
+    view, start, place = memoryview(data), 0, len(PNG)
+    kept: list[memoryview] = []
+    while (kind := data[place + 4 : place + 8]) and kind != _END:
+        end = place + 12 + int.from_bytes(data[place : place + 4])
+        if end > len(data):
+            break  # it is cut off, as the decoder will say
+        if kind.isalpha() and kind[:1].islower() and kind not in _USED:
+            kept.append(view[start:place])
+            start = end
+        place = end
+    return b"".join([*kept, view[start:]]) if start else data
 
 
 def _check_chunks(data: bytes, where: str) -> None:

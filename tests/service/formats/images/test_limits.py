@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.errors import InvalidInput
-from service.formats.images.limits import JPEG, MOST_SCANS, check
+from service.formats.images.limits import JPEG, MOST_SCANS, check, without_extras
 from tests.support.drawings import jpeg, on, png, saved, three_lines
 from tests.support.images import read
 
@@ -47,6 +47,29 @@ def test_parts_beside_the_pixels_are_few(
     assert read(few).shape == (28, 28)
     with pytest.raises(InvalidInput, match=f"^body: expected a PNG or JPEG image, got {got}$"):
         check(good[:place] + parts + good[place:], "body")
+
+
+LARGE = zlib.compress(bytes(2_000_000))  # Pillow refuses more than a megabyte
+EXTRAS = {
+    "a profile": chunk(b"iCCP", b"x\0\0" + LARGE),
+    "a text": chunk(b"zTXt", b"x\0\0" + LARGE),
+    "a text of any language": chunk(b"iTXt", b"x\0\1\0\0\0" + LARGE),
+    "a text with the name of a fact": chunk(b"tEXt", b"interlace\0no"),
+    "one that is too short": chunk(b"gAMA"),
+    "one with another check sum": chunk(b"tIME", bytes(7))[:-4] + bytes(4),
+}
+
+
+@pytest.mark.parametrize("extra", EXTRAS.values(), ids=EXTRAS)
+def test_what_says_nothing_of_the_pixels_reaches_no_decoder(extra: bytes) -> None:
+    good = png(255 * three_lines(np.random.default_rng(0)))
+    assert without_extras(good) is good
+    for place in (33, len(good) - 12):  # before the pixels, and behind them
+        data = good[:place] + extra + good[place:]
+        assert without_extras(data) == good
+        assert np.array_equal(read(data), read(good))
+        cut = data[: place + len(extra) - 1]
+        assert without_extras(cut) == cut
 
 
 def test_a_jpeg_of_endless_scans_is_refused() -> None:
