@@ -1,7 +1,9 @@
 """Bodies that are images: one file, or a form of files."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import multipart
 from numpy.typing import NDArray
@@ -14,6 +16,8 @@ from service.words import cut, shown
 
 IMAGES = ("image/png", "image/jpeg")
 FORM = "multipart/form-data"
+# filename*, of RFC 8187, section 3.2: charset'language'name
+_EXTENDED = re.compile(r""";\s*filename\*="?[\w-]+'[\w-]*'([^;\s"]+)""", re.IGNORECASE)
 
 
 class ImageMessage:
@@ -70,12 +74,13 @@ def _files(body: bytes, boundary: str, max_rows: int) -> Iterator[tuple[str, byt
             for event in parser.parse(body):
                 if isinstance(event, multipart.MultipartSegment):
                     count += 1
-                    if event.filename is None:
+                    name = _name_of_file(event)
+                    if name is None:
                         raise InvalidInput(
                             f"body: {_readable(event.name)}: expected a file, got a field; the "
                             f"model is named in the path, its version in the query"
                         )
-                    where = f"file {count} ({_readable(event.filename)})"
+                    where = f"file {count} ({_readable(name)})"
                     data = bytearray()
                 elif event is None:
                     yield where, bytes(data)
@@ -89,6 +94,20 @@ def _files(body: bytes, boundary: str, max_rows: int) -> Iterator[tuple[str, byt
         raise InvalidInput(f"body: expected {FORM}, got: {error}") from error
     if count == 0:
         raise InvalidInput("body: expected at least one file, got none")
+
+
+def _name_of_file(part: multipart.MultipartSegment) -> str | None:
+    """Return what a part of a form is called if it is a file; None for a field.
+
+    A file has a name, or is of the media type of one: some clients give it no name.
+    """
+    if part.filename is not None:
+        return str(part.filename)
+    if found := _EXTENDED.search(part.header("Content-Disposition", "")):
+        return unquote_to_bytes(found[1].encode("latin-1")).decode("latin-1")
+    media_type = part.content_type or ""
+    is_file = media_type.startswith("image/") or media_type == "application/octet-stream"
+    return str(part.name) if is_file else None
 
 
 def _readable(name: str) -> str:

@@ -71,6 +71,27 @@ def test_names_of_files_may_be_of_any_charset(name: bytes, shown: str, seen: Mod
         rows_of(part(b"?", name) + b"--b--\r\n", seen)
 
 
+@pytest.mark.parametrize(
+    ("head", "shown"),
+    [
+        (b'; name="f"\r\nContent-Type: image/png', "f"),  # as Java's HttpClient is used
+        (b"; name=f\r\ncontent-type: Image/X; a=b", "f"),
+        (b'; name="f"\r\nContent-Type: application/octet-stream', "f"),
+        (b"; name=\"f\"; filename*=UTF-8''%C3%BC%20x.png", "\u00fc x.png"),
+        (b"; filename*=\"utf-8'de'x.png\"; name=f", "x.png"),
+        (b"; name=f; filename=a.png; filename*=utf-8''b.png", "a.png"),  # as .NET writes it
+    ],
+)
+def test_a_file_is_known_by_its_name_or_its_media_type(
+    head: bytes, shown: str, seen: Model
+) -> None:
+    begin = b"--b\r\nContent-Disposition: form-data" + head + b"\r\n\r\n"
+    rows = rows_of(begin + SMALL + b"\r\n--b--\r\n", seen)
+    assert rows.tolist() == [PIXELS.ravel().tolist()]
+    with pytest.raises(InvalidInput, match=re.escape(f"file 1 ({shown}): expected a PNG")):
+        rows_of(begin + b"?\r\n--b--\r\n", seen)
+
+
 def test_a_form_has_as_many_files_as_a_request_may_have_rows(seen: Model) -> None:
     assert len(rows_of(part(SMALL) * 2 + b"--b--\r\n", seen, max_rows=2)) == 2
     with pytest.raises(TooLarge, match=r"^body: expected at most 2 files in one request$"):
