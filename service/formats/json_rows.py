@@ -25,6 +25,8 @@ from service.words import did_you_mean, quoted, shown
 EXAMPLE = '{"model": ..., "instances": [...]}'
 _KINDS: dict[type[np.generic], str] = {np.object_: "strings", np.bool_: "booleans"}
 _CHUNK = 2**18  # characters of base64 that are decoded at a time: nobody else runs meanwhile
+# The alphabet for URLs; with a character of the other one beside it, it is neither.
+_FROM_URL_SAFE = str.maketrans("-_+/", "+/??")
 
 
 class Instances:
@@ -151,21 +153,27 @@ def _value(value: Any, where: str, form: RowForm, index: int) -> Any:
 
 
 def _decoded(text: Any, where: str) -> bytes:
-    """Return the bytes that base64 says, also in a data: URL. Raises InvalidInput."""
+    """Return the bytes that base64 says, also in a data: URL. Raises InvalidInput.
+
+    It may be of either alphabet (RFC 4648, sections 4 and 5), in lines, and without its padding.
+    """
     expected = f"{where}: expected a PNG or JPEG image in base64"
     if not isinstance(text, str):
         raise InvalidInput(f"{expected}, got {shown(text)}")
-    if text.startswith("data:"):
+    if text[:5].lower() == "data:":
         head, comma, text = text.partition(",")
-        if not comma or not head.endswith(";base64"):
+        if not comma or not head.lower().endswith(";base64"):
             raise InvalidInput(f"{expected}, got {shown(head[:40])}")
-    if "\n" in text:  # as base64 and Python's encodebytes write it
-        text = "".join(text.split())
+    plain = text
+    if "\n" in text or "\r" in text:  # as base64 and Python's encodebytes write it
+        plain = "".join(map(str.strip, plain.replace("\r", "\n").split("\n")))
+    if len(plain) % 4 and not plain.endswith("="):
+        plain += "=" * (-len(plain) % 4)
     try:
-        chunks = range(0, len(text), _CHUNK)
-        return b"".join(
-            base64.b64decode(text[start : start + _CHUNK], validate=True) for start in chunks
-        )
+        chunks = (plain[start : start + _CHUNK] for start in range(0, len(plain), _CHUNK))
+        if "-" in plain or "_" in plain:
+            chunks = (each.translate(_FROM_URL_SAFE) for each in chunks)
+        return b"".join(base64.b64decode(each, validate=True) for each in chunks)
     except (binascii.Error, ValueError) as error:
         raise InvalidInput(f"{expected}, got {shown(text)}: {error}") from error
 

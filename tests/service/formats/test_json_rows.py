@@ -1,3 +1,4 @@
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from onnx import TensorProto, helper
 from service.engine.model import Model
 from service.errors import InvalidInput, TooLarge
 from tests.support.bodies import instances, large, read, went_fast
+from tests.support.drawings import png
 from tests.support.toys import save_graph, save_same, tensor
 
 FOUR = [[1.0, 2.0, 3.0, 4.0]]
@@ -251,6 +253,32 @@ def test_a_single_input_of_any_type_is_read(
     assert (rows.dtype, rows.shape[1:]) == (model.input.dtype, model.input.shape[1:])
     assert expected is None or rows.tolist() == expected
     assert model.run([rows])[0].tolist() == rows.tolist()
+
+
+IMAGE = png(np.random.default_rng(1).integers(0, 256, (40, 40)))
+IMAGE += b"." * (1 + -len(IMAGE) % 3)  # what is behind it is not read, and has to be padded
+B64 = base64.b64encode(IMAGE).decode()
+URL_SAFE = base64.urlsafe_b64encode(IMAGE).decode()
+LINES = base64.encodebytes(IMAGE).decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        B64.rstrip("="),
+        URL_SAFE,
+        URL_SAFE.rstrip("="),
+        LINES.replace("\n", "\r\n"),
+        LINES.replace("\n", "\r"),
+        LINES.replace("\n", "\n  "),
+        f"DATA:image/png;BASE64,{B64}",
+        f"Data:;base64,{URL_SAFE}",
+    ],
+)
+def test_base64_is_read_as_clients_write_it(text: str, mean: Model) -> None:
+    assert "+" in B64 and "/" in B64 and B64.endswith("==")  # noqa: PT018
+    rows = [read(instances(json.dumps([{"b64": each}])), mean).tolist() for each in (text, B64)]
+    assert rows[0] == rows[1]
 
 
 def test_a_list_of_bare_numbers_is_read_the_fast_way(tmp_path: Path) -> None:
