@@ -110,9 +110,7 @@ def read(
         check_fields(fields, "a JSON object", known)
         return LongMessage(fields, instances)
     refuse_at_a_glance(body)
-    texts = check_fields(
-        decoded(body.removeprefix(b"\xef\xbb\xbf"), _decoder), "a JSON object", known
-    )
+    texts = check_fields(decoded(body, _decoder), "a JSON object", known)
     text = texts.pop("instances", UNSET)
     fields = _values(texts)
     if text is UNSET:

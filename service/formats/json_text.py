@@ -1,5 +1,9 @@
-"""JSON as Python objects, or a sentence that says where it is none."""
+"""JSON as Python objects, or a sentence that says where it is none.
 
+A byte order mark before it is passed over (RFC 8259, section 8.1).
+"""
+
+import codecs
 import json
 import re
 from typing import Any, TypeVar
@@ -62,6 +66,8 @@ def decoded(text: bytes | memoryview, decoder: msgspec.json.Decoder[T]) -> T:
     except UnicodeDecodeError as error:
         raise InvalidInput("body: expected JSON in UTF-8, got something else") from error
     except msgspec.DecodeError as error:
+        if text[:3] == codecs.BOM_UTF8 and text[3:6] != codecs.BOM_UTF8:  # one at most
+            return decoded(memoryview(text)[3:], decoder)
         if found := _NOT_JSON.match(text, max(0, _place(error) - 2)):
             got = f"{found[1].decode()}{NOT_JSON}"
             raise InvalidInput(f"body: expected JSON, got {got}") from error

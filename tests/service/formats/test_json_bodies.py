@@ -157,6 +157,12 @@ def test_a_row_that_is_far_too_long_is_refused_by_a_count(toy: Model) -> None:
         read(f'{{"instances":[{{{fields}}}]}}').rows(toy, limits())
 
 
+def test_a_byte_order_mark_is_passed_over(toy: Model) -> None:
+    for text in ("[[1,2,3,4]]", '[{"a":1,"b":2,"c":3,"d":4}]'):
+        rows = read(b"\xef\xbb\xbf" + long(instances(text)).encode()).rows(toy, limits())
+        assert rows.tolist() == [[1, 2, 3, 4]]
+
+
 def test_the_deadline_ends_it(toy: Model) -> None:
     with pytest.raises(DeadlineExceeded):
         read(long(instances("[[1,2,3,4]]"))).rows(toy, limits(deadline=0.0))

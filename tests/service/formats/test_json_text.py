@@ -46,7 +46,8 @@ def test_what_is_no_json_is_refused_with_its_place(text: bytes, sentence: str) -
 
 
 def test_a_decoder_says_what_does_not_fit_and_where() -> None:
-    assert decoded(b'{"x": 3}', decoder) == decoded(memoryview(b'{"x": 3}'), decoder) == Point(3)
+    for text in (b'{"x": 3}', b'\xef\xbb\xbf{"x": 3}'):  # with a byte order mark
+        assert decoded(text, decoder) == decoded(memoryview(text), decoder) == Point(3)
     for text, sentence in (
         (b'{"x": "3"}', "x: expected `int`, got `str`"),
         (b'{"x": 1, "others": [1, null]}', "others[1]: expected `int`, got `null`"),

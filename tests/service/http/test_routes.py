@@ -1,7 +1,9 @@
 """THE table of routes, and what follows it: dispatch, access, reserved paths."""
 
 import asyncio
+import gzip
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,36 @@ async def test_each_route_answers_at_its_path(models_dir: Path) -> None:
             else:
                 assert reply.status_code in (200, 400), named(route)
             assert "no such path" not in reply.text, named(route)
+
+
+# What is sent to the routes that do not take rows; what would change a model is wrong.
+TENSOR = {"name": "input", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}
+SENT = {
+    "infer": {"inputs": [TENSOR]},
+    "index": {"ready": 1},
+    "load": {"parameters": 1},
+    "unload": {"parameters": 1},
+}
+
+
+async def test_each_route_takes_a_body_that_is_compressed_or_begins_with_a_mark(
+    models_dir: Path,
+) -> None:
+    async with serving(chosen(models_dir)) as client:
+        for route in ALL:
+            if route.method == "POST":
+                path, sent = path_of(route), SENT.get(route.path.rpartition("/")[2])
+                plain = json.dumps(sent).encode() if sent else body("toy", [[1, 2, 3, 4]])
+                replies = [
+                    await client.post(path, content=content, headers={"X-Request-Id": "1"} | more)
+                    for content, more in (
+                        (plain, {}),
+                        (gzip.compress(plain), {"Content-Encoding": "gzip"}),
+                        (b"\xef\xbb\xbf" + plain, {}),
+                    )
+                ]
+                assert "JSON" not in replies[0].text, named(route)
+                assert len({(each.status_code, each.text) for each in replies}) == 1, named(route)
 
 
 async def test_each_route_takes_its_method_alone(models_dir: Path) -> None:

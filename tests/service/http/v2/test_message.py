@@ -105,6 +105,21 @@ def test_a_body_of_many_lists_is_not_cut_into_pieces() -> None:
     assert len(message._quickly(json.dumps({"inputs": [one] * 16}).encode()).inputs) == 16
 
 
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("size", [0, SMALL, LONG])
+def test_a_byte_order_mark_is_passed_over(size: int, toy: Model) -> None:
+    numbers = {"name": "input", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}
+    body = json.dumps({"inputs": [numbers]}).encode() + b" " * size
+    for length in (None, b"%d" % len(BOM + body)):
+        marked, behind = message.split(BOM + body + b"x" * bool(length), length, toy)
+        assert bytes(behind) == b"x" * bool(length)
+        assert [bytes(each.data) for each in marked.inputs] == [b"[1, 2, 3, 4]"]
+    with pytest.raises(InvalidInput, match=r"got: JSON is malformed: invalid character \(byte 0\)"):
+        message.split(BOM + BOM + body, None, toy)
+
+
 @pytest.mark.parametrize("text", ["-0", "[1]", '"a"', "null"])
 def test_data_that_no_float_holds_is_left_as_it_was_sent(text: str) -> None:
     kind = "FP32" if text == "-0" else "INT64"
