@@ -23,8 +23,8 @@
         TooLarge                body or number of rows over the limit
           HeadTooLarge          request line and headers over the limit
         UnsupportedMediaType    the body is of a kind that is not known there
-        NotSupported            part of a protocol that is not served here
           UnsupportedEncoding   the body is compressed in a way that is not known
+        NotSupported            part of a protocol that is not served here
         InferenceFailed         the model raised, or answered NaN or infinity
         Unavailable             starting, draining or failed; try again later
           QueueFull             more rows wait than the limit allows
@@ -149,14 +149,14 @@ class UnsupportedMediaType(RequestError):
     outcome = "invalid"
 
 
+class UnsupportedEncoding(UnsupportedMediaType):
+    """The body is compressed in a way that is not known."""
+
+
 class NotSupported(RequestError):
     """The protocol knows it; this service, or its settings, do not serve it."""
 
     outcome = "invalid"
-
-
-class UnsupportedEncoding(NotSupported):
-    """The body is compressed in a way that is not known."""
 
 
 class InferenceFailed(RequestError):

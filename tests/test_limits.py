@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from service.formats import json_bodies
-from service.http import arrival
+from service.http import arrival, compression
 from service.http.limits import FOR_PROBES
 from service.http.v2 import message
 from service.logs import stderr
@@ -17,6 +17,8 @@ from service.settings import Settings, variable_name
 PAGE = Path(__file__).parent.parent / "docs" / "limits.md"
 FIXED = {
     "request line and headers": arrival.MAX_HEAD_BYTES,
+    "encodings of a body, one on the other": compression.MOST_ENCODINGS,
+    "members of a gzip body": compression.MOST_MEMBERS,
     "JSON of more than 256 KiB: a field beside the instances": json_bodies._MOST_BYTES,
     "the same in `/v2`: a field beside data": message._LONGEST,
     "digits of a whole number in JSON": sys.int_info.default_max_str_digits,

@@ -53,16 +53,20 @@ class Request(Struct):
         if len(body) > limit:
             raise TooLarge(f"body: expected at most {limit} bytes, got {len(body)} or more")
         self.has_body = True
-        encoding = self.headers.get(b"content-encoding")
-        if encoding is None:
+        if b"content-encoding" not in self.headers:
             self.memory.take(0, len(body))
             self._sent = self._read = len(body)
             return body
         self._sent = len(body)
-        body = await compression.decompressed(body, encoding, limit)
-        self._hold(len(body))
-        self._read = len(body)
-        return body
+        decompressed = await compression.decompressed(body, self._encoding(), limit)
+        self._hold(0 if decompressed is body else len(decompressed))
+        self._read = len(decompressed)
+        return decompressed
+
+    def _encoding(self) -> bytes:
+        """Return what Content-Encoding says, in one line or several (RFC 9110, section 5.3)."""
+        lines = [each for name, each in self.scope["headers"] if name == b"content-encoding"]
+        return b",".join(lines)
 
     def hold(self, inputs: Inputs) -> None:
         """Hold what was read of the body, in place of it. Raises MemoryFull.

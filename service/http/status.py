@@ -19,10 +19,10 @@ STATUS: dict[type[RequestError], int] = {
     errors.RequestTimeout: 408,
     errors.TooLarge: 413,
     errors.UnsupportedMediaType: 415,
+    errors.UnsupportedEncoding: 415,
     errors.HeadTooLarge: 431,
     errors.InferenceFailed: 500,
     errors.NotSupported: 501,
-    errors.UnsupportedEncoding: 501,  # as Triton; HTTP would say 415
     errors.Unavailable: 503,
     errors.QueueFull: 503,
     errors.MemoryFull: 503,

@@ -25,14 +25,13 @@ ERRORS = {
     "404": "No such model or version",
     "408": "The request did not arrive in time",
     "413": "The body or the number of rows is over the limit",
-    "415": "The body is of a kind that is not known there",
+    "415": "The body is of a kind that is not known there, or Content-Encoding is",
     "431": "Request line and headers are over the limit",
     "500": "The model failed",
-    "501": "Content-Encoding is neither gzip nor deflate",
     "503": "Queue full, too many connections, starting or draining; see Retry-After",
     "504": "The deadline passed",
 }
-OF_INFERENCE = ("400", "404", "408", "413", "431", "500", "501", "503", "504")
+OF_INFERENCE = ("400", "404", "408", "413", "415", "431", "500", "503", "504")
 
 
 def parameter(place: str, name: str, schema: Json, description: str) -> Json:

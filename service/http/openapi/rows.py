@@ -13,7 +13,6 @@ from service.formats.predictions import csv_of, encode
 from service.formats.registry import CSV, FORM, FORMATS, IMAGE, JSON, JSON_LINES, Format
 from service.http.openapi.parts import (
     CONTENT_ENCODING_PARAMETER,
-    ERRORS,
     OF_INFERENCE,
     PREPARE_PARAMETER,
     TEXT,
@@ -25,7 +24,6 @@ from service.http.openapi.parts import (
     any_of,
     as_json,
     closed_object,
-    error,
     list_of,
     operation,
     ref,
@@ -162,7 +160,6 @@ def _operation(
             content[format.media_types[0]] = {"schema": binary}
         elif served is not None:
             content[format.media_types[0]] = _text_format(format, served)
-    described["responses"]["415"] = error(ERRORS["415"])
     if served is not None and image_of(served.model):
         _add_images(described, context)
     return described

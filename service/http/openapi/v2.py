@@ -62,7 +62,7 @@ def index(route: Route, context: Context) -> Json:
         "v2_repository_index",
         route.summary,
         answer("Name, version and state of each", list_of(ref("IndexEntry"))),
-        ("400", "408", "413", "431"),
+        ("400", "408", "413", "415", "431"),
         requestBody=_body_or_none(json_object({}, ready={"type": "boolean"})),
     )
     return {route.path: described}
@@ -75,7 +75,7 @@ def control(route: Route, context: Context) -> Json:
         f"v2_repository_{what}",
         route.summary,
         answer("It is done", {"type": "object"}),
-        ("400", "404", "408", "413", "431", "503"),
+        ("400", "404", "408", "413", "415", "431", "503"),
         parameters=[in_path("model", TEXT)],
         requestBody=_body_or_none(json_object({}, parameters=ref("Parameters"))),
     )

@@ -160,7 +160,7 @@ async def test_a_refusal_is_json_and_counted(has_model: bool) -> None:
     caller = Caller(refuse, has_model=has_model)
     await caller.call()
     status, headers, body = caller.reply
-    assert (status, body) == (501, b'{"error":"no"}')
+    assert (status, body) == (415, b'{"error":"no"}')
     assert (b"accept-encoding", b"gzip, deflate") in headers
     assert (b"content-type", b"application/json") in headers
     assert [outcome for outcome, _ in caller.of_model] == ["invalid"] * has_model

@@ -36,7 +36,7 @@ def test_fields_that_are_not_set_are_left_out() -> None:
 
 def test_a_refusal_is_one_sentence_of_json_with_status_and_headers() -> None:
     reply = error_reply(UnsupportedEncoding("no"))
-    assert (reply.status, body_of(reply)) == (501, b'{"error":"no"}')
+    assert (reply.status, body_of(reply)) == (415, b'{"error":"no"}')
     assert reply.content_type == b"application/json"
     assert (b"accept-encoding", b"gzip, deflate") in reply.headers
 

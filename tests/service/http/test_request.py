@@ -35,12 +35,15 @@ class Caller:
 
     def __init__(self, *messages: dict[str, Any], **headers: str) -> None:
         self.waiting = list(messages)
+        lines = [
+            (name.replace("_", "-").encode(), line.encode("latin-1"))
+            for name, value in headers.items()
+            for line in value.split("\n")
+        ]
+        scope: Any = {"type": "http", "path": "/somewhere", "method": "POST", "headers": lines}
         self.request = Request(
-            scope={"type": "http", "path": "/somewhere", "method": "POST"},  # type: ignore[arg-type]
-            headers={
-                name.replace("_", "-").encode(): value.encode("latin-1")
-                for name, value in headers.items()
-            },
+            scope=scope,
+            headers=dict(lines),
             receive=self._receive,
             id=b"7",
             values={},
@@ -108,6 +111,21 @@ async def test_a_compressed_body_comes_decompressed_within_the_limit() -> None:
     caller = Caller(fragment(compressed, more=False), content_encoding="gzip")
     with pytest.raises(TooLarge, match=r"^body: expected at most 99 bytes decompressed, got more$"):
         await caller.request.body(99)
+
+
+@pytest.mark.anyio
+async def test_encodings_may_stand_in_several_lines() -> None:
+    body = gzip.compress(gzip.compress(b"a"))
+    caller = Caller(fragment(body, more=False), content_encoding="gzip\n\ngzip")
+    assert await caller.request.body(100) == b"a"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("encoding", ["", "identity"])
+async def test_a_body_that_is_not_compressed_is_held_once(encoding: str) -> None:
+    caller = Caller(fragment(b"a" * 100, more=False), content_encoding=encoding)
+    assert await caller.request.body(100) == b"a" * 100
+    assert caller.request.memory.held == 0  # beside what the connection holds
 
 
 @pytest.mark.parametrize(
