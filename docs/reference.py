@@ -49,7 +49,10 @@ def settings() -> str:
         "This page lists every setting. Settings are environment variables:",
         "```sh\nTORCHLIT_PORT=8080 TORCHLIT_LOG_FORMAT=json make serve\n```",
         "A misspelt name or a value that does not fit stops the start with one sentence and exit "
-        "status 1.",
+        "status 1. An empty value counts as unset, but for `TORCHLIT_API_KEYS` and "
+        "`TORCHLIT_API_KEYS_FILE`, which may not be empty. `true`, `1`, `yes` and `on` are the "
+        "same, as are `false`, `0`, `no` and `off`. These words, and those of levels, formats and "
+        "devices, may be written in any case.",
         table(("variable", "default", "what"), rows),
         "## Names of cloud platforms",
         "Where a setting is unset, these variables count, the first of them that is set:",

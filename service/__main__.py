@@ -33,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     0 when all is well, 1 when it cannot be done, 3 when `score` left out rows, 2 for arguments that
     do not fit, as argparse has it.
     """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's pool would compete with the loop
+    threads = os.environ.get("OPENBLAS_NUM_THREADS") or "1"
+    os.environ["OPENBLAS_NUM_THREADS"] = threads  # NumPy's pool would compete with the loop
     open_closed()
     options = _parser().parse_args(arguments)
     try:

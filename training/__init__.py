@@ -11,5 +11,8 @@ import os
 # with two threads, 13 s with one). NumPy's threads change no model, but a figure of `evaluate`:
 # MNIST's logistic regression has 92.58 % with one, 92.57 % with two.
 THREADS = 1
-os.environ.setdefault("OPENBLAS_NUM_THREADS", str(THREADS))  # NumPy; PyTorch: make_deterministic
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime's wheels since 1.29 report home
+for variable, value in {
+    "OPENBLAS_NUM_THREADS": str(THREADS),  # NumPy; PyTorch: make_deterministic
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime's wheels since 1.29 report home
+}.items():
+    os.environ[variable] = os.environ.get(variable) or value

@@ -24,7 +24,7 @@ from service.commands.doctor_models import Finding, model_findings, runtime_find
 from service.commands.health import MOST_SHOWN, READY, ask, is_ours
 from service.commands.terminal import Stdout
 from service.errors import InvalidSetting, StartupError
-from service.settings import OF_PLATFORMS, PREFIX, Settings, machine, variable_name
+from service.settings import OF_PLATFORMS, PREFIX, Settings, is_set, machine, variable_name
 from service.settings.keys import keys, origins
 from service.settings.machine import (
     BYTES_OF_A_WORKER,
@@ -170,8 +170,8 @@ def _may_be_a_key(path: object) -> bool:
 
 def _source(field: str, environ: Mapping[str, str]) -> str:
     """Say which variable of a platform says a setting, if one does."""
-    others = [name for name in OF_PLATFORMS.get(field, ()) if environ.get(name)]
-    return f" ({others[0]})" if others and variable_name(field) not in environ else ""
+    others = [name for name in OF_PLATFORMS.get(field, ()) if is_set(environ, name)]
+    return f" ({others[0]})" if others and not is_set(environ, variable_name(field)) else ""
 
 
 def _access(settings: Settings) -> Finding:

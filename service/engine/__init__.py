@@ -11,4 +11,4 @@ model       all of that in one value that runs
 import os
 
 # ONNX Runtime reads it when it is imported: since 1.29 its wheels send telemetry by default.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ["ORT_DISABLE_TELEMETRY"] = os.environ.get("ORT_DISABLE_TELEMETRY") or "1"

@@ -5,7 +5,8 @@ from service.settings.settings import (
     PREFIX,
     Settings,
     describe,
+    is_set,
     variable_name,
 )
 
-__all__ = ["OF_PLATFORMS", "PREFIX", "Settings", "describe", "variable_name"]
+__all__ = ["OF_PLATFORMS", "PREFIX", "Settings", "describe", "is_set", "variable_name"]

@@ -19,6 +19,8 @@ from service.settings.versions import Versions
 PREFIX = "TORCHLIT_"
 OF_TRAINING = {"TORCHLIT_DATA_DIR"}  # read by `python -m training`, known here
 AUTO = "auto"  # of `workers`
+# An empty value of these is refused: a secret that did not arrive is no reason to let everybody in.
+OF_KEYS = {"api_keys", "api_keys_file"}
 MOST_PIXELS = 89_478_485  # Pillow's own: beyond it, it warns
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["text", "json"]
@@ -42,6 +44,9 @@ _SERVICE_LINK = re.compile(
 )
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")
 
+# What else people write for true and false.
+_BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+
 # What is expected of a type, where bounds say nothing more.
 _IN_WORDS: dict[type, str] = {
     bool: "true or false",
@@ -57,7 +62,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     Each has its type, its bounds, if any, and what it is for.
     """
 
-    host: Annotated[str, Meta(min_length=1), "address to listen on"] = "127.0.0.1"
+    host: Annotated[
+        str, "address to listen on; `0.0.0.0`: all of IPv4; `::`: all of IPv6 and IPv4"
+    ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535), "port; 0 takes a free one"] = 8000
     models_dir: Annotated[Path, "folder of `<name>/<version>/model.onnx`"] = Path("models")
     versions: Annotated[
@@ -175,7 +182,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Read every TORCHLIT_ variable, and what platforms set (OF_PLATFORMS).
 
-        Raises InvalidSetting naming the variable that is unknown or does not fit.
+        An empty one counts as unset, but for those of keys. Raises InvalidSetting naming the
+        variable that is unknown or does not fit.
         """
         types = get_type_hints(cls, include_extras=True)
         values = {}
@@ -210,7 +218,7 @@ def _variables(environ: Mapping[str, str], fields: Mapping[str, object]) -> dict
     variables = {}
     for field, names in OF_PLATFORMS.items():
         for name in reversed(names):
-            if environ.get(name):
+            if is_set(environ, name):
                 variables[field] = name
     for variable in sorted(environ):
         if not variable.startswith(PREFIX) or variable in OF_TRAINING:
@@ -221,8 +229,14 @@ def _variables(environ: Mapping[str, str], fields: Mapping[str, object]) -> dict
         if field not in fields or variable != variable_name(field):
             sentence = f"{variable}: no such setting{_nearest(variable, fields)}"
             raise InvalidSetting(sentence, variable)
-        variables[field] = variable
+        if is_set(environ, variable) or field in OF_KEYS:
+            variables[field] = variable
     return variables
+
+
+def is_set(environ: Mapping[str, str], variable: str) -> bool:
+    """Whether a variable says something: compose files and charts set many to nothing."""
+    return bool(environ.get(variable, "").strip())
 
 
 def _is_service_link(variable: str, text: str) -> bool:
@@ -233,12 +247,16 @@ def _is_service_link(variable: str, text: str) -> bool:
 
 def _converted(variable: str, text: str, annotation: Any) -> Any:
     """Return the value of a field, from its variable's text. Raises InvalidSetting."""
-    if variable == variable_name("workers") and text == AUTO:
+    kind, word = annotation.__origin__, text.strip().lower()
+    if variable == variable_name("workers") and word == AUTO:
         return resources.available().workers
+    value = text
+    if kind is bool or get_origin(kind) is Literal:
+        value = _BOOLEANS.get(word, word) if kind is bool else word
     try:
         # Not strict, so that texts become numbers; but then "null" would become None.
-        strict = type(None) in get_args(annotation.__origin__)
-        return msgspec.convert(text, annotation, strict=strict, dec_hook=_parsed)
+        strict = type(None) in get_args(kind)
+        return msgspec.convert(value, annotation, strict=strict, dec_hook=_parsed)
     except msgspec.ValidationError as error:
         expected = _expected(annotation)
         if variable == variable_name("workers"):
@@ -264,7 +282,7 @@ def _expected(annotation: Any) -> str:
     if RoutePath in get_args(kind):
         return "a path that begins with /"
     if kind not in (int, float):
-        return "an address" if kind is str else "the path of a folder"
+        return "the path of a file"
     number = "a whole number" if kind is int else "a number"
     low = f"above {bounds.gt}" if bounds.gt is not None else f"from {bounds.ge}"
     return f"{number} {low}" + ("" if bounds.le is None else f" to {bounds.le}")

@@ -94,7 +94,7 @@ def test_each_setting_that_does_not_fit_is_told_and_the_rest_used(models_dir: Pa
     assert wrong(list(scan_all(environ, any_routes))) == [
         ("settings", "TORCHLIT_A:B: no such setting; did you mean TORCHLIT_WATCH?")
     ]
-    environ = environment(models_dir=models_dir) | {"PORT": str(port := free_port())}
+    environ = environment(models_dir=models_dir, port="") | {"PORT": str(port := free_port())}
     assert f"TORCHLIT_PORT={port} (PORT)" in told(list(scan_all(environ, any_routes)), "settings")
 
 

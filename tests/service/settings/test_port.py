@@ -1,3 +1,4 @@
+import errno
 import socket
 
 import pytest
@@ -16,6 +17,23 @@ def test_who_has_the_port_is_listening_there(host: str, family: int) -> None:
         assert (listener.family, listener.getblocking()) == (family, False)
         with socket.create_connection((host, port), timeout=5):
             pass
+
+
+def test_two_colons_are_all_addresses_of_both_families() -> None:
+    with bind(Settings(host="::", port=0)) as listener:
+        port = listener.getsockname()[1]
+        for host in ("127.0.0.1", "::1"):
+            with socket.create_connection((host, port), timeout=5):
+                pass
+
+
+def test_a_family_that_the_machine_has_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    with pytest.raises(StartupError, match=r"cannot listen on \[::\]:8000: Address family not"):
+        bind(Settings(host="::"))
 
 
 def test_a_port_that_is_taken_is_told() -> None:

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from service.errors import InvalidSetting
-from service.settings import Settings, describe
+from service.settings import OF_PLATFORMS, Settings, describe
 from service.settings import machine as resources
 from service.settings.machine import Resources
 from service.settings.verdicts import MissingValues, Verdicts
@@ -107,10 +107,9 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("TORCHLIT_DATADIR", "1", "no such setting; did you mean TORCHLIT_DATA_DIR?"),
         ("TORCHLIT_PORT", "http", "expected a whole number from 0 to 65535, got 'http'"),
         ("TORCHLIT_PORT", "65536", "expected a whole number from 0 to 65535, got '65536'"),
-        ("TORCHLIT_PORT", "", "expected a whole number from 0 to 65535, got ''"),
-        ("TORCHLIT_HOST", "", "expected an address, got ''"),
+        ("TORCHLIT_PROT", "", "no such setting; did you mean TORCHLIT_PORT?"),
+        ("TORCHLIT_API_KEYS_FILE", "", "expected the path of a file, got ''"),
         ("TORCHLIT_DEVICE", "gpu", "expected one of auto, cpu, cuda, got 'gpu'"),
-        ("TORCHLIT_MODELS_DIR", "", "expected the path of a folder, got ''"),
         (
             "TORCHLIT_VERSIONS",
             "newest",
@@ -130,7 +129,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ),
         ("TORCHLIT_WATCH", "maybe", "expected true or false, got 'maybe'"),
         ("TORCHLIT_WORKERS", "0", "expected a whole number from 1 to 256, or auto, got '0'"),
-        ("TORCHLIT_WORKERS", "Auto", "expected a whole number from 1 to 256, or auto, got 'Auto'"),
+        ("TORCHLIT_WORKERS", "all", "expected a whole number from 1 to 256, or auto, got 'all'"),
         ("PORT", "8080/tcp", "expected a whole number from 0 to 65535, got '8080/tcp'"),
         ("AIP_HTTP_PORT", "-1", "expected a whole number from 0 to 65535, got '-1'"),
         ("AIP_PREDICT_ROUTE", "predict", f"{A_PATH}, got 'predict'"),
@@ -140,7 +139,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("TORCHLIT_REQUEST_TIMEOUT_S", "nan", "expected a number above 0 to 3600, got 'nan'"),
         ("TORCHLIT_MAX_QUEUE_DELAY_MS", "nan", "expected a number from 0 to 60000, got 'nan'"),
         ("TORCHLIT_REUSE_PORT", "maybe", "expected true or false, got 'maybe'"),
-        ("TORCHLIT_LOG_FORMAT", "xml", "expected one of text, json, got 'xml'"),
+        ("TORCHLIT_LOG_FORMAT", "XML", "expected one of text, json, got 'XML'"),
+        ("TORCHLIT_ACCESS_LOG", "YEP", "expected true or false, got 'YEP'"),
         ("TORCHLIT_MAX_QUEUE_DELAY_MS", "-1", "expected a number from 0 to 60000, got '-1'"),
     ],
 )
@@ -159,7 +159,45 @@ def test_every_setting_is_described() -> None:
 
 def test_auto_takes_as_many_workers_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "available", lambda: Resources(8, 3.0, None))
-    assert Settings.from_env({"TORCHLIT_WORKERS": "auto"}).workers == 3
+    for auto in ("auto", "Auto"):
+        assert Settings.from_env({"TORCHLIT_WORKERS": auto}).workers == 3
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_value_counts_as_unset(empty: str) -> None:
+    """As `${VAR:-}` of a compose file, or a chart's value that nobody gave."""
+    variables = {variable for variable, _, _ in describe()} - {
+        "TORCHLIT_API_KEYS",
+        "TORCHLIT_API_KEYS_FILE",
+    }
+    platforms = {name for names in OF_PLATFORMS.values() for name in names}
+    assert Settings.from_env(dict.fromkeys(variables | platforms, empty)) == Settings()
+    keys = Settings.from_env({"TORCHLIT_API_KEYS": empty})
+    assert keys.has_api_keys  # which keys() refuses: a secret did not arrive
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["true", "TRUE", "True", "1", "yes", "on", "ON "], True),
+        (["false", "FALSE", "0", "no", "No", "off"], False),
+    ],
+)
+def test_yes_and_no_are_taken_as_people_write_them(texts: list[str], expected: bool) -> None:
+    for text in texts:
+        for variable in ("TORCHLIT_WATCH", "TORCHLIT_ACCESS_LOG"):
+            settings = Settings.from_env({variable: text})
+            assert getattr(settings, variable[9:].lower()) is expected
+
+
+def test_words_are_taken_in_any_case() -> None:
+    environ = {
+        "TORCHLIT_LOG_LEVEL": "INFO",
+        "TORCHLIT_LOG_FORMAT": "Json",
+        "TORCHLIT_DEVICE": "CPU",
+    }
+    settings = Settings.from_env(environ)
+    assert (settings.log_level, settings.log_format, settings.device) == ("info", "json", "cpu")
 
 
 @pytest.mark.parametrize(
@@ -167,6 +205,7 @@ def test_auto_takes_as_many_workers_as_there_is_room_for(monkeypatch: pytest.Mon
     [
         ({"PORT": "1"}, 1),
         ({"PORT": ""}, 8000),
+        ({"PORT": "1", "AIP_HTTP_PORT": "", "TORCHLIT_PORT": ""}, 1),
         ({"PORT": "1", "AIP_HTTP_PORT": "2"}, 2),
         ({"PORT": "1", "AIP_HTTP_PORT": "2", "SAGEMAKER_BIND_TO_PORT": "3"}, 3),
         ({"PORT": "1", "AIP_HTTP_PORT": "2", "TORCHLIT_PORT": "4"}, 4),
