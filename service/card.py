@@ -21,6 +21,12 @@ METADATA_KEY = "torchlit.card"
 PROBABILITY_TOLERANCE = 1e-5  # absolute
 VALUE_TOLERANCE = 1e-4  # relative
 
+# What the folder of a version may be called, `<name>/<version>/model.onnx`: also a Unix time, as
+# other servers have it, in seconds or nanoseconds.
+VERSION = re.compile("[1-9][0-9]{0,18}")
+LAST_VERSION = 2**63 - 1
+_WITH_ZEROS = re.compile("0+[1-9][0-9]*")
+
 _PLOT_FILE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\.png")
 
 
@@ -261,3 +267,16 @@ def _is_of(value: Value, type: str) -> bool:
 
 def _is_finite(value: Value) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
+
+
+def version_of(text: str) -> int | None:
+    """Return the version that the name of its folder says, None if it says none."""
+    if VERSION.fullmatch(text) and int(text) <= LAST_VERSION:
+        return int(text)
+    return None
+
+
+def expected_version(text: str) -> str:
+    """Say what is expected where `text` stands, which is no version."""
+    expected = f"a whole number from 1 to {LAST_VERSION}"
+    return f"{expected}, without zeros in front" if _WITH_ZEROS.fullmatch(text) else expected

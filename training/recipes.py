@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.card import expected_version, version_of
 from training.errors import Unsuitable
 from training.hyperparameters import Hyperparameters
 
@@ -29,7 +30,7 @@ MODULES = {
     "mnist/2": "mnist_cnn",
 }
 
-_PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[1-9][0-9]{0,8}")  # the service takes these
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # the service takes these
 
 
 def names() -> list[str]:
@@ -103,9 +104,10 @@ def _run(path: Path) -> "Recipe":
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
         raise Unsuitable(f"{path}: expected RECIPE = Recipe(...), got {recipe!r}")
-    if not _PLACE.fullmatch(recipe.place):
+    name, _, version = recipe.place.partition("/")
+    if not _NAME.fullmatch(name) or version_of(version) is None:
         raise Unsuitable(
-            f"{path}: expected a name of letters, digits, . _ - and a version from 1, "
-            f"got {recipe.place!r}"
+            f"{path}: expected a name of letters, digits, . _ - and as its version "
+            f"{expected_version(version)}, got {recipe.place!r}"
         )
     return recipe

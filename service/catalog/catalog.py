@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import TypeAlias
 
-from service.catalog.folder import MODEL_FILE, VERSION
+from service.card import LAST_VERSION, VERSION, expected_version
+from service.catalog.folder import MODEL_FILE
 from service.catalog.served import ServedModel, Version
 from service.errors import NotFound, Unavailable
 from service.words import cut
@@ -40,7 +41,7 @@ class Catalog:
             return self.get(name)
         if not VERSION.fullmatch(version):
             got = _shown(version)
-            raise NotFound(f"version: expected a whole number from 1 to 999999999, got {got}")
+            raise NotFound(f"version: expected {expected_version(version)}, got {got}")
         return self.get(name, int(version))
 
     def plot(self, name: str, version: str, file: str) -> bytes:
@@ -149,7 +150,7 @@ class Catalog:
         if any(each.version == version for each in entries[name]):
             return Unavailable(f"model {name}: version {version} could not be opened")
         known = ", ".join(str(each.version) for each in entries[name] if each.version)
-        got = _shown(str(version)) if version > 10**9 else version
+        got = _shown(str(version)) if version > LAST_VERSION else version
         return NotFound(f"model {name}: version: expected one of {known or 'none'}; got {got}")
 
 

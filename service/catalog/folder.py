@@ -14,12 +14,12 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from service.card import expected_version, version_of
 from service.engine.file import names_of, unreadable
 from service.errors import ModelError, StartupError
 from service.settings.versions import Versions
 
 MODEL_FILE = "model.onnx"
-VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # they stand in URLs, labels and files
 
 # What the files of a version are now: another one means that some of them changed.
@@ -60,6 +60,11 @@ def scan(models_dir: Path, versions: Versions) -> dict[str, Found]:
     return {_printable(folder.name): _find(folder, versions) for folder in folders}
 
 
+def why_no_version(folder: str) -> str:
+    """Say why a folder in that of a model counts as no version."""
+    return f"{folder!r} is no version: expected {expected_version(folder)}"
+
+
 def _find(folder: Path, versions: Versions) -> Found:
     name = _printable(folder.name)
     if not _NAME.fullmatch(name):
@@ -68,12 +73,14 @@ def _find(folder: Path, versions: Versions) -> Found:
         folders = [each.name for each in folder.iterdir() if each.is_dir()]
     except OSError as error:
         return Found(None, f"{name}: cannot be read: {error.strerror}")
-    numbers = sorted(int(each) for each in folders if VERSION.fullmatch(each))
-    others = [each for each in folders if not VERSION.fullmatch(each) and not each.startswith(".")]
+    numbered = {each: version_of(each) for each in folders if not each.startswith(".")}
+    numbers = sorted(number for number in numbered.values() if number is not None)
+    others = [each for each, number in numbered.items() if number is None]
     chosen = versions.choose(name, numbers)
     if not chosen:
         reason = f"{name}: expected a version folder such as {name}/1/{MODEL_FILE}, got none"
-        return Found({}, reason, others)
+        why = f"; {why_no_version(others[0])}" if others else ""
+        return Found({}, reason + why, others)
     found = dict.fromkeys(numbers, LEFT_OUT)
     for number in chosen:
         found[number] = fingerprint(folder / str(number))

@@ -20,6 +20,7 @@ from service.catalog.folder import (
     files_of,
     fingerprint,
     scan,
+    why_no_version,
 )
 from service.catalog.follow import Follower
 from service.catalog.opening import Failure, facts, failure_of, open_tested, warnings
@@ -221,7 +222,7 @@ class Reloader:
         unreadable = []
         for name, found in scan(self._models_dir, self._settings.versions).items():
             for each in found.others:
-                trouble = f"model {name}: {each!r} is no version: not a whole number from 1"
+                trouble = f"model {name}: {why_no_version(each)}"
                 self._warn_once(trouble, trouble)
             if found.reason:
                 scanned[name, None] = ((found.reason,),)

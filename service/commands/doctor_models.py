@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from service.catalog.folder import LEFT_OUT, MODEL_FILE, Found, scan
+from service.catalog.folder import LEFT_OUT, MODEL_FILE, Found, scan, why_no_version
 from service.errors import InvalidSetting, ModelError, StartupError
 from service.settings import Settings
 
@@ -93,8 +93,7 @@ def model_findings(settings: Settings, threads: int) -> Iterator[Finding]:
         if each.reason:
             yield Finding(f"model {name}", "wrong", each.reason, _advice(name, each))
         for folder in each.others:
-            text = f"{folder!r} is no version: not a whole number from 1"
-            yield Finding(f"model {name}", "note", text)
+            yield Finding(f"model {name}", "note", why_no_version(folder))
         for number, files in (each.versions or {}).items():
             if files == LEFT_OUT:
                 yield Finding(f"model {name}/{number}", "note", "left out by TORCHLIT_VERSIONS")

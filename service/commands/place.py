@@ -6,7 +6,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from service.catalog.folder import LEFT_OUT, MODEL_FILE, VERSION, scan
+from service.card import expected_version, version_of
+from service.catalog.folder import LEFT_OUT, MODEL_FILE, scan
 from service.engine.file import names_of
 from service.errors import ModelError, NotFound
 from service.settings import Settings
@@ -41,7 +42,9 @@ def find(model: str, settings: Settings) -> Place:
     versions = found.versions or {}
     if not number:
         number = str(max(each for each, files in versions.items() if files != LEFT_OUT))
-    elif not VERSION.fullmatch(number) or int(number) not in versions:
+    elif version_of(number) is None:
+        raise NotFound(f"{model}: version: expected {expected_version(number)}, got {number!r}")
+    elif int(number) not in versions:
         known = ", ".join(map(str, versions)) or "none"
         raise NotFound(f"{model}: version: expected one of {known}; got {number!r}")
     return Place(f"{name}/{number}", folder / name / number / MODEL_FILE, name)

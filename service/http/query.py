@@ -5,6 +5,7 @@ from urllib.parse import parse_qsl
 
 from msgspec import Struct
 
+from service.card import expected_version
 from service.errors import InvalidInput
 from service.http.request import Request
 from service.words import misspelt, shown
@@ -50,8 +51,8 @@ def query_of(request: Request) -> Query:
             raise InvalidInput(f"query: {name}: expected it once, got it again")
         said[name] = value
     version, prepare = said.get("version"), said.get("prepare", "auto")
-    if version is not None and not (version.isascii() and version.isdigit() and len(version) < 10):
-        raise InvalidInput(f"version: expected a whole number from 1, got {shown(version)}")
+    if version is not None and not (version.isascii() and version.isdigit() and len(version) < 20):
+        raise InvalidInput(f"version: expected {expected_version(version)}, got {shown(version)}")
     if prepare not in ("auto", "false"):
         raise InvalidInput(f"prepare: expected auto or false, got {shown(prepare)}")
     return Query(None if version is None else int(version), prepare == "auto")

@@ -50,7 +50,6 @@ _BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 # What is expected of a type, where bounds say nothing more.
 _IN_WORDS: dict[type, str] = {
     bool: "true or false",
-    Versions: versions.EXPECTED,
     Verdicts: Verdicts.expected(),
     MissingValues: MissingValues.expected(),
 }
@@ -258,7 +257,7 @@ def _converted(variable: str, text: str, annotation: Any) -> Any:
         strict = type(None) in get_args(kind)
         return msgspec.convert(value, annotation, strict=strict, dec_hook=_parsed)
     except msgspec.ValidationError as error:
-        expected = _expected(annotation)
+        expected = versions.expected(text) if kind is Versions else _expected(annotation)
         if variable == variable_name("workers"):
             expected += f", or {AUTO}"
         sentence = f"{variable}: expected {expected}, got {text!r}"

@@ -5,13 +5,22 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from service.card import LAST_VERSION, VERSION
+
 EXPECTED = "`all`, `latest`, `latest:2` or `1,3`, also as `name=...`, each once for a model"
 
-_NUMBER = "[1-9][0-9]{0,8}"
+_WITH_ZEROS = re.compile(r"(^|[=,\s])0+[1-9]")
+_COUNT = "[1-9][0-9]{0,8}"
+_NUMBER = VERSION.pattern
 _ITEM = re.compile(
     rf"((?P<name>[^=]+)=)?"
-    rf"((?P<all>all)|latest(:(?P<latest>{_NUMBER}))?|(?P<listed>{_NUMBER}(,{_NUMBER})*))"
+    rf"((?P<all>all)|latest(:(?P<latest>{_COUNT}))?|(?P<listed>{_NUMBER}(,{_NUMBER})*))"
 )
+
+
+def expected(text: str) -> str:
+    """Say what is expected where `text` stands, which is no policy."""
+    return EXPECTED + (", versions without zeros in front" if _WITH_ZEROS.search(text) else "")
 
 
 class Policy(Struct, frozen=True):
@@ -40,9 +49,11 @@ class Versions:
         for item in text.split():
             match = _ITEM.fullmatch(item)
             name = match["name"] or "" if match else ""
-            if match is None or name in self._policies:
-                raise ValueError(f"expected {EXPECTED}, got {item!r}")
-            self._policies[name] = _policy(match)
+            policy = _policy(match) if match else Policy()
+            is_beyond = max(policy.listed, default=0) > LAST_VERSION
+            if match is None or name in self._policies or is_beyond:
+                raise ValueError(f"expected {expected(item)}, got {item!r}")
+            self._policies[name] = policy
         if not self._policies:
             raise ValueError(f"expected {EXPECTED}, got {text!r}")
 

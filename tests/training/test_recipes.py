@@ -26,8 +26,8 @@ def test_name_is_every_version_and_place_is_one() -> None:
 
 def test_file_of_ones_own_is_found(tmp_path: Path) -> None:
     path = tmp_path / "wine.py"
-    path.write_text(WINE.format(name="wine", version=3))
-    assert places(str(path)) == ["wine/3"]
+    path.write_text(WINE.format(name="wine", version=1732700000))
+    assert places(str(path)) == ["wine/1732700000"]
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,9 @@ def test_file_of_ones_own_is_found(tmp_path: Path) -> None:
         ("", r"wine.py: expected RECIPE = Recipe\(...\), got None"),
         ("RECIPE = 3", r"wine.py: expected RECIPE = Recipe\(...\), got 3"),
         (WINE.format(name="../wine", version=1), "expected a name of .*, got '../wine/1'"),
-        (WINE.format(name="wine", version=0), "and a version from 1, got 'wine/0'"),
-        (WINE.format(name="wine", version="1 "), "and a version from 1, got 'wine/1 '"),
+        (WINE.format(name="wine", version=0), "from 1 to 9223372036854775807, got 'wine/0'"),
+        (WINE.format(name="wine", version="1 "), "from 1 to 9223372036854775807, got 'wine/1 '"),
+        (WINE.format(name="wine", version="001"), "without zeros in front, got 'wine/001'"),
     ],
 )
 def test_file_without_a_recipe_is_named(content: str | None, sentence: str, tmp_path: Path) -> None:

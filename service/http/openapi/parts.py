@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
+from service.card import LAST_VERSION
 from service.catalog.served import ServedModel
 from service.engine.model import Model
 from service.http.request import TIMEOUT
@@ -18,6 +19,8 @@ MOST_ZEROS = 4096  # of an example
 
 TEXT: Json = {"type": "string"}
 FROM_ONE: Json = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
+# With its format, by which clients take 64 bits for it.
+VERSION: Json = {"type": "integer", "format": "int64", "minimum": 1, "maximum": LAST_VERSION}
 
 ERRORS = {
     "400": "The input does not fit",
@@ -51,7 +54,7 @@ CONTENT_ENCODING_PARAMETER = parameter(
 VERSION_PARAMETER = parameter(
     "query",
     "version",
-    FROM_ONE,
+    VERSION,
     "Of the model, where the body does not say it; the highest if absent",
 )
 PREPARE_PARAMETER = parameter(
@@ -114,7 +117,7 @@ def plot(route: Route, context: Context) -> Json:
         {"description": "A PNG file", "content": {"image/png": {}}},
         parameters=[
             in_path("model", TEXT),
-            in_path("version", {"type": "integer", "minimum": 1}),
+            in_path("version", VERSION),
             in_path("picture", TEXT | {"examples": ["loss.png"]}),
         ],
     )

@@ -15,6 +15,7 @@ from service.formats.numbers import LEAST_INFINITE
 from service.formats.predictions import fields
 from service.http.openapi.parts import (
     TEXT,
+    VERSION,
     Json,
     any_of,
     closed_object,
@@ -35,7 +36,7 @@ def schemas(served: list[ServedModel]) -> Json:
     for each in served:
         described[f"{each.name}_instance"] = _instance(each)
         described[f"{each.name}_prediction"] = _prediction(each)
-        about = {"model": {"const": each.name}, "version": {"type": "integer"}}
+        about = {"model": {"const": each.name}, "version": VERSION}
         predictions = list_of(ref(f"{each.name}_prediction"))
         described[f"{each.name}_reply"] = json_object(about | {"predictions": predictions})
         if image_of(each.model):

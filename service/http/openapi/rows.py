@@ -17,6 +17,7 @@ from service.http.openapi.parts import (
     PREPARE_PARAMETER,
     TEXT,
     TIMEOUT_PARAMETER,
+    VERSION,
     VERSION_PARAMETER,
     Context,
     Json,
@@ -34,7 +35,7 @@ from service.http.route import Route
 # Formats that are described alike: all but JSON and images.
 OTHERS = [each for each in FORMATS if each not in (JSON, IMAGE, FORM)]
 
-_VERSION: Json = {"type": "integer", "minimum": 1, "description": "the highest if absent"}
+_VERSION: Json = VERSION | {"description": "the highest if absent"}
 
 
 def predict(route: Route, context: Context) -> Json:

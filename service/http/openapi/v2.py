@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.card import Example, Value
-from service.catalog.folder import VERSION
+from service.card import VERSION, Example, Value
 from service.catalog.served import ServedModel
 from service.engine.model import Model
 from service.engine.spec import Tensor

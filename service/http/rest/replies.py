@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from service.card import Card
+from service.card import LAST_VERSION, Card
 
+_INT64 = Meta(ge=1, le=LAST_VERSION, extra_json_schema={"format": "int64"})
+Number = Annotated[int, _INT64]  # of a version
 Count = Annotated[int, Meta(ge=1)]
 WhyNoRows = Annotated[str, Meta(description="Why only /v2 takes what it takes")]
 
@@ -48,7 +50,7 @@ class Plot(Struct):
 class ModelVersion(Struct):
     """A version of a model; the last fields of one that serves only."""
 
-    version: int | None
+    version: Number | None
     state: Literal["ready", "failed"]
     reason: str | UnsetType = UNSET
     why_no_rows: (
@@ -67,7 +69,7 @@ class Model(Struct):
     """A model and its versions."""
 
     model: str
-    default_version: int | None
+    default_version: Number | None
     versions: list[ModelVersion]
 
 

@@ -11,12 +11,14 @@ from service.settings import Settings
 from service.settings.versions import Versions
 from tests.support.toys import save_toy
 
+WHOLE_NUMBER = "version: expected a whole number from 1 to 9223372036854775807"
+
 
 def test_a_model_is_a_name_a_version_of_it_or_a_path(models_dir: Path) -> None:
-    for version in (2, 10):
+    for version in (2, 1732700000):
         save_toy(models_dir, version)
     settings = Settings(models_dir=models_dir)
-    for model, version in (("toy", 10), ("toy/2", 2), ("toy/10/", 10)):
+    for model, version in (("toy", 1732700000), ("toy/2", 2), ("toy/1732700000/", 1732700000)):
         path = models_dir / f"toy/{version}/model.onnx"
         assert find(model, settings) == Place(f"toy/{version}", path, "toy")
     assert find("no/such.onnx", settings) == Place("no/such.onnx", Path("no/such.onnx"))
@@ -35,8 +37,8 @@ def test_the_highest_version_is_none_that_is_left_out(models_dir: Path) -> None:
         ("toi", "nor a file that ends in .onnx; did you mean toy?"),
         ("x", "nor a file that ends in .onnx; expected mean, toy"),
         ("toy/3", "toy/3: version: expected one of 1; got '3'"),
-        ("toy/01", "toy/01: version: expected one of 1; got '01'"),
-        ("toy/x/y", "version: expected one of 1; got 'x/y'"),
+        ("toy/001", f"{WHOLE_NUMBER}, without zeros in front, got '001'"),
+        ("toy/x/y", f"{WHOLE_NUMBER}, got 'x/y'"),
     ],
 )
 def test_what_is_not_there_is_told(models_dir: Path, model: str, sentence: str) -> None:

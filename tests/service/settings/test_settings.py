@@ -117,6 +117,12 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "each once for a model, got 'newest'",
         ),
         (
+            "TORCHLIT_VERSIONS",
+            "iris=1,002",
+            "expected `all`, `latest`, `latest:2` or `1,3`, also as `name=...`, "
+            "each once for a model, versions without zeros in front, got 'iris=1,002'",
+        ),
+        (
             "TORCHLIT_BATCHING",
             "iris=rows iris=requests",
             "expected `name=rows` or `name=requests`, each once for a model, got "

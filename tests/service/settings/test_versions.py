@@ -13,6 +13,7 @@ from service.settings.versions import Versions
         ("3,1", [1, 3]),
         ("3,4", [3, 4]),  # also what is not there, so that it is reported
         ("toy=2", [2]),
+        (f"1732700000,{2**63 - 1}", [1732700000, 2**63 - 1]),
         ("latest toy=1,2", [1, 2]),
         ("latest other=1", [10]),
         ("other=1", [1, 2, 3, 10]),
@@ -31,7 +32,8 @@ def test_of_nothing_nothing_is_chosen_unless_it_is_listed() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", " ", "newest", "latest:0", "latest:", "0", "01", "1,", "1;2", "-1", "9999999999"),
+        *("", " ", "newest", "latest:0", "latest:", "0", "001", "1,", "1;2", "-1"),
+        *("latest:1732700000", "9223372036854775808", "1,9999999999999999999"),
         *("toy=", "=1", "toy=1=2", "toy:1", "all latest", "toy=1 toy=2", "1 2", "1, 2", "ALL"),
     ],
 )

@@ -88,8 +88,12 @@ export async function request(path, options) {
   const { response, content, ms } = await send(path, options);
   const text = new TextDecoder().decode(content);
   if (!response.ok) throw new Refused(response, text);
-  return { data: options?.isText ? null : JSON.parse(text), text, headers: response.headers, ms };
+  return { data: options?.isText ? null : parsed(text), text, headers: response.headers, ms };
 }
+
+// A version beyond 2^53, as a Unix time in nanoseconds, stays exact: as text.
+const LONG_VERSION = /"((?:default_)?version)":(\d{16,})(?=[,}])/g;
+const parsed = (text) => JSON.parse(text.replaceAll(LONG_VERSION, '"$1":"$2"'));
 
 // `instances` is JSON: what was typed is sent as it was typed.
 export function predict(model, version, instances, signal) {

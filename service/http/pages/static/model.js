@@ -103,7 +103,7 @@ export function modelView(name) {
     const select = h("select", { id: selectId }, all.map(option));
     select.value = shown.version;
     select.addEventListener("change", () => {
-      chosen = Number(select.value);
+      chosen = all.find(({ version }) => String(version) === select.value).version;
       update(described);
     });
     versions.replaceChildren(h("label", { for: selectId }, "Version"), select);

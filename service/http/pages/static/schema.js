@@ -46,7 +46,7 @@ export function inWords(document, schema) {
 
 function limits({ minimum, maximum, format }) {
   const parts = [];
-  const isShown = (bound) => bound !== undefined && Math.abs(bound) < 1e30;
+  const isShown = (bound) => Math.abs(bound) <= Number.MAX_SAFE_INTEGER; // others are rounded
   if (isShown(minimum)) parts.push(`≥ ${number(minimum)}`);
   if (isShown(maximum)) parts.push(`≤ ${maximum >= 1e6 ? maximum : number(maximum)}`);
   if (format) parts.push(format);

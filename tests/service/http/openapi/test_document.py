@@ -47,6 +47,36 @@ async def test_keys_are_in_the_document_where_they_are_needed(
     assert reply.json()["security"] == [{"bearer": []}, {"header": []}]
 
 
+async def test_versions_have_64_bits_in_the_document(client: httpx.AsyncClient) -> None:
+    """Clients that are generated from it take 32 where nothing is said."""
+    document = (await client.get("/schema/openapi.json")).json()
+    found: list[Any] = []
+
+    def collect(part: Any) -> None:
+        if isinstance(part, list):
+            for each in part:
+                collect(each)
+        elif isinstance(part, dict):
+            found.extend(part[name] for name in ("version", "default_version") if name in part)
+            if part.get("name") == "version":
+                found.append(part["schema"])
+            for each in part.values():
+                collect(each)
+
+    collect([document["components"], document["paths"]])
+    numbers = [
+        integer
+        for each in found
+        if isinstance(each, dict)
+        for integer in each.get("anyOf", [each])
+        if integer.get("type") == "integer"
+    ]
+    assert len(numbers) > 8
+    for number in numbers:
+        assert (number["format"], number["minimum"]) == ("int64", 1), number
+        assert number["maximum"] == 9223372036854775807, number
+
+
 async def test_every_example_is_valid_and_answered_by_the_schema(client: httpx.AsyncClient) -> None:
     document = (await client.get("/schema/openapi.json")).json()
     tried: Counter[str] = Counter()

@@ -2,10 +2,25 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import "./fake_document.js";
-import { infer, base, Refused, timing } from "#pages/api.js";
+import { infer, base, Refused, request, timing } from "#pages/api.js";
 
 test("requests go to the folder of the page, behind a proxy too", () => {
   assert.equal(base, "http://service:8000/models/");
+});
+
+test("a version that JSON.parse would round stays as it was sent", async (t) => {
+  const text =
+    '{"models":[{"model":"a \\"version\\":1732700000123456789","default_version":1732700000123456789,' +
+    '"versions":[{"version":1732700000},{"version":1732700000123456789,"state":"ready"}]}]}';
+  t.mock.method(globalThis, "fetch", async () => new Response(text));
+  const { data } = await request("models");
+  const [{ model, default_version, versions }] = data.models;
+  assert.equal(model, 'a "version":1732700000123456789');
+  assert.equal(default_version, "1732700000123456789");
+  assert.deepEqual(
+    versions.map(({ version }) => version),
+    [1732700000, "1732700000123456789"],
+  );
 });
 
 test("times are those of Server-Timing, whatever else it says", () => {

@@ -72,6 +72,7 @@ test("a schema is said in a line", () => {
     [{ type: ["integer", "null"], minimum: 0 }, "integer | null (≥ 0)"],
     [{ type: "number", minimum: 0.5, maximum: 7.9 }, "number (≥ 0.5, ≤ 7.9)"],
     [{ type: "integer", maximum: 9007199254740991 }, "integer (≤ 9007199254740991)"],
+    [{ type: "integer", format: "int64", maximum: 2 ** 63 }, "integer (int64)"],
     [{ type: "number", minimum: -3.4e38, maximum: 3.4e38 }, "number"], // of float32: no limits
     [ref("Row"), "Row"],
     [{ anyOf: [ref("Row"), { type: "number" }] }, "Row | number"],

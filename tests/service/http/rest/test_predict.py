@@ -76,12 +76,35 @@ async def test_the_name_may_stand_in_the_path(client: httpx.AsyncClient) -> None
 
 
 async def test_a_version_may_be_named(tmp_path: Path) -> None:
-    save_toy(tmp_path, 1, card=toy_card())
-    save_toy(tmp_path, 2, card=toy_card())
+    seconds, nanoseconds = 1732700000, 1732700000123456789  # Unix times, as other servers have
+    for version in (1, seconds, nanoseconds):
+        save_toy(tmp_path, version, card=toy_card())
     async with serving(Settings(models_dir=tmp_path)) as client:
-        for fields, version in (({}, 2), ({"version": 1}, 1), ({"version": None}, 2)):
+        for fields, version in (
+            ({}, nanoseconds),
+            ({"version": 1}, 1),
+            ({"version": None}, nanoseconds),
+            ({"version": seconds}, seconds),
+            ({"version": nanoseconds}, nanoseconds),
+        ):
             reply = await post(client, body("toy", [[1, 2, 3, 4]], **fields))
             assert reply.json()["version"] == version
+            rows = body("toy", [[1, 2, 3, 4]] * 3000, **fields)  # read in a thread, in blocks
+            assert (await post(client, rows)).json()["version"] == version
+        for version in (seconds, nanoseconds):
+            packed = msgspec.msgpack.encode({"version": version, "instances": [[1, 2, 3, 4]]})
+            headers = {"content-type": "application/msgpack"}
+            reply = await client.post("/predict/toy", content=packed, headers=headers)
+            assert reply.json()["version"] == version
+            reply = await post(client, body("toy", [[1] * 4]), f"/predict?version={version}")
+            assert reply.json()["version"] == version
+            described = await client.get(f"/v2/models/toy/versions/{version}")
+            assert str(version) in described.json()["versions"]
+        shown = (await client.get("/models/toy")).json()
+        assert shown["default_version"] == nanoseconds
+        assert f'model="toy",version="{nanoseconds}"' in (await client.get("/metrics")).text
+        reply = await post(client, body("toy", [[1] * 4], version=10**19))
+        assert reply.status_code == 404
 
 
 async def test_several_targets_are_named(tmp_path: Path) -> None:
