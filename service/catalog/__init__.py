@@ -1,6 +1,7 @@
 """Which versions of which models serve now.
 
 folder    what the models folder holds, and whether its files have changed
+beside    which of the folders there are no models
 retry     when to try again what failed for a reason that may pass
 watch     the operating system's word that something changes there
 opening   one model, opened as the service does: tested, given its threads

@@ -1,7 +1,7 @@
 """The models folder: which versions it holds, and whether their files have changed.
 
 A folder is `<name>/<version>/model.onnx`, the version a whole number from 1; weights outside
-the model are the files that it names, in its folder or below.
+the model are the files that it names, in its folder or below. Other folders are passed over.
 """
 
 import os
@@ -15,6 +15,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from service.card import expected_version, version_of
+from service.catalog.beside import is_meant_as_model, is_of_a_program, is_of_a_system
 from service.engine.file import names_of, unreadable
 from service.errors import ModelError, StartupError
 from service.settings.versions import Versions
@@ -40,8 +41,22 @@ class Found(Struct, frozen=True):
     others: list[str] = []
 
 
-def scan(models_dir: Path, versions: Versions) -> dict[str, Found]:
-    """Return what `models_dir` holds of each model, by name.
+class Contents(Struct, frozen=True):
+    """What the models folder holds of each model, by name. `others` are folders that are none."""
+
+    models: dict[str, Found]
+    others: list[str]
+
+    def warnings(self) -> Iterator[str]:
+        """Yield a sentence for each folder that is no model or no version."""
+        yield from map(why_no_model, self.others)
+        for name, found in self.models.items():
+            for each in found.others:
+                yield f"model {name}: {why_no_version(each)}"
+
+
+def scan(models_dir: Path, versions: Versions) -> Contents:
+    """Return what `models_dir` holds.
 
     Raises StartupError when it cannot be read or holds no model.
     """
@@ -52,12 +67,21 @@ def scan(models_dir: Path, versions: Versions) -> dict[str, Found]:
         raise StartupError(
             f"TORCHLIT_MODELS_DIR: {models_dir}: expected a folder of models, got: {error.strerror}"
         ) from error
-    if not folders:
+    found = {_printable(folder.name): _find(folder, versions) for folder in folders}
+    models = {name: each for name, each in found.items() if each is not None}
+    others = [name for name, each in found.items() if each is None]
+    if not models:
+        beside = f" beside {', '.join(others)}" if others else ""
         raise StartupError(
             f"TORCHLIT_MODELS_DIR: expected folders <name>/<version>/{MODEL_FILE}, "
-            f"got none in {models_dir}"
+            f"got none in {models_dir}{beside}"
         )
-    return {_printable(folder.name): _find(folder, versions) for folder in folders}
+    return Contents(models, others)
+
+
+def why_no_model(folder: str) -> str:
+    """Say why a folder in that of the models counts as none."""
+    return f"folder {folder!r} is passed over: it is no model with a version such as 1/{MODEL_FILE}"
 
 
 def why_no_version(folder: str) -> str:
@@ -65,17 +89,25 @@ def why_no_version(folder: str) -> str:
     return f"{folder!r} is no version: expected {expected_version(folder)}"
 
 
-def _find(folder: Path, versions: Versions) -> Found:
+def _find(folder: Path, versions: Versions) -> Found | None:
+    """Return what a folder holds of a model, None if it is none."""
     name = _printable(folder.name)
-    if not _NAME.fullmatch(name):
-        return Found({}, f"{name!r}: expected a name of letters, digits, . _ -")
+    has_name = _NAME.fullmatch(name) is not None
+    if is_of_a_system(name):
+        return None
     try:
         folders = [each.name for each in folder.iterdir() if each.is_dir()]
     except OSError as error:
+        if not has_name or is_of_a_program(name):
+            return None
         return Found(None, f"{name}: cannot be read: {error.strerror}")
     numbered = {each: version_of(each) for each in folders if not each.startswith(".")}
     numbers = sorted(number for number in numbered.values() if number is not None)
     others = [each for each, number in numbered.items() if number is None]
+    if name not in versions.names and not is_meant_as_model(folder, numbers, has_name=has_name):
+        return None
+    if not has_name:
+        return Found({}, f"{name!r}: expected a name of letters, digits, . _ -")
     chosen = versions.choose(name, numbers)
     if not chosen:
         reason = f"{name}: expected a version folder such as {name}/1/{MODEL_FILE}, got none"

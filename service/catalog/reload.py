@@ -20,7 +20,6 @@ from service.catalog.folder import (
     files_of,
     fingerprint,
     scan,
-    why_no_version,
 )
 from service.catalog.follow import Follower
 from service.catalog.opening import Failure, facts, failure_of, open_tested, warnings
@@ -220,10 +219,10 @@ class Reloader:
         """Return what the folder holds now. Raises StartupError when there is nothing."""
         scanned: Scan = {}
         unreadable = []
-        for name, found in scan(self._models_dir, self._settings.versions).items():
-            for each in found.others:
-                trouble = f"model {name}: {why_no_version(each)}"
-                self._warn_once(trouble, trouble)
+        contents = scan(self._models_dir, self._settings.versions)
+        for trouble in contents.warnings():
+            self._warn_once(trouble, trouble)
+        for name, found in contents.models.items():
             if found.reason:
                 scanned[name, None] = ((found.reason,),)
             if found.versions is None:  # it cannot be said: they stay as they are

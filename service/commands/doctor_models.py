@@ -12,7 +12,14 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from service.catalog.folder import LEFT_OUT, MODEL_FILE, Found, scan, why_no_version
+from service.catalog.folder import (
+    LEFT_OUT,
+    MODEL_FILE,
+    Found,
+    scan,
+    why_no_model,
+    why_no_version,
+)
 from service.errors import InvalidSetting, ModelError, StartupError
 from service.settings import Settings
 
@@ -76,12 +83,15 @@ def model_findings(settings: Settings, threads: int) -> Iterator[Finding]:
     """Yield what is found of the models folder, and of each model in it."""
     topic = "models"
     try:
-        found = scan(settings.models_dir, settings.versions)
+        contents = scan(settings.models_dir, settings.versions)
     except StartupError as error:
         advice = f"set TORCHLIT_MODELS_DIR; a model is <name>/<version>/{MODEL_FILE} in it"
         yield Finding(topic, "wrong", str(error), advice)
         return
+    found = contents.models
     yield Finding(topic, "well", f"{len(found)} in {settings.models_dir.resolve()}")
+    for folder in contents.others:
+        yield Finding(topic, "note", why_no_model(folder))
     for unknown in settings.unknown_models(found):
         yield Finding(topic, "note", unknown)
     try:
@@ -106,7 +116,7 @@ def _advice(name: str, found: Found) -> str:
     if found.versions is None:
         return "let this user read the folder"
     if found.reason.startswith(repr(name)):
-        return "rename it; if it is no model, let TORCHLIT_MODELS_DIR be a folder of models only"
+        return "rename it, or remove the folder"
     return f"put a model there as {name}/1/{MODEL_FILE}, or remove the folder"
 
 

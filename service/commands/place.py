@@ -32,7 +32,7 @@ def find(model: str, settings: Settings) -> Place:
         return Place(model, Path(model))
     folder = settings.models_dir
     name, _, number = model.rstrip("/").partition("/")
-    models = scan(folder, settings.versions)
+    models = scan(folder, settings.versions).models
     if name not in models:
         hint = did_you_mean(name, list(models))
         raise NotFound(f"{model}: no such model in {folder}, nor a file that ends in .onnx{hint}")

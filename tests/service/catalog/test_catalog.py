@@ -72,7 +72,7 @@ async def test_a_broken_version_is_reported_and_the_others_serve(
 
 async def test_a_model_of_which_no_version_opens_is_not_ready(models_dir: Path) -> None:
     (models_dir / "empty").mkdir()
-    (models_dir / "bad name").mkdir()
+    (models_dir / "bad name/1").mkdir(parents=True)
     (models_dir / "words" / "latest").mkdir(parents=True)
     async with repository(models_dir) as models:
         reasons = models.catalog.not_ready()
@@ -88,7 +88,7 @@ async def test_a_model_of_which_no_version_opens_is_not_ready(models_dir: Path) 
 
 
 async def test_a_name_that_is_not_utf8_is_reported_and_can_be_shown(models_dir: Path) -> None:
-    os.mkdir(os.fsencode(models_dir) + b"/b\xffd")
+    os.makedirs(os.fsencode(models_dir) + b"/b\xffd/1")
     async with serving(Settings(models_dir=models_dir)) as client:
         ready = await client.get("/health/ready")
         assert (await client.get("/models")).status_code == 200

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from service.catalog import beside
 from service.catalog.folder import (
     LEFT_OUT,
     NO_FOLDER,
@@ -20,15 +21,19 @@ from tests.support.foreign_models import linear, outside, save
 from tests.support.toys import save_toy
 
 ALL = Versions()
+NANOSECONDS = 1732700000123456789
 
 
 def test_a_folder_of_models_is_names_and_versions(models_dir: Path) -> None:
-    save_toy(models_dir, 12)
-    found = scan(models_dir, ALL)
+    for version in (12, 1732700000, NANOSECONDS, 2**63 - 1):  # also as Unix time
+        save_toy(models_dir, version)
+    found = scan(models_dir, ALL).models
     assert list(found) == ["mean", "toy"]
+    numbers = (1, 12, 1732700000, NANOSECONDS, 2**63 - 1)
     assert found["toy"] == Found(
-        {number: fingerprint(models_dir / f"toy/{number}") for number in (1, 12)}
+        {number: fingerprint(models_dir / f"toy/{number}") for number in numbers}
     )
+    assert list(found["toy"].versions or ()) == list(numbers)
 
 
 def test_hidden_folders_and_files_are_not_models(models_dir: Path) -> None:
@@ -36,37 +41,138 @@ def test_hidden_folders_and_files_are_not_models(models_dir: Path) -> None:
     (models_dir / "README.md").write_text("about")
     (models_dir / "toy/.cache").mkdir()
     (models_dir / "toy/notes.txt").write_text("about")
-    found = scan(models_dir, ALL)
-    assert list(found) == ["mean", "toy"]
-    assert found["toy"].others == []
+    contents = scan(models_dir, ALL)
+    assert list(contents.models) == ["mean", "toy"]
+    assert contents.models["toy"].others == contents.others == []
 
 
 def test_folders_that_are_no_version_are_named(models_dir: Path) -> None:
-    for name in ("01", "0", "latest", str(2**63)):
+    for name in ("001", "0", "latest", str(2**63)):
         (models_dir / "toy" / name).mkdir()
-    found = scan(models_dir, ALL)["toy"]
-    assert sorted(found.others) == ["0", "01", str(2**63), "latest"]
-    assert list(found.versions or ()) == [1]
+    contents = scan(models_dir, ALL)
+    expected = "is no version: expected a whole number from 1 to 9223372036854775807"
+    assert sorted(contents.warnings()) == [
+        f"model toy: '0' {expected}",
+        f"model toy: '001' {expected}, without zeros in front",
+        f"model toy: '9223372036854775808' {expected}",
+        f"model toy: 'latest' {expected}",
+    ]
+    assert list(contents.models["toy"].versions or ()) == [1]
 
 
 def test_why_a_folder_holds_no_version_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "bad name").mkdir()
-    os.mkdir(os.fsencode(tmp_path) + b"/b\xffd")
-    found = scan(tmp_path, ALL)
+    (tmp_path / "zeros/001").mkdir(parents=True)
+    (tmp_path / "bad name/1").mkdir(parents=True)
+    os.makedirs(os.fsencode(tmp_path) + b"/b\xffd/1")
+    found = scan(tmp_path, ALL).models
     assert {name: each.reason for name, each in found.items()} == {
         "empty": "empty: expected a version folder such as empty/1/model.onnx, got none",
+        "zeros": (
+            "zeros: expected a version folder such as zeros/1/model.onnx, got none; '001' is no "
+            "version: expected a whole number from 1 to 9223372036854775807, without zeros in front"
+        ),
         "bad name": "'bad name': expected a name of letters, digits, . _ -",
         "b\\xffd": "'b\\\\xffd': expected a name of letters, digits, . _ -",
     }
     assert all(each.versions == {} for each in found.values())
 
 
+def put(folder: Path, *files: str) -> None:
+    """Make a folder with these files in it; folders end with a slash."""
+    folder.mkdir(parents=True)
+    for file in files:
+        path = folder / file
+        (path if file.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not file.endswith("/"):
+            path.write_text("")
+
+
+# What volumes, archives and other programs have there, and what somebody may have put there in
+# the hope that it is served.
+NO_MODELS = {
+    "lost+found": ["#12/"],
+    "__MACOSX": ["._iris", "iris/1/._model.onnx", "1/._model.onnx"],
+    "@eaDir": ["model.onnx@SynoEAStream"],
+    "System Volume Information": ["1/"],
+    "code": ["inference.py", "requirements.txt"],
+    "tmp": [],
+    "Temp": ["upload/iris/1/model.onnx", "model.onnx.part"],
+    "logs": ["2024/app.log"],
+    "bad name": [],
+    "notebooks": ["model.ipynb", ".ipynb_checkpoints/", "figures/roc.png"],
+    "about": ["README.md"],
+    "_drafts": ["iris.txt"],
+}
+MEANT = {
+    "empty": [],
+    "hidden": [".DS_Store"],
+    "flat": ["model.onnx"],
+    "pickled": ["model.pkl"],
+    "triton": ["config.pbtxt"],
+    "zeros": ["001/"],
+    "named": ["v1/"],
+    "staged": ["production/model.onnx"],
+    "2024": ["1/"],
+    "begun": ["1/"],
+    "code": ["1/model.onnx"],
+    "bad name": ["1/model.onnx"],
+    "modèle": ["model.onnx"],
+}
+
+
+@pytest.mark.parametrize("name", NO_MODELS)
+def test_a_folder_that_can_be_no_model_is_passed_over(models_dir: Path, name: str) -> None:
+    put(models_dir / name, *NO_MODELS[name])
+    contents = scan(models_dir, ALL)
+    assert list(contents.models) == ["mean", "toy"]
+    assert list(contents.warnings()) == [
+        f"folder {name!r} is passed over: it is no model with a version such as 1/model.onnx"
+    ]
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_a_folder_that_may_be_meant_as_a_model_is_not(tmp_path: Path, name: str) -> None:
+    put(tmp_path / name, *MEANT[name])
+    assert list(scan(tmp_path, ALL).models) == [name]
+
+
+def test_a_folder_of_which_the_settings_say_a_version_is_a_model(models_dir: Path) -> None:
+    put(models_dir / "code", "inference.py")
+    assert list(scan(models_dir, Versions("all code=1")).models) == ["code", "mean", "toy"]
+    assert scan(models_dir, Versions("1")).others == ["code"]  # said of all models
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
+def test_what_can_be_no_model_need_not_be_readable(models_dir: Path) -> None:
+    for name in ("lost+found", "tmp", "bad name", "iris"):
+        put(models_dir / name)
+        (models_dir / name).chmod(0)
+    contents = scan(models_dir, ALL)
+    assert contents.others == ["bad name", "lost+found", "tmp"]
+    assert contents.models["iris"].reason == "iris: cannot be read: Permission denied"
+
+
+def test_links_that_lead_nowhere_make_no_model(models_dir: Path) -> None:
+    put(models_dir / "links")
+    for name, target in (("round", "round"), ("gone", "nowhere"), ("deep", "round/x")):
+        (models_dir / "links" / name).symlink_to(target)
+    assert scan(models_dir, ALL).others == ["links"]
+
+
+def test_a_folder_of_many_files_is_not_read_to_its_end(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "_MOST", 2)
+    put(models_dir / "many", *(f"{each}.txt" for each in range(5)))
+    assert scan(models_dir, ALL).others == ["many"]
+
+
 def test_versions_that_are_not_chosen_are_left_out_and_listed_ones_may_be_missing(
     models_dir: Path,
 ) -> None:
     save_toy(models_dir, 2)
-    found = scan(models_dir, Versions("latest toy=2,3"))["toy"].versions
+    found = scan(models_dir, Versions("latest toy=2,3")).models["toy"].versions
     assert found == {1: LEFT_OUT, 2: fingerprint(models_dir / "toy/2"), 3: NO_FOLDER}
 
 
@@ -74,6 +180,9 @@ def test_no_folder_or_an_empty_one_is_told(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match=r"^TORCHLIT_MODELS_DIR: .*No such file"):
         scan(tmp_path / "absent", ALL)
     with pytest.raises(StartupError, match="DIR: expected folders <name>/<version>"):
+        scan(tmp_path, ALL)
+    (tmp_path / "lost+found").mkdir()
+    with pytest.raises(StartupError, match=r"got none in .* beside lost\+found$"):
         scan(tmp_path, ALL)
     (tmp_path / "file").write_text("")
     with pytest.raises(StartupError, match=r"^TORCHLIT_MODELS_DIR: .*Not a directory"):

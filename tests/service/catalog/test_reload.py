@@ -399,6 +399,26 @@ async def test_a_model_without_versions_is_shown_and_asked_for_no_more(folder: P
         assert state(models) == {1: ("ready", "")}
 
 
+async def test_folders_that_are_no_models_are_told_once_and_change_nothing(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("lost+found", "@eaDir/x", "tmp", "code"):
+        (folder / name).mkdir(parents=True)
+    (folder / "code/inference.py").write_text("")
+    async with make(folder) as models:
+        (folder / "__MACOSX").mkdir()
+        for _ in range(2):
+            await models.reload()
+        assert models.catalog.is_ready
+        assert (models.catalog.names, models.catalog.unnamed) == (["toy"], "toy")
+        put(folder, 1732700000, scale=2)
+        await models.reload()
+        assert await scale_of(models) == await scale_of(models, 1732700000) == 2
+    for name in ("lost+found", "@eaDir", "tmp", "code", "__MACOSX"):
+        assert caplog.text.count(f"folder '{name}' is passed over") == 1
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
 @pytest.mark.parametrize("name", ["models", "models/toy", "models/toy/1"])
 async def test_a_folder_with_nothing_in_it_changes_nothing(
     folder: Path, name: str, caplog: pytest.LogCaptureFixture

@@ -17,7 +17,7 @@ import pytest
 
 from service.__main__ import main
 from service.catalog import opening
-from service.catalog.folder import Found
+from service.catalog.folder import Contents, Found
 from service.commands import doctor, doctor_models, health
 from service.commands.doctor import examine, scan_all
 from service.commands.doctor_models import Finding
@@ -147,6 +147,7 @@ def test_models_that_do_not_serve_are_told_with_the_reason(tmp_path: Path) -> No
     save_toy(tmp_path, 4).unlink()
     (tmp_path / "toy/new").mkdir()
     (tmp_path / "empty").mkdir()
+    (tmp_path / "lost+found").mkdir()
     save_sum(tmp_path)
     findings = found(models_dir=tmp_path, default_model="other", versions="all sum=1 gone=1")
     problems = dict(wrong(findings))
@@ -160,6 +161,7 @@ def test_models_that_do_not_serve_are_told_with_the_reason(tmp_path: Path) -> No
     }
     assert told(findings, "model toy/1").startswith("self-test passed")
     assert told(findings, "model toy").startswith("'new' is no version: expected a whole number")
+    assert "folder 'lost+found' is passed over" in told(findings, "models")
     assert "no card" in told(findings, "model sum/1")
     assert "only by way of /v2, as it has 2 inputs" in told(findings, "model sum/1")
     assert "'gone': no such model" in told(findings, "models")
@@ -168,8 +170,8 @@ def test_models_that_do_not_serve_are_told_with_the_reason(tmp_path: Path) -> No
 
 
 def test_advice_is_that_of_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("my model", "lost+found", "empty"):
-        (tmp_path / name).mkdir()
+    for name in ("my model/1", "empty"):
+        (tmp_path / name).mkdir(parents=True)
     save_toy(tmp_path, 1).unlink()
     save_toy(tmp_path, 2).write_bytes(b"")
     path = save_toy(tmp_path, 3)
@@ -184,16 +186,14 @@ def test_advice_is_that_of_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Mon
     advice = {
         each.topic: each.advice for each in found(models_dir=tmp_path) if each.state == "wrong"
     }
-    rename = "rename it; if it is no model, let TORCHLIT_MODELS_DIR be a folder of models only"
     assert advice == {
-        "model my model": rename,
-        "model lost+found": rename,
+        "model my model": "rename it, or remove the folder",
         "model empty": "put a model there as empty/1/model.onnx, or remove the folder",
         "model toy/1": f"put a model there as {tmp_path}/toy/1/model.onnx, or remove the folder",
         "model toy/2": f"replace or remove {tmp_path}/toy/2/model.onnx",
         "model toy/3": f"let this user read {path}",
     }
-    unreadable = {"toy": Found(None, "toy: cannot be read")}
+    unreadable = Contents({"toy": Found(None, "toy: cannot be read")}, [])
     monkeypatch.setattr(doctor_models, "scan", lambda *_: unreadable)
     (finding,) = (each for each in found(models_dir=tmp_path) if each.state == "wrong")
     assert (finding.text, finding.advice) == (
