@@ -35,6 +35,7 @@ CLOSING_S = 2  # of GRACE_S: for what is to be closed when the requests are answ
 # uvloop takes Python's lock for each callback, several a request. With the 5 ms of Python a thread
 # that reads a body in Python makes a probe wait for half a second.
 SWITCH_S = 0.0005
+MARGIN_S = 1  # by which clients are told to use no connection that may be closed on their way here
 CUT_OFF = 70  # exit status of a worker that had to end while something still ran
 
 
@@ -224,6 +225,7 @@ async def _run(
         log_config=None,
         access_log=False,
         server_header=False,
+        headers=[("keep-alive", f"timeout={max(1, settings.keep_alive_s - MARGIN_S)}")],
         proxy_headers=False,
         backlog=BACKLOG,
         timeout_graceful_shutdown=GRACE_S

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from tests.support.clients import address, ask_until_sent_away, counted, distinct_rows_from
+from tests.support.clients import address, ask, ask_until_sent_away, counted, distinct_rows_from
 from tests.support.onnx_graphs import save
 from tests.support.processes import Process, environment, running
 from tests.support.toys import body, save_dear, save_toy, tensor, toy_answer, toy_card
@@ -489,6 +489,32 @@ def test_a_client_that_leaves_in_the_middle_is_no_event(served: Process) -> None
         assert connection.recv(100).startswith(b"HTTP/1.1 400")
     reply = served.post("/predict", content=body("toy", [[1, 2, 3, 4]]))
     assert reply.status_code == 200
+
+
+def test_clients_are_told_how_long_a_connection_is_kept(served: Process) -> None:
+    """A second less than it is: what is sent on the last moment has to arrive."""
+
+    async def heads(url: str) -> list[bytes]:
+        reader, writer = await asyncio.open_connection(*address(url))
+        content = body("toy", [[1, 2, 3, 4]])
+        found = [(await ask(reader, writer, content))[0] for _ in range(2)]  # the second directly
+        writer.close()
+        return found
+
+    for head in asyncio.run(heads(served.url)):
+        assert head.count(b"\r\nkeep-alive: timeout=74\r\n") == 1
+    for path in ("/health/live", "/no/such/path"):
+        assert served.get(path).headers["keep-alive"] == "timeout=74"
+
+
+@pytest.mark.slow
+def test_two_colons_are_served_to_both_families(models_dir: Path) -> None:
+    with running(models_dir=models_dir, host="::") as service:
+        port = address(service.url)[1]
+        for host in ("127.0.0.1", "[::1]"):
+            assert httpx.get(f"http://{host}:{port}/health/ready").status_code == 200
+        health = [sys.executable, "-m", "service", "health"]
+        assert subprocess.run(health, env=environment(host="::", port=port)).returncode == 0
 
 
 @pytest.mark.promtool
