@@ -73,3 +73,8 @@ class Router:
                     self._known[path] = known
                 return known
         return self.find(_SLASHES.sub("/", path)) if "//" in path else None
+
+
+def plain_path(path: str | None) -> str | None:
+    """Return a path of a setting as the table writes them: no slash behind, or behind another."""
+    return path and (_SLASHES.sub("/", path).rstrip("/") or "/")

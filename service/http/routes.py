@@ -14,7 +14,7 @@ from service.formats.predictions import encode
 from service.http.openapi import document, parts, rows
 from service.http.openapi import v2 as of_v2
 from service.http.openapi.parts import Document, reads
-from service.http.pages.pages import Pages
+from service.http.pages import pages
 from service.http.platforms.sagemaker import invocations, show_execution_parameters
 from service.http.platforms.vertex import vertex
 from service.http.procedure import Procedure, follow
@@ -23,7 +23,7 @@ from service.http.request import Request
 from service.http.rest import health, models
 from service.http.rest.predict import predict
 from service.http.rest.prepare import prepare
-from service.http.route import Handler, Route, Router, Who
+from service.http.route import Handler, Route, Router, Who, plain_path
 from service.http.services import Services
 from service.http.v2 import metadata as v2
 from service.http.v2.infer import infer
@@ -180,8 +180,8 @@ _PROBES = ("/health", "/ping", "/v2/health")
 
 
 @cache
-def _pages() -> Pages:
-    return Pages()
+def _files() -> pages.Files:
+    return pages.read()
 
 
 def routes_for(settings: Settings) -> list[Route]:
@@ -189,12 +189,12 @@ def routes_for(settings: Settings) -> list[Route]:
 
     Raises InvalidSetting for one that hides another.
     """
-    pages = _pages()
+    shown = pages.Pages(_files(), "'none'")
     routes = [
         *ROUTES,
-        _get("/", pages.show_index, "The playground", None, "everybody"),
-        _get("/docs", pages.show_docs, "The documentation", None, "everybody"),
-        _get("/static/{of}/{name}", pages.show_file, "A file of the pages", None, "everybody"),
+        _get("/", shown.show_index, "The playground", None, "everybody"),
+        _get("/docs", shown.show_docs, "The documentation", None, "everybody"),
+        _get("/static/{of}/{name}", shown.show_file, "A file of the pages", None, "everybody"),
     ]
 
     async def show_openapi(services: Services, request: Request) -> Reply:
@@ -205,13 +205,13 @@ def routes_for(settings: Settings) -> list[Route]:
     routes.append(_get("/schema/openapi.json", show_openapi, "The OpenAPI document", None))
     begins = {each.path.split("/")[1] for each in routes} - set(_SHARED)
     reserved = {f"/{begin}" for begin in begins} - set(_PROBES)
-    if path := settings.predict_route:
+    if path := plain_path(settings.predict_route):
         _check_free("predict_route", path, (*reserved, *_PROBES))
         found = Router(each for each in ROUTES if each.is_inference).find(path)
         if found is None or found[0].procedure is not infer:  # whose bodies are others
             further = _infer(path, vertex, "Predict (Vertex AI)", rows.vertex)
             routes.append(replace(further, values=found[1] if found else {}))
-    if path := settings.health_route:
+    if path := plain_path(settings.health_route):
         _check_free("health_route", path, reserved)
         summary = "Whether every model answers (Vertex AI)"
         described = reads("health_route", "Ready", others=_READY)

@@ -22,6 +22,8 @@ from service.words import cut
 FOLDER = Path(__file__).parent / "static"
 STATIC = "static/"
 PLACE = b"{{static}}"  # where a page names the folder of the others
+ROOT = b"{{root}}"  # and that of all routes
+BELOW = "docs/"  # the page of /docs, as it is at /docs/: what it names lies a folder higher
 
 MEDIA_TYPES = {  # the framework adds the charset of text
     ".css": b"text/css",
@@ -39,14 +41,9 @@ POLICY = "; ".join(
         "connect-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
-        "frame-ancestors 'none'",
+        "frame-ancestors ",
     ]
 )
-SECURITY = [
-    (b"content-security-policy", POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-]
 FOR_EVER = b"public, max-age=31536000, immutable"
 VARY = (b"vary", b"accept-encoding")
 
@@ -60,69 +57,94 @@ class File(Struct, frozen=True):
     etag: bytes
 
 
-class Pages:
-    """The pages and their files, which are read and compressed here."""
+class Files(Struct, frozen=True):
+    """The pages and their other files by name, and the hash of all."""
 
-    def __init__(self, folder: Path = FOLDER) -> None:
-        self.digest, self.pages, self.files = read(folder)
+    digest: str
+    pages: dict[str, File]
+    others: dict[str, File]
+
+
+class Pages:
+    """The handlers of the pages and their files."""
+
+    def __init__(self, files: Files, ancestors: str) -> None:
+        """ancestors: who may show them in a frame, as Content-Security-Policy has it."""
+        self._files = files
+        self._security = [
+            (b"content-security-policy", (POLICY + ancestors).encode()),
+            (b"x-content-type-options", b"nosniff"),
+            (b"referrer-policy", b"no-referrer"),
+        ]
 
     async def show_index(self, services: Services, request: Request) -> Reply:
         """Answer GET /."""
-        return _page_unless_known(self.pages["index.html"], request)
+        return self._page_unless_known("index.html", request)
 
     async def show_docs(self, services: Services, request: Request) -> Reply:
         """Answer GET /docs."""
-        if request.scope["raw_path"].endswith(b"/"):  # what the page names is relative
-            return Reply([], 308, headers=[(b"location", b"../docs")])
-        return _page_unless_known(self.pages["docs.html"], request)
+        path = request.scope["raw_path"]  # by which a browser resolves what the page names
+        if path.endswith(b"//"):
+            return Reply([], 308, headers=[(b"location", b"../")])
+        return self._page_unless_known(BELOW if path.endswith(b"/") else "docs.html", request)
 
     async def show_file(self, services: Services, request: Request) -> Reply:
         """Answer GET /static/{of}/{name}."""
         name = request.values["name"]
-        if request.values["of"] != self.digest or name not in self.files:
+        if request.values["of"] != self._files.digest or name not in self._files.others:
             path = cut(request.scope["path"])
             raise NotFound(f"GET {path}: no such file; / names those there are")
-        return _sent(self.files[name], request, FOR_EVER)
+        return self._sent(self._files.others[name], request, FOR_EVER)
+
+    def _page_unless_known(self, name: str, request: Request) -> Reply:
+        """Return a page, or 304 if the caller has it (RFC 9110, section 13.1.2)."""
+        page = self._files.pages[name]
+        known = request.headers.get(b"if-none-match", b"")
+        if known.strip() == b"*" or page.etag in known:
+            headers = [(b"etag", page.etag), (b"cache-control", b"no-cache"), VARY]
+            return Reply([], 304, page.media_type, headers)
+        return self._sent(page, request, b"no-cache")
+
+    def _sent(self, file: File, request: Request, cache_control: bytes) -> Reply:
+        """Return a file, compressed if the caller takes gzip."""
+        headers = [*self._security, (b"etag", file.etag), (b"cache-control", cache_control), VARY]
+        content = file.content
+        if compression.wanted(request.headers.get(b"accept-encoding", b"")) == "gzip":
+            headers.append((b"content-encoding", b"gzip"))
+            content = file.compressed
+        return Reply([content], 200, file.media_type, headers)
 
 
-def read(folder: Path) -> tuple[str, dict[str, File], dict[str, File]]:
-    """Return the hash of all files of a folder, its pages and its other files by name."""
+def read(folder: Path = FOLDER) -> Files:
+    """Return the files of a folder."""
     paths = sorted(path for path in folder.iterdir() if path.suffix in MEDIA_TYPES)
     contents = {path.name: without_indentation(path.read_bytes()) for path in paths}
     digests = sha256()
     for name, content in contents.items():
         digests.update(b"%s %d\n" % (name.encode(), len(content)) + content)
     digest = digests.hexdigest()[:16]
-    here = f"{STATIC}{digest}".encode()  # relative: a proxy may add a prefix
-    pages, files = {}, {}
+    pages, others = {}, {}
     for name, content in contents.items():
-        if name.endswith(".html"):
-            pages[name] = _file(name, with_preloads(content, contents).replace(PLACE, here))
-        else:
-            files[name] = _file(name, content)
-    return digest, pages, files
+        if not name.endswith(".html"):
+            others[name] = _file(name, content)
+            continue
+        page = with_preloads(content, contents)
+        pages[name] = _file(name, _placed(page, digest, ""))
+        if name == "docs.html":
+            pages[BELOW] = _file(name, _placed(page, digest, "../"))
+    return Files(digest, pages, others)
+
+
+def _placed(page: bytes, digest: str, up: str) -> bytes:
+    """Return a page with the way to the others, which is relative: a proxy may add a prefix.
+
+    up: the way to the folder of all routes.
+    """
+    static = f"{up}{STATIC}{digest}"
+    return page.replace(PLACE, static.encode()).replace(ROOT, (up or ".").encode())
 
 
 def _file(name: str, content: bytes) -> File:
     etag = f'W/"{sha256(content).hexdigest()[:16]}"'  # weak: the same, compressed or not
     compressed = gzip.compress(content, 9, mtime=0)
     return File(content, compressed, MEDIA_TYPES[Path(name).suffix], etag.encode())
-
-
-def _page_unless_known(page: File, request: Request) -> Reply:
-    """Return a page, or 304 if the caller has it (RFC 9110, section 13.1.2)."""
-    known = request.headers.get(b"if-none-match", b"")
-    if known.strip() == b"*" or page.etag in known:
-        headers = [(b"etag", page.etag), (b"cache-control", b"no-cache"), VARY]
-        return Reply([], 304, page.media_type, headers)
-    return _sent(page, request, b"no-cache")
-
-
-def _sent(file: File, request: Request, cache_control: bytes) -> Reply:
-    """Return a file, compressed if the caller takes gzip."""
-    headers = [*SECURITY, (b"etag", file.etag), (b"cache-control", cache_control), VARY]
-    content = file.content
-    if compression.wanted(request.headers.get(b"accept-encoding", b"")) == "gzip":
-        headers.append((b"content-encoding", b"gzip"))
-        content = file.compressed
-    return Reply([content], 200, file.media_type, headers)

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
 
 from service.errors import UnsupportedEncoding
@@ -24,13 +23,6 @@ from tests.support.clients import counted
 from tests.support.toys import Client, body, serving
 
 pytestmark = pytest.mark.anyio
-
-
-async def test_a_slash_behind_docs_leads_to_docs(client: httpx.AsyncClient) -> None:
-    reply = await client.get("/docs/")
-    assert (reply.status_code, reply.headers["location"]) == (308, "../docs")
-    followed = await client.get("/docs/", follow_redirects=True)
-    assert (followed.status_code, followed.url.path) == (200, "/docs")
 
 
 async def test_a_bug_in_the_framework_is_logged_and_tells_the_caller_nothing(

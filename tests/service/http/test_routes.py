@@ -162,6 +162,20 @@ def test_only_what_says_nothing_of_the_models_or_is_a_probe_is_open() -> None:
     assert all(route.method == "GET" for route in ALL if route.who != "key")
 
 
+async def test_slashes_behind_a_path_or_doubled_change_nothing(models_dir: Path) -> None:
+    """Clients join "http://host:8000/" and "/predict", and proxies add a slash behind."""
+    async with serving(chosen(models_dir, api_keys=KEY)) as client:
+        for route in ALL:
+            path = path_of(route)
+            others = [path + "/" * (path != "/"), "/" + path, path.replace("/", "//")]
+            for headers in ({}, {"x-api-key": KEY}):
+                expected = await ask(client, route.method, path, **headers)
+                for other in others:
+                    reply = await ask(client, route.method, f"http://toy{other}", **headers)
+                    assert reply.status_code == expected.status_code, (other, headers)
+                    assert reply.headers["content-type"] == expected.headers["content-type"], other
+
+
 SEGMENTS = ["", ".", "..", "health", "live", "ready", "metrics", "ping", "docs", "static", "x"]
 SEGMENTS += ["models", "toy", "1", "v2", "schema", "openapi.json", "predict", "invocations", "%2e"]
 PATHS = st.lists(st.sampled_from(SEGMENTS), max_size=4).map(lambda parts: "/" + "/".join(parts))
@@ -217,6 +231,7 @@ def test_what_is_open_shows_no_more_than_its_route(models_dir: Path, paths: list
             await app(scope, receive, send)
             if sent[0]["status"] == 200:
                 assert as_one_reads_it(path) in OPEN, path
+            assert (sent[0]["status"] == 401) == (app.access.who("GET", path) == "key"), path
 
     asyncio.run(ask_all())
 
@@ -227,6 +242,7 @@ def test_what_is_open_shows_no_more_than_its_route(models_dir: Path, paths: list
         *("/models", "/models/iris", "/prepare", "/prepare/iris", "/metrics", "/metrics/predict"),
         *("/ping", "/execution-parameters", "/docs", "/static", "/static/x", "/schema"),
         *("/health", "/health/live", "/health/predict", "/v2/health", "/v2/health/ready"),
+        *("//models", "/models//", "//v2//health/live/"),
     ],
 )
 def test_no_path_to_predict_hides_what_is_there(path: str) -> None:
@@ -235,7 +251,7 @@ def test_no_path_to_predict_hides_what_is_there(path: str) -> None:
     assert raised.value.variable == "TORCHLIT_PREDICT_ROUTE"
     assert str(raised.value) == (
         "TORCHLIT_PREDICT_ROUTE or AIP_PREDICT_ROUTE: expected a path that says nothing else here, "
-        f"got {path!r}"
+        f"got {as_one_reads_it(path)!r}"
     )
 
 
@@ -243,7 +259,7 @@ def test_no_path_to_predict_hides_what_is_there(path: str) -> None:
     "path",
     [
         *("/models", "/models/iris", "/prepare", "/metrics", "/metrics/x", "/schema/x"),
-        *("/execution-parameters", "/docs", "/static/x/y.js"),
+        *("/execution-parameters", "/docs", "/static/x/y.js", "//models", "/docs/", "//schema//x"),
     ],
 )
 def test_no_path_to_health_hides_what_is_there(path: str) -> None:
@@ -252,7 +268,7 @@ def test_no_path_to_health_hides_what_is_there(path: str) -> None:
     assert raised.value.variable == "TORCHLIT_HEALTH_ROUTE"
     assert str(raised.value) == (
         "TORCHLIT_HEALTH_ROUTE or AIP_HEALTH_ROUTE: expected a path that says nothing else here, "
-        f"got {path!r}"
+        f"got {as_one_reads_it(path)!r}"
     )
 
 
@@ -275,7 +291,20 @@ def test_the_path_to_predict_may_name_a_model(path: str, values: dict[str, str])
     assert (added.method, added.path, added.values) == ("POST", path, values)
 
 
-@pytest.mark.parametrize("path", ["/ping", "/health/ready", "/v2/health/live"])
+async def test_slashes_in_the_paths_of_platforms_change_nothing(models_dir: Path) -> None:
+    slashes = {"predict_route": "//v1//a:predict/", "health_route": "/v1//a//"}
+    settings = Settings(models_dir=models_dir, default_model="toy", api_keys=KEY, **slashes)
+    async with serving(settings) as client:
+        for path in ("/v1/a", "/v1/a/", "//v1//a"):
+            assert (await ask(client, "GET", f"http://toy{path}")).json()["status"] == "ready"
+        for path in ("/v1/a:predict", "/v1/a:predict/", "//v1/a:predict"):
+            url, content = f"http://toy{path}", b'{"instances": [[1, 2, 3, 4]]}'
+            assert (await client.post(url, content=content)).status_code == 401
+            reply = await client.post(url, content=content, headers={"x-api-key": KEY})
+            assert list(reply.json()) == ["predictions"]
+
+
+@pytest.mark.parametrize("path", ["/ping", "/health/ready/", "//v2/health/live"])
 def test_a_probe_that_there_is_stays_the_probe_that_it_is(path: str) -> None:
     routes = routes_for(Settings(health_route=path))
     assert [route.path for route in routes] == [route.path for route in routes_for(Settings())]

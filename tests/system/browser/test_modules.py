@@ -15,7 +15,9 @@ Visit = Callable[..., Any]
 PRELOAD = re.compile(r'<link rel="modulepreload" href="([^"]+)" />\n')
 
 
-@pytest.mark.parametrize(("path", "script"), [("", "main.js"), ("docs", "docs.js")])
+@pytest.mark.parametrize(
+    ("path", "script"), [("", "main.js"), ("docs", "docs.js"), ("docs/", "docs.js")]
+)
 def test_preloads_are_what_the_browser_loads(
     service: Process, visit: Visit, path: str, script: str
 ) -> None:

@@ -3,7 +3,8 @@
 const KEY = "torchlit.key";
 const LIMIT_MS = 60_000;
 export const QUICK_MS = 5000; // for requests that are repeated
-export const base = new URL(".", document.baseURI).href; // of / and of /docs alike
+// Of /, /docs and /docs/ alike: a page says how to get from it to the root.
+export const base = new URL(document.documentElement.dataset.root, document.baseURI).href;
 
 let held = "";
 try {

@@ -1,6 +1,6 @@
 // One model: its input, its answer, the request as code, and what its card says.
 
-import { infer, NoAnswer, plot, predict, Refused, request, timing } from "./api.js";
+import { base, infer, NoAnswer, plot, predict, Refused, request, timing } from "./api.js";
 import { answerView } from "./answer.js";
 import { columns } from "./columns.js";
 import { copyButton, h, id, latest, soon, speak, tabs } from "./dom.js";
@@ -130,7 +130,7 @@ export function modelView(name) {
             "p.note",
             {},
             `POST /v2/models/${name}/infer takes what this page cannot: see the `,
-            h("a", { href: "docs" }, "API"),
+            h("a", { href: `${base}docs` }, "API"),
             ".",
           ),
         ),

@@ -1,6 +1,6 @@
 // The header that both pages have: name, links, theme, key.
 
-import { key, whenLocked } from "./api.js";
+import { base, key, whenLocked } from "./api.js";
 import { h, svg } from "./dom.js";
 
 const THEME = "torchlit.theme";
@@ -119,14 +119,14 @@ export function top(page, retry) {
       h(
         "div.bar",
         {},
-        h("a.brand", { href: "./", "aria-label": "torchlit" }, flame(), h("span", {}, "torchlit")),
+        h("a.brand", { href: base, "aria-label": "torchlit" }, flame(), h("span", {}, "torchlit")),
         h("span.tagline", {}, "Small neural networks over HTTP"),
         status,
         h(
           "div.links",
           {},
-          link("Playground", "./", page === "/"),
-          link("API", "docs", page === "/docs"),
+          link("Playground", base, page === "/"),
+          link("API", `${base}docs`, page === "/docs"),
           forget,
           themeButton(),
         ),

@@ -76,6 +76,7 @@ class FakeElement {
 
 globalThis.document = {
   baseURI: "http://service:8000/models/docs", // behind a proxy that adds /models
+  documentElement: { dataset: { root: "." } },
   createElement: (tag) => new FakeElement(tag),
 };
 

@@ -44,6 +44,18 @@ async def test_a_page_is_asked_for_each_time_and_names_files_by_their_hash(
     assert all(re.fullmatch(r"/static/[0-9a-f]{16}/[a-z]+\.(js|css|svg)", url) for url in urls)
 
 
+async def test_a_slash_behind_docs_leads_to_the_same_files(client: httpx.AsyncClient) -> None:
+    """What a page names is relative, and a browser takes the slash for a folder."""
+    reply = await client.get("/docs/")
+    assert reply.status_code == 200
+    urls = [url for url in URLS.findall(reply.text) if not url.startswith("#")]
+    assert [f"/{url.removeprefix('../')}" for url in urls] == await named_files(client, "/docs")
+    assert 'data-root="../"' in reply.text
+    assert 'data-root="."' in (await client.get("/docs")).text
+    several = await client.get("/docs///")  # a slash less each time
+    assert (several.status_code, several.headers["location"]) == (308, "../")
+
+
 @pytest.mark.parametrize("path", ["/", "/docs"])
 async def test_files_may_be_kept_for_ever(client: httpx.AsyncClient, path: str) -> None:
     types = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
@@ -136,11 +148,11 @@ def test_everything_is_renamed_when_one_file_changes(tmp_path: Path) -> None:
     assert before == page.read(page.FOLDER)
     (folder / "dom.js").write_text((folder / "dom.js").read_text() + "\n")
     after = page.read(folder)
-    assert before[0] != after[0]
-    assert after[0].encode() in after[1]["index.html"].content
-    assert before[1]["index.html"].etag != after[1]["index.html"].etag
-    assert before[2]["style.css"] == after[2]["style.css"]
-    assert gzip.decompress(after[2]["dom.js"].compressed) == after[2]["dom.js"].content
+    assert before.digest != after.digest
+    assert after.digest.encode() in after.pages["index.html"].content
+    assert before.pages["index.html"].etag != after.pages["index.html"].etag
+    assert before.others["style.css"] == after.others["style.css"]
+    assert gzip.decompress(after.others["dom.js"].compressed) == after.others["dom.js"].content
 
 
 @pytest.mark.parametrize(
@@ -202,5 +214,6 @@ async def test_a_model_says_why_it_takes_no_rows(tmp_path: Path) -> None:
 
 def test_all_files_are_few() -> None:
     """A first load is to be under 100 kB; what it shows of the models comes on top."""
-    _, pages, files = page.read(page.FOLDER)
-    assert sum(len(each.compressed) for each in [*pages.values(), *files.values()]) < 60_000
+    files = page.read(page.FOLDER)
+    sent = [*files.pages.values(), *files.others.values()]
+    assert sum(len(each.compressed) for each in sent) < 60_000
