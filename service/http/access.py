@@ -16,11 +16,12 @@ from service.http.status import Headers
 from service.settings import Settings
 from service.settings.keys import keys, origins
 
-READING = ("GET", "HEAD")
+READING = ("GET", "HEAD", "OPTIONS")  # the last says no more than that something can be read
 PREFLIGHT = b"access-control-request-method"
 ALLOWED = (
-    b"authorization, content-encoding, content-type, inference-header-content-length, traceparent, "
-    b"x-api-key, x-request-id, x-request-timeout-ms, x-request-timing"
+    b"authorization, baggage, content-encoding, content-type, inference-header-content-length, "
+    b"sentry-trace, traceparent, tracestate, x-api-key, x-request-id, x-request-timeout-ms, "
+    b"x-request-timing, x-requested-with"
 )
 EXPOSED = b"inference-header-content-length, retry-after, server-timing, x-request-id"
 MAX_AGE_S = b"600"  # how long a browser may remember a preflight
@@ -39,13 +40,20 @@ class Access:
 
     def who(self, method: str, path: str) -> Who:
         """Return who may call a path."""
+        if is_of_server(method, path):
+            return "everybody"
         if method not in READING:
             return "key"
         found = self._read.find(path)
         return "key" if found is None else found[0].who
 
     def is_essential(self, method: str, path: str) -> bool:
-        """Whether a probe or Prometheus calls: they are answered also when all is full."""
+        """Whether a probe or Prometheus calls: they are answered also when all is full.
+
+        A probe of HAProxy is OPTIONS of "/", unless its `option httpchk` says another.
+        """
+        if is_of_server(method, path) or (method, path) == ("OPTIONS", "/"):
+            return True
         return self.who(method, path) in ("probe", "metrics")
 
     def check(self, method: str, path: str, headers: dict[bytes, bytes]) -> None:
@@ -93,3 +101,8 @@ class Access:
         """Whether a browser checks what it may send, before it does (Fetch, section 3.3.2)."""
         is_question = b"origin" in headers and PREFLIGHT in headers
         return bool(self._origins) and method == "OPTIONS" and is_question
+
+
+def is_of_server(method: str, path: str) -> bool:
+    """Whether a request is about the server, and no path of it (RFC 9110, section 9.3.7)."""
+    return method == "OPTIONS" and path == "*"

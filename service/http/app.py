@@ -29,7 +29,7 @@ from service.errors import (
     TooManyConnections,
     Unauthorized,
 )
-from service.http.access import READING, Access
+from service.http.access import READING, Access, is_of_server
 from service.http.memory import Memory
 from service.http.reply import (
     WHOLE_REPLY,
@@ -56,6 +56,7 @@ from service.settings import Settings
 
 _NONE: Headers = []
 _CLOSE: Headers = [(b"connection", b"close")]
+_ALLOW = (b"allow", b"GET, HEAD, OPTIONS, POST")
 
 SendWhole: TypeAlias = Callable[[int, Headers, Fragments], Awaitable[None]]
 
@@ -91,6 +92,10 @@ class App:
                 if found is None or (
                     scope["method"] in READING and self._read.find(scope["path"]) is not None
                 ):
+                    if is_of_server(scope["method"], scope["path"]):
+                        reply = Reply([b"{}"], headers=[_ALLOW])
+                        await self._send(reply, reply_headers, scope, send)
+                        return
                     if scope["method"] == "HEAD":  # as GET; the server leaves the body out
                         scope = {**scope, "method": "GET"}
                     await self._framework(scope, receive, _adding(reply_headers, send))

@@ -1,10 +1,14 @@
 """Who may call: API keys and CORS."""
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from service.http.access import Access
+from service.http.app import create_app
+from service.http.routes import routes_for
 from service.settings import Settings
 from tests.support.toys import body, serving
 
@@ -81,6 +85,8 @@ async def test_pages_of_the_origins_that_are_set_may_call(models_dir: Path, orig
         assert "POST" in preflight.headers["access-control-allow-methods"]
         allowed = preflight.headers["access-control-allow-headers"].split(", ")
         assert {"authorization", "content-encoding", BINARY} <= set(allowed)
+        # Of OpenTelemetry's and Sentry's browser clients, and of axios.
+        assert {"tracestate", "baggage", "sentry-trace", "x-requested-with"} <= set(allowed)
         assert preflight.headers["vary"] == "origin"
         for headers in ({}, {"authorization": f"Bearer {KEY}"}):
             reply = await client.post("/predict", content=CONTENT, headers=headers | asked)
@@ -106,3 +112,41 @@ async def test_a_valid_key_is_enough_wherever_it_stands(models_dir: Path, gatewa
         ):
             headers = {"authorization": authorization, "x-api-key": other}
             assert await status(client, "/models", **headers) == expected
+
+
+async def test_options_of_what_is_open_needs_no_key(models_dir: Path) -> None:
+    """As load balancers ask whether a server is there: HAProxy by OPTIONS of "/", others of "*"."""
+    settings = Settings(models_dir=models_dir, api_keys=KEY, protect_metrics=True)
+    async with serving(settings) as client:
+        for path in ("/", "/health/live", "/health/ready/", "/v2/health/live", "/ping", "/docs"):
+            reply = await client.options(path)
+            assert (reply.status_code, reply.headers["allow"]) == (204, "GET, OPTIONS"), path
+        for path in ("/models", "/predict", "/v2/models/toy", "/metrics", "/no/such/path", "/*"):
+            assert (await client.options(path)).status_code == 401, path
+        assert (await client.options("/models", headers={"x-api-key": KEY})).status_code == 204
+
+
+async def test_options_of_the_server_needs_no_key_and_other_methods_do(models_dir: Path) -> None:
+    app = create_app(Settings(models_dir=models_dir, api_keys=KEY))
+    for method, status in (("OPTIONS", 200), ("GET", 401), ("POST", 401), ("PUT", 401)):
+        sent: list[Any] = []
+
+        async def send(message: Any, sent: list[Any] = sent) -> None:
+            sent.append(message)
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        scope: Any = {"type": "http", "method": method, "path": "*", "headers": []}
+        await app(scope, receive, send)
+        assert sent[0]["status"] == status, method
+        if status == 200:
+            assert (b"allow", b"GET, HEAD, OPTIONS, POST") in sent[0]["headers"]
+
+
+def test_a_load_balancer_that_asks_for_options_is_answered_also_when_all_is_full() -> None:
+    access = Access(Settings(), routes_for(Settings()))
+    for path in ("/", "*", "/health/live", "/ping"):
+        assert access.is_essential("OPTIONS", path)
+    for path in ("/docs", "/predict", "/models"):
+        assert not access.is_essential("OPTIONS", path)

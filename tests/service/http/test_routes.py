@@ -196,6 +196,7 @@ def test_a_path_is_open_only_where_it_is_that_of_an_open_route(path: str) -> Non
     is_open = plain in OPEN or is_file
     if access.who("GET", path) != "key":
         assert is_open, path
+    assert access.who("OPTIONS", path) == access.who("GET", path)
     assert access.who("POST", path) == "key"
 
 

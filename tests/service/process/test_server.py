@@ -507,6 +507,24 @@ def test_clients_are_told_how_long_a_connection_is_kept(served: Process) -> None
         assert served.get(path).headers["keep-alive"] == "timeout=74"
 
 
+@pytest.mark.parametrize(
+    ("request_line", "reply"),
+    [
+        (b"OPTIONS * HTTP/1.1\r\nHost: x", b"HTTP/1.1 200 OK\r\n"),
+        (b"OPTIONS / HTTP/1.0", b"HTTP/1.1 204 No Content\r\n"),  # HAProxy's, unless it is set
+        (b"OPTIONS /health/ready HTTP/1.1\r\nHost: x", b"HTTP/1.1 204 No Content\r\n"),
+    ],
+)
+def test_load_balancers_may_ask_for_options(
+    served: Process, request_line: bytes, reply: bytes
+) -> None:
+    with socket.create_connection(address(served.url), timeout=5) as connection:
+        connection.sendall(request_line + b"\r\n\r\n")
+        head = connection.recv(1000)
+    assert head.startswith(reply)
+    assert b"\r\nallow: GET, " in head
+
+
 @pytest.mark.slow
 def test_two_colons_are_served_to_both_families(models_dir: Path) -> None:
     with running(models_dir=models_dir, host="::") as service:
