@@ -28,6 +28,7 @@ from service.http.services import Services
 from service.http.v2 import metadata as v2
 from service.http.v2.infer import infer
 from service.settings import OF_PLATFORMS, Settings, variable_name
+from service.settings.keys import ancestors
 
 _MODEL, _VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 _REPOSITORY = "/v2/repository"
@@ -187,9 +188,9 @@ def _files() -> pages.Files:
 def routes_for(settings: Settings) -> list[Route]:
     """Return all routes: those of the table, the pages, and those that the settings name.
 
-    Raises InvalidSetting for one that hides another.
+    Raises InvalidSetting for one that hides another, and for a setting of the pages.
     """
-    shown = pages.Pages(_files(), "'none'")
+    shown = pages.Pages(_files(), ancestors(settings))
     routes = [
         *ROUTES,
         _get("/", shown.show_index, "The playground", None, "everybody"),

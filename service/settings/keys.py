@@ -7,6 +7,9 @@ from service.errors import InvalidSetting
 from service.settings.settings import Settings
 
 SHORTEST_KEY = 16
+_ANCESTOR = re.compile(
+    r"\*|[a-z][a-z0-9+.-]*://(\*\.[a-z0-9.-]+|[a-z0-9.-]+|\[[0-9a-f:]+\])(:(\*|[0-9]+))?"
+)
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[a-z0-9.\[\]:_-]+")
 
 
@@ -20,6 +23,20 @@ def origins(settings: Settings) -> list[bytes]:
                 f"got {origin!r}"
             )
     return [origin.encode() for origin in named]
+
+
+def ancestors(settings: Settings) -> str:
+    """Return who may show our pages in a frame, as a browser takes it. Raises InvalidSetting.
+
+    CSP Level 3, section 6.4.2.1 (frame-ancestors).
+    """
+    named = settings.frame_ancestors.replace(",", " ").replace("'self'", "self").split()
+    for each in named:
+        if each != "self" and not _ANCESTOR.fullmatch(each):
+            variable = "TORCHLIT_FRAME_ANCESTORS"
+            expected = "`*`, `self` or origins such as https://a.example or https://*.a.example"
+            raise InvalidSetting(f"{variable}: expected {expected}, got {each!r}", variable)
+    return " ".join("'self'" if each == "self" else each for each in named) or "'none'"
 
 
 def keys(settings: Settings) -> list[str]:

@@ -141,6 +141,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     )
     protect_metrics: Annotated[bool, "whether `/metrics` needs a key"] = False
     cors_origins: Annotated[str, "origins whose web pages may call, blank-separated, or `*`"] = ""
+    frame_ancestors: Annotated[
+        str, "origins whose web pages may show ours in a frame, blank-separated, `self` or `*`"
+    ] = ""
     log_level: Annotated[LogLevel, "least level logged"] = "info"
     log_format: Annotated[LogFormat, "log lines for people, or JSON for machines"] = "text"
     access_log: Annotated[bool, "whether each reply is logged"] = False

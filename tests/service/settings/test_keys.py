@@ -4,7 +4,7 @@ import pytest
 
 from service.errors import InvalidSetting
 from service.settings import Settings
-from service.settings.keys import keys, origins
+from service.settings.keys import ancestors, keys, origins
 
 KEY, OTHER = "a-key-of-24-characters-01", "another-key-of-24-chars-2"
 
@@ -61,3 +61,38 @@ def test_what_is_no_origin_is_refused(origin: str) -> None:
         "TORCHLIT_CORS_ORIGINS: expected `*` or origins such as https://a.example:8443, "
         f"got {origin!r}"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("", "'none'"),
+        ("*", "*"),
+        ("self", "'self'"),
+        (
+            "'self', https://a.example:8443 https://*.b.example http://[::1]:*",
+            "'self' https://a.example:8443 https://*.b.example http://[::1]:*",
+        ),
+    ],
+)
+def test_who_may_show_the_pages_in_a_frame_is_said_as_browsers_take_it(
+    text: str, policy: str
+) -> None:
+    assert ancestors(Settings(frame_ancestors=text)) == policy
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a.example", "https://a.example/", "none", "https:", "https://*", "'unsafe-inline'"),
+        *("https://a.example;script-src", "https://a.example\r\nx: y", "https://*.*.example"),
+    ],
+)
+def test_who_is_no_ancestor_is_refused(text: str) -> None:
+    with pytest.raises(InvalidSetting) as raised:
+        ancestors(Settings(frame_ancestors=text))
+    assert str(raised.value).startswith(
+        "TORCHLIT_FRAME_ANCESTORS: expected `*`, `self` or origins such as https://a.example or "
+        "https://*.a.example, got "
+    )
+    assert raised.value.variable == "TORCHLIT_FRAME_ANCESTORS"

@@ -103,6 +103,15 @@ async def test_scripts_and_styles_come_only_from_here(client: httpx.AsyncClient,
     assert not re.search(r"<style|<script(?![^>]* src=)|\sstyle=|\son[a-z]+=", reply.text)
 
 
+async def test_pages_may_be_shown_in_a_frame_by_those_who_are_set(tmp_path: Path) -> None:
+    save_toy(tmp_path)
+    settings = Settings(models_dir=tmp_path, frame_ancestors="self https://*.example")
+    async with serving(settings) as client:
+        for path in ("/", "/docs", "/docs/"):
+            policy = (await client.get(path)).headers["content-security-policy"]
+            assert policy.endswith("; frame-ancestors 'self' https://*.example")
+
+
 async def test_a_page_that_is_known_is_not_sent_again(client: httpx.AsyncClient) -> None:
     etag = (await client.get("/")).headers["etag"]
     for known in (etag, f'"other", {etag}', "*"):
