@@ -30,7 +30,7 @@ from service.engine.model import Model
 from service.engine.protobuf import message
 from service.engine.providers import RUNTIME_VERSION
 from service.errors import CannotDescribe, InferenceFailed, InvalidInput, ModelError, UnknownValue
-from service.formats.csv_rows import value_of, values_of
+from service.formats.csv_cells import value_of, values_of
 from service.formats.json_rows import row
 from service.inference import run_rows
 from service.settings import Settings, machine

@@ -60,7 +60,6 @@ class JsonRows:
     """The rows of JSON Lines: each an instance as POST /predict takes it."""
 
     unit = "line"
-    has_header = False
 
     def __init__(self, tape: Tape, model: Model, options: Options) -> None:
         """Take the lines of a file. `options.keep`: an object may have other fields too."""

@@ -45,7 +45,6 @@ class Rows(Protocol):
     """The rows of a file."""
 
     unit: str  # what they are counted in: "line" or "row"
-    has_header: bool  # whether the file says what its columns are
     kept_names: list[str]  # of columns beside the features
 
     def __iter__(self) -> Iterator[Row | Bad]:
@@ -116,6 +115,25 @@ class Lines:
                 f"got byte {error.start} that is not"
             ) from error
 
+    def ahead(self) -> Iterator[bytes]:
+        """Yield the next lines, which are not taken by that, up to about MOST_BYTES.
+
+        Raises InvalidInput at one that is too long.
+        """
+        place = size = 0
+        while size < MOST_BYTES:
+            if place == len(self._again):
+                self._again.append(self._tape.file.readline(self._longest + 1))
+            line = self._again[place]
+            if not line:
+                self._again.pop()
+                return
+            place += 1
+            size += len(line)
+            if self._is_too_long(line):
+                raise self._too_long(self.number + place)
+            yield line
+
     def take(self) -> bytes:
         """Take a line; nothing at the end.
 
@@ -133,13 +151,17 @@ class Lines:
         if line:
             self._taken.append(line)
             self._taken_bytes += len(line)
-        if len(line) > self._longest and not line.endswith(b"\n"):
+        if self._is_too_long(line):
             self.pass_row()
             self._pass_rest()
-            raise InvalidInput(
-                f"line {self.number}: expected at most {self._longest} bytes, got more"
-            )
+            raise self._too_long(self.number)
         return line
+
+    def _is_too_long(self, line: bytes) -> bool:
+        return len(line) > self._longest and not line.endswith(b"\n")
+
+    def _too_long(self, number: int) -> InvalidInput:
+        return InvalidInput(f"line {number}: expected at most {self._longest} bytes, got more")
 
     def _is_too_much(self, line: bytes) -> bool:
         """Whether a further line makes the row of those that were taken too long."""
@@ -179,8 +201,3 @@ class Lines:
     def _clear(self) -> None:
         self._taken.clear()
         self._taken_bytes = 0
-
-    @property
-    def first(self) -> bytes:
-        """The first of the lines that were taken, nothing if none are."""
-        return self._taken[0] if self._taken else b""

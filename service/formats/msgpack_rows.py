@@ -174,7 +174,6 @@ class MsgpackRows:
     """The rows of a file: each an instance as POST /predict takes it, numbered as lines are."""
 
     unit = "row"
-    has_header = False
 
     def __init__(self, tape: Tape, model: Model, options: Options) -> None:
         """Take a file. `options.keep`: an object may have other fields too."""

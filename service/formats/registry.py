@@ -46,18 +46,35 @@ JSON = Format(
     description='{"model"?, "version"?, "instances": [...]}',
     is_text=True,
 )
+TABS = ("text/tab-separated-values", "text/tsv")
 CSV = Format(
     "csv",
-    ("text/csv",),
+    (
+        "text/csv",
+        "application/csv",
+        "text/x-csv",
+        "application/x-csv",
+        "text/comma-separated-values",
+        *TABS,
+    ),
     csv_rows.read,
     (".csv",),
     csv_rows.CsvRows,
-    "A line for each instance, without a header",
+    "A line for each instance; a header may name the columns",
     is_text=True,
 )
 JSON_LINES = Format(
     "jsonl",
-    ("application/jsonlines", "application/x-ndjson"),
+    (
+        "application/jsonlines",
+        "application/x-ndjson",
+        "application/jsonl",
+        "application/x-jsonlines",
+        "application/x-jsonl",
+        "application/ndjson",
+        "application/json-lines",
+        "text/jsonl",
+    ),
     json_lines.read,
     (".jsonl", ".ndjson"),
     json_lines.JsonRows,

@@ -12,7 +12,7 @@ from onnx import TensorProto
 from service.engine.model import Model
 from service.errors import DeadlineExceeded, InvalidInput, RequestError, TooLarge
 from service.formats import csv_rows
-from service.formats.csv_rows import CsvRows, value_of
+from service.formats.csv_rows import CsvRows
 from service.formats.lines import Bad, Row
 from service.formats.message import LARGEST_IN_LOOP, Slow
 from service.formats.numbers import NOT_MISSING
@@ -171,23 +171,43 @@ def test_so_many_lines_cannot_be_rows_and_are_not_read(four: Model) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "value"),
+    "text",
     [
-        ("1", 1),
-        (" +1 ", 1),
-        ("-0", -0.0),
-        ("9007199254740993", 9007199254740993),
-        ("1e400", float("inf")),
-        ("1" * 400, float("inf")),
-        ("1_0", "1_0"),
-        ("\u0661", "\u0661"),
-        ("", ""),
-        (" x", " x"),
+        b"A,B,C,D\n1,2,3,4\n5,6,7,8\n",  # in the order of the model: the rest is read fast
+        b'"d","c","b","a"\n4,3,2,1\n8,7,6,5\n',
+        b"\xef\xbb\xbf\n,d,a (cm),b,c,class\r\n0,4,1,2,3,x\r\n1,8,5,6,7,y\r\n",
+        b"sep=,\n1,2,3,4\n5,6,7,8\n",
+        b"1;2;3;4\n5;6;7;8\n",
+        b"sep=;\na;b;c;d\n1,0;2;3;4\n5;6;7;8\n",
+        b"sep=|\nd|c|b|a\n4|3|2|1\n8|7|6|5\n",
+        b"a\tb\tc\td\n1,0\t2\t3\t4\n5\t6\t7\t8\n",
+        b"d;c;b;a;note\n4,0;3;2;1;x, y\n8;7;6;5;\n",
     ],
 )
-def test_a_cell_is_a_number_or_what_it_says(cell: str, value: float | str) -> None:
-    found = value_of(cell)
-    assert (repr(found), type(found)) == (repr(value), type(value))
+def test_a_body_is_read_as_people_write_it(text: bytes, toy: Model) -> None:
+    assert read(text, toy).tolist() == [FOUR, [5, 6, 7, 8]]
+    assert [row for _, row in of_file(text, toy)] == [FOUR, [5, 6, 7, 8]]
+
+
+def test_what_stands_below_a_header_is_read_fast_where_it_can_be(toy: Model) -> None:
+    text = b"a,b,c,d\n" + GOOD * 40_000
+    with pytest.raises(Slow):
+        read_long(text, toy, in_loop=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_rows, "_slow_rows", None)
+        assert read_long(text, toy).shape == (40_000, 4)
+    with pytest.raises(InvalidInput, match=r"^line 40002\.d: expected a number, got \"x\"$"):
+        read_long(text + b"1,2,3,x\n", toy)
+
+
+def test_a_header_is_one_if_the_media_type_says_so(four: Model) -> None:
+    def said(header: str, text: bytes) -> Any:
+        message = csv_rows.read(text, frozenset(), f"text/csv; header={header}")
+        return message.rows(four, limits(MAX_ROWS)).tolist()
+
+    assert said("present", b"p,q,r,s\n" + GOOD) == [FOUR]
+    assert said("Present", b"0,1,2,3\n" + GOOD) == [FOUR]
+    assert said('"absent"', GOOD + GOOD) == [FOUR, FOUR]
 
 
 # A file.
@@ -235,12 +255,9 @@ def test_columns_without_names_may_have_a_header_of_as_many(four: Model) -> None
         file_rows(CsvRows, b"p,q,r\n" + GOOD, four)
 
 
-@pytest.mark.parametrize("text", [b"", b"\xef\xbb\xbf\n  \n"])
-def test_a_file_of_nothing_has_neither_rows_nor_a_header(text: bytes, toy: Model) -> None:
-    rows = file_rows(CsvRows, text, toy)
-    assert (list(rows), rows.has_header) == ([], False)
-    rows = file_rows(CsvRows, b"a,b,c,d\n", toy)
-    assert (list(rows), rows.has_header) == ([], True)
+@pytest.mark.parametrize("text", [b"", b"\xef\xbb\xbf\n  \n", b"a,b,c,d\n", b"sep=;\n"])
+def test_a_file_of_nothing_has_no_rows(text: bytes, toy: Model) -> None:
+    assert list(file_rows(CsvRows, text, toy)) == []
 
 
 def test_what_is_beside_the_features_is_kept(toy: Model) -> None:
@@ -370,8 +387,8 @@ def test_a_cell_that_does_not_fit_its_column_is_named(
 
 
 def test_a_header_that_names_no_column_is_one_where_no_value_fits(columns: Model) -> None:
-    with pytest.raises(InvalidInput, match='line 1: expected a column age, got none; is it "Age"'):
-        of_file(b"Age,Rooms,City,Paid\n" + AS_CSV, columns)
+    with pytest.raises(InvalidInput, match='line 1: expected a column age, got none; is it "ages"'):
+        of_file(b"ages,Beds,Town,Sold\n" + AS_CSV, columns)
 
 
 def test_a_line_of_strings_is_a_header_only_if_it_names_a_column(tmp_path: Path) -> None:

@@ -19,13 +19,22 @@ def lines_of(content: bytes, longest: int = 100) -> tuple[Tape, Lines]:
 def test_lines_that_are_given_back_come_again_in_their_order() -> None:
     tape, rows = lines_of(b"a\nb\nc\nd\n")
     assert [rows.take() for _ in range(3)] == [b"a\n", b"b\n", b"c\n"]
-    assert rows.first == b"a\n"
     rows.give_back()
-    assert rows.first == b""
     assert [rows.take() for _ in range(3)] == [b"a\n", b"b\n", b"c\n"]
     rows.pass_first()
     assert (rows.number, tape.number, tape.offset) == (1, 1, 2)
     assert [rows.take() for _ in range(4)] == [b"b\n", b"c\n", b"d\n", b""]
+
+
+def test_lines_ahead_are_not_taken() -> None:
+    tape, rows = lines_of(b"a\nb\nc\n" + b"x" * 101 + b"\n")
+    ahead = rows.ahead()
+    assert [next(ahead) for _ in range(2)] == [b"a\n", b"b\n"]
+    assert (rows.take(), rows.number) == (b"a\n", 0)
+    rows.pass_row()
+    with pytest.raises(InvalidInput, match=r"^line 4: expected at most 100 bytes, got more$"):
+        list(rows.ahead())
+    assert [rows.take(), rows.take(), tape.number] == [b"b\n", b"c\n", 1]
 
 
 def test_a_tape_knows_what_was_passed_and_its_digest() -> None:

@@ -138,7 +138,7 @@ def test_an_image_may_be_its_bytes(mean: Model) -> None:
 )
 def test_what_does_not_fit_is_said_as_of_json(value: Any, toy: Model) -> None:
     kind, _ = same_as_json(value, toy, max_rows=10)
-    assert kind in (InvalidInput, TooLarge)
+    assert issubclass(kind, InvalidInput | TooLarge)
 
 
 anything = st.recursive(
@@ -388,7 +388,7 @@ def test_a_value_that_is_longer_than_allowed_is_told(toy: Model) -> None:
 
 def test_rows_are_those_of_json_lines(toy: Model, mean: Model) -> None:
     rows = file_rows(MsgpackRows, b"".join(map(encode, [FOUR, NAMED, [1], 7, FOUR])), toy)
-    assert (rows.has_header, rows.kept_names) == (False, [])
+    assert rows.kept_names == []
     one, two, *bad, five = told(rows)
     assert (one, two, five) == ((1, FOUR), (2, FOUR), (5, FOUR))
     for (row, why), got in zip(bad, ("got a list of 1", "got 7"), strict=True):

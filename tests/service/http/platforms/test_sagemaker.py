@@ -143,7 +143,8 @@ async def test_csv_has_no_header_and_a_line_for_each_row(
 
 
 @pytest.mark.parametrize(
-    "sent", ["text/csv", "TEXT/CSV", "text/csv;charset=utf-8", "text/csv; header=absent"]
+    "sent",
+    ["TEXT/CSV", "text/csv;charset=utf-8", "text/csv; header=absent", "application/csv"],
 )
 async def test_a_media_type_is_known_in_any_case_and_with_parameters(
     same: Client, sent: str
@@ -205,7 +206,7 @@ async def test_a_row_of_one_value_is_a_line_of_one(single: Client) -> None:
 # ------------------------------------------- POST /invocations: JSON Lines
 
 
-@pytest.mark.parametrize("sent", [LINES, "application/x-ndjson", "Application/JsonLines"])
+@pytest.mark.parametrize("sent", [LINES, "application/jsonl", "Application/X-NDJson"])
 async def test_json_lines_have_an_instance_in_each(same: Client, sent: str) -> None:
     """SageMaker, "Common data formats for inference": a record in each line."""
     for content, rows in (
