@@ -16,6 +16,7 @@
       RequestError              answered to the caller
         InvalidInput            the body or an instance does not fit
           UnknownValue          a value is none of those that the model knows
+          UnknownField          the body has a field that is not known there
         Unauthorized            no API key, or one that is not known
         NotFound                no such model, version or path
         MethodNotAllowed        the path exists, the method does not
@@ -107,6 +108,14 @@ class InvalidInput(RequestError):
 
 class UnknownValue(InvalidInput):
     """A value is none of those that the model knows, as a text that was not in its training."""
+
+
+class UnknownField(InvalidInput):
+    """The body has a field that is not known there: `field`."""
+
+    def __init__(self, sentence: str, field: str = "") -> None:
+        super().__init__(sentence)
+        self.field = field
 
 
 class Unauthorized(RequestError):

@@ -2,11 +2,13 @@
 
 import contextlib
 import re
+from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
@@ -19,13 +21,14 @@ from service.formats.json_fast import JsonMessage
 from service.formats.json_rows import (
     Instances,
     check_fields,
-    check_instances,
     expected_instance,
     refuse_at_a_glance,
     row_or_image,
+    unknown_field,
 )
 from service.formats.json_text import decoded, parsed
 from service.formats.message import Fields, Limits, Slow, gathered
+from service.formats.numbers import Unfit
 
 _MOST_BYTES = 8192  # of what stands beside the instances
 # What a large instance may have before it is decoded.
@@ -35,9 +38,12 @@ _PER_ESCAPE = 16  # bytes: base64 has some where its lines end
 _INSTANCES = re.compile(rb'"instances"[ \t\r\n]*:[ \t\r\n]*(?=\[)')
 _IMAGE = re.compile(rb'"b64"')
 _Value: TypeAlias = str | float | bool | None
+# An element and its place -> an instance. Raises InvalidInput.
+Arrange: TypeAlias = Callable[[Any, str], Any]
 _check_flat = msgspec.json.Decoder(list[list[_Value] | dict[str, _Value] | _Value]).decode
 _ANY_COUNT = 2**62
 _decoder = msgspec.json.Decoder(dict[str, Raw])
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$", re.DOTALL)  # msgspec's
 
 
 class LongMessage:
@@ -53,36 +59,67 @@ class LongMessage:
         """Return the instances as rows; see Message."""
         if limits.in_loop:
             raise Slow
-        text = self._instances
-        images = sum(1 for _ in _IMAGE.finditer(text))
-        elements = _Instances(model, limits, reader_for(model, limits) if images else None)
-        most = images + len(text) // (2 * model.row_size) + 1  # a value takes two bytes
-        found = parts(text, elements, "instances", limits.deadline)
-        rows = gathered(found, most, model, limits)
-        if not len(rows):
-            check_instances([], limits)
-        return rows
+        return rows_of_text(self._instances, "instances", model, limits)
+
+
+def rows_of_text(
+    text: Text,
+    where: str,
+    model: Model,
+    limits: Limits,
+    arrange: Arrange = lambda value, where: value,
+    *,
+    is_arranged: bool = True,
+) -> NDArray[Any]:
+    """Return the elements of a JSON list as rows of a model, read in blocks; see Message.
+
+    arrange: makes an instance of an element; is_arranged: whether one that is an instance is taken
+    as it is.
+    """
+    images = sum(1 for _ in _IMAGE.finditer(text))
+    reader = reader_for(model, limits) if images else None
+    elements = _Instances(where, model, limits, reader, arrange, is_arranged=is_arranged)
+    most = images + len(text) // (2 * model.row_size) + 1  # a value takes two bytes
+    rows = gathered(parts(text, elements, where, limits.deadline), most, model, limits)
+    if not len(rows):
+        raise InvalidInput(f"{where}: expected at least one instance, got an empty list")
+    return rows
 
 
 class _Instances:
     """What the elements of the instances are read as: rows of a model."""
 
-    def __init__(self, model: Model, limits: Limits, reader: Reader | None) -> None:
+    def __init__(
+        self,
+        where: str,
+        model: Model,
+        limits: Limits,
+        reader: Reader | None,
+        arrange: Arrange,
+        *,
+        is_arranged: bool,
+    ) -> None:
+        self._where = where
         self._model = model
         self._limits = replace(limits, max_rows=_ANY_COUNT)  # it is checked when all are counted
         self._reader = reader
+        self._arrange = arrange
+        self._is_arranged = is_arranged
 
     def fast(self, block: bytes) -> NDArray[Any]:
+        if not self._is_arranged:
+            raise Unfit
         return json_fast.read_lists(block, self._model, self._limits)
 
     def slow(self, value: Any, index: int) -> Any:
-        return row_or_image(value, f"instances[{index}]", self._model, self._reader)
+        where = f"{self._where}[{index}]"
+        return row_or_image(self._arrange(value, where), where, self._model, self._reader)
 
     def check_large(self, text: bytes, index: int) -> None:
         model = self._model
         if model.has_open_rows:
             return  # its size is for the model to judge
-        expected = f"instances[{index}]: expected {expected_instance(model)}"
+        expected = f"{self._where}[{index}]: expected {expected_instance(model)}"
         if model.row_dtype is np.object_:  # strings may be long, and lists in them are none
             with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
                 _check_flat(text)
@@ -110,15 +147,39 @@ def read(
         check_fields(fields, "a JSON object", known)
         return LongMessage(fields, instances)
     refuse_at_a_glance(body)
-    texts = check_fields(decoded(body, _decoder), "a JSON object", known)
+    texts = _texts(body, known)
     text = texts.pop("instances", UNSET)
-    fields = _values(texts)
+    fields = values_of(texts)
     if text is UNSET:
         return Instances(fields, UNSET, len(body), may_hold_images=False)
-    view = memoryview(text)
-    if view[0] != ord("["):
-        raise InvalidInput(f"instances: expected a list of instances, got {_kind(view[0])}")
-    return LongMessage(fields, view)
+    check_list(text, "instances")
+    return LongMessage(fields, memoryview(text))
+
+
+def _texts(body: bytes, known: frozenset[str]) -> dict[str, Raw]:
+    """Return the fields of an object as they stand. One that is not known is found at once.
+
+    Raises InvalidInput.
+    """
+    try:
+        document = _decoder_of(known)(body)
+    except msgspec.ValidationError as error:
+        if found := _UNKNOWN.match(str(error)):
+            raise unknown_field(found[1], known) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    else:
+        texts = {name: getattr(document, name) for name in known}
+        return {name: text for name, text in texts.items() if text is not UNSET}
+    return check_fields(decoded(body, _decoder), "a JSON object", known)
+
+
+@cache
+def _decoder_of(known: frozenset[str]) -> Callable[[bytes], Any]:
+    """Return what decodes an object of fields that are known, but not what stands in them."""
+    fields: list[Any] = [(name, Raw | UnsetType, UNSET) for name in known]
+    document = msgspec.defstruct("Body", fields, forbid_unknown_fields=True)
+    return msgspec.json.Decoder(document).decode
 
 
 def _without_lists(body: bytes) -> tuple[dict[str, Any], Text] | None:
@@ -127,7 +188,7 @@ def _without_lists(body: bytes) -> tuple[dict[str, Any], Text] | None:
     None for another body. From the first bracket to the last no other field stands, as there is no
     quotation mark.
     """
-    found = _INSTANCES.search(body)
+    found = _INSTANCES.search(body, 0, _MOST_BYTES + 1)
     if found is None:
         return None
     start, stop = found.end(), body.rfind(b"]") + 1
@@ -143,12 +204,14 @@ def _without_lists(body: bytes) -> tuple[dict[str, Any], Text] | None:
     return fields, memoryview(body)[start:stop]
 
 
-def _kind(first: int) -> str:
-    """Return what a JSON value is that is no list, by its first character."""
-    return {ord("{"): "an object", ord('"'): "a string"}.get(first, "something else")
+def check_list(text: Raw, where: str, of: str = "instances") -> None:
+    """Raise InvalidInput for a JSON value that is no list."""
+    if (first := memoryview(text)[0]) != ord("["):
+        got = {ord("{"): "an object", ord('"'): "a string"}.get(first, "something else")
+        raise InvalidInput(f"{where}: expected a list of {of}, got {got}")
 
 
-def _values(texts: dict[str, Raw]) -> dict[str, Any]:
+def values_of(texts: dict[str, Raw]) -> dict[str, Any]:
     """Return what is said beside the instances. Raises InvalidInput."""
     for name, text in texts.items():
         if len(text) > _MOST_BYTES:

@@ -21,7 +21,7 @@ from service.engine.model import Model
 from service.errors import TooLarge
 from service.formats.images.decode import reader_for
 from service.formats.json_columns import rows_of_body, rows_of_list
-from service.formats.json_rows import Instances, parse, slow_rows
+from service.formats.json_rows import Instances, parse, slow_rows, unknown_field
 from service.formats.message import LARGEST_IN_LOOP, Fields, Limits, Slow
 from service.formats.numbers import (
     EXACT_IN_FLOAT,
@@ -36,6 +36,7 @@ from service.formats.numbers import (
     stay_finite,
 )
 
+_SOME_FIELDS = 16  # of a body that are looked at before all of it is read slowly
 _CONTAINERS = (simdjson.Array, simdjson.Object)
 _BUFFER_DTYPES = {"i": np.int64, "u": np.uint64}  # of simdjson's arrays of whole numbers
 
@@ -120,8 +121,12 @@ def read(
                 if type(value) in _CONTAINERS:
                     fields[name] = msgspec.json.decode(value.mini)
             return JsonMessage(fields, instances, body, known)
+        names = [*document] if len(document) <= _SOME_FIELDS else []
     except Exception:  # simdjson's are of many kinds; the slow way says what is wrong
-        pass
+        names = []
+    for name in names:
+        if name not in known:
+            raise unknown_field(name, known)
     document = parse(body, known)
     return Instances(document, document.pop("instances", UNSET), len(body), b'"b64"' in body)
 

@@ -5,6 +5,7 @@ It finds the words for what is not, with the place of the first thing that does 
 
 import base64
 import binascii
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from service.engine.columns import RowForm
 from service.engine.model import Model
-from service.errors import InvalidInput
+from service.errors import InvalidInput, UnknownField
 from service.formats.images import limits as image_limits
 from service.formats.images.decode import Reader, image_of, reader_for
 from service.formats.json_text import parsed
@@ -65,15 +66,21 @@ def refuse_at_a_glance(body: bytes) -> None:
 
 
 def check_fields(document: Any, expected: str, known: frozenset[str]) -> dict[str, Any]:
-    """Return a decoded body, if it is an object of known fields. Raises InvalidInput."""
+    """Return a decoded body, if it is an object of known fields.
+
+    Raises InvalidInput, UnknownField.
+    """
     if not isinstance(document, dict):
         raise InvalidInput(f"body: expected {expected} {EXAMPLE}, got {shown(document)}")
     for field in document:
         if field not in known:
-            raise InvalidInput(
-                f"{quoted(str(field))}: unknown field{did_you_mean(str(field), known)}"
-            )
+            raise unknown_field(str(field), known)
     return document
+
+
+def unknown_field(field: str, known: Collection[str]) -> UnknownField:
+    """Return the error that a body has a field that is none of those known."""
+    return UnknownField(f"{quoted(field)}: unknown field{did_you_mean(field, known)}", field)
 
 
 def slow_rows(

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable
 
 LONGEST = 1000  # bytes of a header that are read; browsers send 150
-_QUALITY = re.compile(r"\s*q\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*")
+# Java's HttpURLConnection writes .2 for 0.2.
+_QUALITY = re.compile(r"\s*q\s*=\s*(0?\.\d{1,3}|0\.?|1(?:\.0{0,3})?)\s*")
 
 
 class Preferences:
@@ -27,8 +28,15 @@ class Preferences:
 
     def of(self, name: str) -> float:
         """Return the quality of a media type or an encoding, 0 to 1: 0 is not acceptable."""
+        return self._said(name) or 0.0
+
+    def refuses(self, name: str) -> bool:
+        """Whether the header says that something is not acceptable, rather than nothing of it."""
+        return self._said(name) == 0.0
+
+    def _said(self, name: str) -> float | None:
         wider = (name, f"{name.partition('/')[0]}/*", "*/*", "*")
-        return next((self._qualities[each] for each in wider if each in self._qualities), 0.0)
+        return next((self._qualities[each] for each in wider if each in self._qualities), None)
 
     def best(self, names: Iterable[str]) -> str | None:
         """Return the name that is wanted most, None if none is acceptable.

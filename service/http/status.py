@@ -13,6 +13,7 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 STATUS: dict[type[RequestError], int] = {
     errors.InvalidInput: 400,
     errors.UnknownValue: 400,
+    errors.UnknownField: 400,
     errors.Unauthorized: 401,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,

@@ -57,6 +57,10 @@ def prepare(route: Route, context: Context) -> Json:
 def invocations(route: Route, context: Context) -> Json:
     """Describe POST /invocations."""
     described = _predict_any("invocations", route, context)
+    described["description"] = (
+        "Also takes what MLflow's clients send: dataframe_split, dataframe_records or inputs, and "
+        "params; in JSON the reply has the predictions alone then."
+    )
     described["responses"]["200"]["content"] |= {
         CSV.media_types[0]: {"schema": _text("A line for each prediction, without a header")},
         JSON_LINES.media_types[0]: {"schema": _text("A prediction in each line")},

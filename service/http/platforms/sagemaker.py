@@ -5,26 +5,19 @@ Sources, as of 2026: "Custom Inference Code with Hosting Services": POST /invoca
 Inference Code with Batch Transform": GET /execution-parameters.
 
 It does not say which model is meant, as an endpoint of theirs has one: it is the default model, or
-the one that the body names.
+the one that the body names. MLflow's server has the same path, for bodies of other fields.
 """
 
-from functools import lru_cache
-
-from service.batching import Outputs
-from service.catalog.served import ServedModel
-from service.formats.predictions import csv_of, each_prediction, json_lines_of
-from service.formats.registry import CSV, JSON, JSON_LINES
-from service.http.preferences import LONGEST, Preferences
+from service.http.platforms.accepted import accepted
+from service.http.platforms.mlflow import mlflow
 from service.http.reply import Reply, json_reply
 from service.http.request import Request
-from service.http.rest.dialect import Dialect, Said, predicted
+from service.http.rest.dialect import Dialect
 from service.http.rest.predict import Rows
 from service.http.rest.replies import ExecutionParameters
+from service.http.rest.several import Several
 from service.http.services import Services
 from service.settings import Settings
-
-# What Accept may name, the likeliest first: the first of those that are as good is taken.
-_ANSWERS = {name: format for format in (JSON, CSV, JSON_LINES) for name in format.media_types}
 
 # Of batch transform: what it sends unless told otherwise, and the most of payload times requests
 # together (API reference, "CreateTransformJob").
@@ -32,22 +25,8 @@ PAYLOAD_MB, MOST_MB = 6, 100
 SHORTEST_LINE = 2  # bytes: a digit and the line's end
 
 
-@lru_cache
-def _media_type(accept: bytes) -> str:
-    return Preferences(accept).best(_ANSWERS) or JSON.media_types[0]
-
-
-def _answered(said: Said, served: ServedModel, outputs: Outputs) -> Reply:
-    """Return the reply in the media type that Accept names."""
-    media_type = _media_type(said.accept[: LONGEST + 1])  # of others more is not kept
-    format = _ANSWERS[media_type]
-    if format is JSON:
-        return predicted(said, served, outputs)
-    write = csv_of if format is CSV else json_lines_of
-    return Reply([write(each_prediction(served.model, outputs))], content_type=media_type.encode())
-
-
-invocations = Rows(Dialect(reply=_answered, is_strict=True))
+_own = Rows(Dialect(reply=accepted, is_strict=True))
+invocations = Several(_own, (_own, mlflow))
 
 
 async def show_execution_parameters(services: Services, request: Request) -> Reply:

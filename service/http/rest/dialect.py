@@ -43,6 +43,11 @@ def predicted(said: Said, served: ServedModel, outputs: Outputs) -> Reply:
     return Reply([b"%b%b}" % (write.begin, write(outputs))])
 
 
+def predictions_alone(said: Said, served: ServedModel, outputs: Outputs) -> Reply:
+    """Return the predictions, and nothing beside them."""
+    return Reply([b'{"predictions":%b}' % writer_of(served)(outputs)])
+
+
 def writer_of(served: ServedModel) -> Writer:
     """Return what writes the predictions of a model; it is made at the first request."""
     if served.writer is None:
@@ -61,10 +66,14 @@ class Dialect(Struct, frozen=True):
     needs_images: bool = False  # whether the model has to take images
     formats: tuple[Format, ...] = FORMATS
     is_strict: bool = False  # whether other media types are refused
+    json: Format = JSON  # of one of several ways (several.py): how it reads JSON
 
     def said(self, request: Request) -> Said:
         """Return what a head says. Raises InvalidInput, UnsupportedMediaType."""
         text = request.headers.get(b"content-type", b"").decode("latin-1")
         format = JSON if not text else format_of(text, self.formats, is_strict=self.is_strict)
         accept = request.headers.get(b"accept", b"*/*")
+        lines = [*request.scope["headers"]]
+        if len(lines) != len(request.headers):  # some name came twice
+            accept = b", ".join(value for name, value in lines if name == b"accept") or accept
         return Said(format, text, query_of(request), request.values.get("model"), accept)

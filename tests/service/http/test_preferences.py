@@ -15,7 +15,9 @@ NAMES = ("application/json", "text/csv", "application/jsonlines")
         (b"text/csv", "text/csv", 1.0),
         (b"Text/CSV ; charset=utf-8 ; Q=0.25", "text/csv", 0.25),
         (b"text/csv;q=0.25;version=1", "text/csv", 0.25),
+        (b"text/csv;q=.25", "text/csv", 0.25),  # as Java writes it
         (b"text/csv;q=0", "text/csv", 0.0),
+        (b"text/csv;q=0.", "text/csv", 0.0),
         (b"text/csv;q=0.000, */*", "text/csv", 0.0),
         (b"text/*;q=0.5, */*;q=0.1", "text/csv", 0.5),
         (b"text/*;q=0.5, */*;q=0.1", "image/png", 0.1),
@@ -47,6 +49,12 @@ def test_a_quality_is_read(header: bytes, name: str, quality: float) -> None:
 )
 def test_the_best_is_what_is_wanted_most(header: bytes, best: str | None) -> None:
     assert Preferences(header).best(NAMES) == best
+
+
+def test_what_is_not_named_is_not_refused() -> None:
+    preferences = Preferences(b"text/csv;q=0, application/*;q=0, application/json;q=0.5")
+    assert [preferences.refuses(name) for name in NAMES] == [False, True, True]
+    assert not preferences.refuses("image/png")
 
 
 def test_of_a_long_header_only_complete_entries_are_read() -> None:

@@ -306,6 +306,11 @@ async def test_answers_are_counted_for_their_model(folder: Path) -> None:
         ("text/csv;q=1e400", CSV),
         ("text/csv; q=0.0, application/jsonlines;q=0.1", LINES),
         ("application/x-recordio-protobuf", JSON),
+        ("text/csv;q=.2, application/json;q=.1", CSV),
+        ("application/csv", "application/csv"),
+        ("text/tab-separated-values, text/csv;q=0.1", CSV),  # of which there are none
+        ("application/json;q=0", CSV),  # the first that is not refused
+        ("*/*;q=0", JSON),
     ],
 )
 async def test_the_reply_is_of_the_type_that_accept_wants_most_of_those_there_are(
@@ -318,6 +323,22 @@ async def test_the_reply_is_of_the_type_that_accept_wants_most_of_those_there_ar
     assert reply.status_code == 200
     assert reply.headers["content-type"] == given
     assert int(reply.headers["content-length"]) == len(reply.content)
+
+
+@pytest.mark.parametrize(
+    ("lines", "given"),
+    [
+        ([JSON + ";q=0.5", CSV], CSV),
+        ([CSV, JSON + ";q=0.5"], CSV),
+        ([CSV + ";q=0", "*/*;q=0.1", LINES], LINES),
+    ],
+)
+async def test_several_lines_of_accept_are_one(same: Client, lines: list[str], given: str) -> None:
+    """RFC 9110, section 5.3."""
+    same.headers.pop("accept", None)
+    headers = [("content-type", CSV), *(("accept", line) for line in lines)]
+    reply = await same.post("/invocations", content=b"1,2,3,4\n", headers=headers)
+    assert reply.headers["content-type"] == given
 
 
 async def formats(client: Client, content: bytes) -> tuple[bytes, bytes]:
