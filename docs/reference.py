@@ -158,7 +158,7 @@ def formats() -> str:
         table(("format", "media types", "suffixes", "what"), rows),
         "`/predict` reads a body of another type, or of none, as JSON; only other images get "
         "status 415. `/invocations` answers 415 to every other type. `/prepare` takes JSON and "
-        "images, and answers 415 to the rest. Vertex AI's route reads every body as JSON.",
+        "images, and answers 415 to the rest. A path of Vertex AI's own reads every body as JSON.",
     )
 
 

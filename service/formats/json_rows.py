@@ -61,7 +61,8 @@ def refuse_at_a_glance(body: bytes) -> None:
         raise InvalidInput(f"body: expected a JSON object {EXAMPLE}, got nothing")
     if image_limits.is_image(body):
         raise InvalidInput(
-            "body: expected JSON, got an image, which /predict takes with Content-Type: image/png"
+            'body: expected JSON, got an image: send {"instances": [{"b64": ...}]}, or the image '
+            "to /predict with Content-Type: image/png"
         )
 
 

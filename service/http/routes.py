@@ -16,7 +16,7 @@ from service.http.openapi import v2 as of_v2
 from service.http.openapi.parts import Document, reads
 from service.http.pages import pages
 from service.http.platforms.sagemaker import invocations, show_execution_parameters
-from service.http.platforms.vertex import vertex
+from service.http.platforms.vertex import beside_vertex, vertex
 from service.http.procedure import Procedure, follow
 from service.http.reply import Reply
 from service.http.request import Request
@@ -209,9 +209,8 @@ def routes_for(settings: Settings) -> list[Route]:
     if path := plain_path(settings.predict_route):
         _check_free("predict_route", path, (*reserved, *_PROBES))
         found = Router(each for each in ROUTES if each.is_inference).find(path)
-        if found is None or found[0].procedure is not infer:  # whose bodies are others
-            further = _infer(path, vertex, "Predict (Vertex AI)", rows.vertex)
-            routes.append(replace(further, values=found[1] if found else {}))
+        if (further := _of_vertex(path, found)) is not None:
+            routes.append(further)
     if path := plain_path(settings.health_route):
         _check_free("health_route", path, reserved)
         summary = "Whether every model answers (Vertex AI)"
@@ -221,6 +220,21 @@ def routes_for(settings: Settings) -> list[Route]:
             routes = [each for each in routes if (each.path, each.method) != (path, "GET")]
             routes.append(_get(path, health.ready, summary, described, "probe"))
     return routes
+
+
+def _of_vertex(path: str, found: tuple[Route, dict[str, str]] | None) -> Route | None:
+    """Return the route that Vertex AI's setting names, beside ours of that path if there is one.
+
+    None for one of the Open Inference Protocol, whose bodies are others.
+    """
+    summary = "Predict (Vertex AI)"
+    if found is None:
+        return _infer(path, vertex, summary, rows.vertex)
+    own, values = found
+    if own.procedure is None or own.document is None or own.procedure is infer:
+        return None
+    document = rows.beside_vertex(own.document)
+    return replace(_infer(path, beside_vertex(own.procedure), summary, document), values=values)
 
 
 def _check_free(field: str, path: str, reserved: Sequence[str] | set[str]) -> None:

@@ -20,11 +20,13 @@ from service.http.openapi.parts import (
     VERSION,
     VERSION_PARAMETER,
     Context,
+    Document,
     Json,
     answer,
     any_of,
     as_json,
     closed_object,
+    json_object,
     list_of,
     operation,
     ref,
@@ -71,7 +73,7 @@ def invocations(route: Route, context: Context) -> Json:
 def vertex(route: Route, context: Context) -> Json:
     """Describe POST TORCHLIT_PREDICT_ROUTE."""
     instances = {"instances": _instances_of_any(context)}
-    parameters = closed_object({"model": _name_of_any(context)}, version=_VERSION)
+    parameters = json_object({"model": _name_of_any(context)}, version=_VERSION)
     if context.unnamed is None:
         request = closed_object(instances | {"parameters": parameters})
     else:
@@ -83,6 +85,25 @@ def vertex(route: Route, context: Context) -> Json:
     }
     reply = "PredictRouteReply"
     return {route.path: _json_operation("predict_route", route.summary, request, reply, examples)}
+
+
+def beside_vertex(own: Document) -> Document:
+    """Describe a route of ours that is TORCHLIT_PREDICT_ROUTE too."""
+
+    def document(route: Route, context: Context) -> Json:
+        theirs: Json = vertex(route, context)[route.path]
+        described: Json = own(route, context).get(route.path) or theirs
+        for of_own, of_theirs in zip(_json_of(described), _json_of(theirs), strict=True):
+            of_own["schema"] = {"anyOf": [of_own["schema"], of_theirs["schema"]]}
+        return {route.path: described}
+
+    return document
+
+
+def _json_of(described: Json) -> tuple[Json, Json]:
+    """Return what an operation says of JSON: in its request, and in its response."""
+    sent, given = described["requestBody"], described["responses"]["200"]
+    return sent["content"]["application/json"], given["content"]["application/json"]
 
 
 def _predict_any(operation_id: str, route: Route, context: Context) -> Json:

@@ -185,6 +185,26 @@ async def test_what_platforms_ask_is_in_the_document(models_dir: Path, default: 
             assert "503" in described
 
 
+@pytest.mark.parametrize("path", ["/predict", "/predict/toy", "/invocations"])
+async def test_a_path_of_ours_and_of_vertex_has_the_bodies_of_both(
+    models_dir: Path, path: str
+) -> None:
+    settings = Settings(models_dir=models_dir, default_model="toy", predict_route=path)
+    async with serving(settings) as client:
+        document = (await client.get("/schema/openapi.json")).json()
+        validate(document)
+        described = document["paths"][path]["post"]
+        sent = described["requestBody"]["content"]
+        given = described["responses"]["200"]["content"][JSON]["schema"]
+        assert list(sent)[:2] == [JSON, CSV]
+        instances = {"instances": [[1, 2, 3, 4]]}
+        for more in ({"model": "toy"}, {"parameters": {"model": "toy", "other": 1}}, {}):
+            check(instances | more, sent[JSON]["schema"], document)
+            reply = await client.post(path, json=instances | more)
+            check(reply.json(), given, document)
+            assert ("model" in reply.json()) == ("model" in more)
+
+
 @pytest.mark.parametrize("path", ["/invocations", "/predict", "/predict/mean", "/prepare/mean"])
 async def test_errors_of_routes_for_rows_are_in_the_document(
     client: httpx.AsyncClient, path: str

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from service.settings.verdicts import MissingValues
-from tests.support.platforms import CSV, JSON, LINES, OTHER, ROW, invoke, of
+from tests.support.platforms import CSV, JSON, LINES, OTHER, PREDICT, ROW, invoke, of
 from tests.support.toys import Client, save_columns
 
 pytestmark = pytest.mark.anyio
@@ -100,3 +100,13 @@ async def test_a_frame_has_columns_of_several_types_and_missing_values(tmp_path:
         rows[1][0] = float("nan")  # as Python writes what is missing: it goes in as null does
         reply = await send(client, dataframe_split={"columns": names, "data": rows})
         assert reply.status_code == 500  # the price is none
+
+
+async def test_a_path_of_vertex_takes_all_three(folder: Path) -> None:
+    async with of(folder, "toy", predict_route="/invocations") as client:
+        alone = (await send(client, instances=TABLE)).json()
+        assert list(alone) == ["predictions"]
+        assert (await send(client, inputs=TABLE)).json() == alone
+        named = (await send(client, instances=TABLE, model="toy")).json()
+        assert named == {"model": "toy", "version": 1} | alone
+        assert (await client.post(PREDICT, content=b"{}")).status_code == 404

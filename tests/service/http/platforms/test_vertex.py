@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from service.errors import InvalidSetting
 from service.http.app import create_app
 from service.settings import Settings
+from tests.support.drawings import png
 from tests.support.platforms import HEALTH, JSON, KEY, PREDICT, ROW, of
 from tests.support.toys import Client, serving
 
@@ -55,13 +57,14 @@ async def test_vertex_sends_json_whatever_the_content_type_says(toy: Client, sen
         {"model": "mean", "version": 1},
         {"model": "mean", "version": 1.0},  # as a protobuf Value has it
         {"version": None, "model": None},
+        {"confidenceThreshold": 0.5, "maxPredictions": 5},  # of others
     ],
 )
 async def test_vertex_may_name_a_model_in_its_parameters(
     mean: Client, toy: Client, parameters: Any
 ) -> None:
     """Vertex AI, as above, "Request requirements": parameters is an object of any content."""
-    names = bool(parameters and parameters["model"])
+    names = bool(parameters and parameters.get("model"))
     for row in ([0, 1, 2, 3, 4, 5], [[0, 1, 2], [3, 4, 5]]):
         content = json.dumps({"instances": [row], "parameters": parameters}).encode()
         reply = await (toy if names else mean).post(PREDICT, content=content)
@@ -78,6 +81,28 @@ async def test_the_route_of_vertex_may_be_that_of_predict(folder: Path) -> None:
         assert reply.json() == {"predictions": [{"value": 2.5}]}
         reply = await client.post("/predict/mean", content=content)  # that is ours still
         assert reply.json()["model"] == "mean"
+        ours = {"model": "mean", "version": 1, "predictions": [{"value": 2.5}]}
+        for sent, body in (
+            (JSON, b'{"model": "mean", "instances": [[0, 1, 2, 3, 4, 5]]}'),
+            ("text/csv", b"0,1,2,3,4,5\n"),
+            ("image/png", png(np.arange(6, dtype=np.uint8).reshape(2, 3))),
+        ):
+            reply = await client.post("/predict", content=body, headers={"content-type": sent})
+            assert reply.json() == ours, sent
+        content = b'{"instances": [[0, 1, 2, 3, 4, 5]], "parameters": {"x": 1, "version": 1.0}}'
+        reply = await client.post("/predict", content=content)
+        assert reply.json() == {"predictions": [{"value": 2.5}]}
+        for body, why in (
+            (b'{"model": "mean", "instances": [1]}', "instances[0]: expected a list of 6 numbers"),
+            (b'{"parameters": {}, "instances": [1]}', "instances[0]: expected a list of 6 numbers"),
+            (b'{"parameter": {}}', '"parameter": unknown field; did you mean parameters?'),
+            (
+                b'{"model": "mean", "parameters": {}}',
+                'body: expected the fields of one protocol, got "model" and "parameters"',
+            ),
+        ):
+            reply = await client.post("/predict", content=body)
+            assert (reply.status_code, reply.json()["error"][: len(why)]) == (400, why)
         assert (await client.get("/health")).status_code == 200
         assert (await client.get("/health/live")).json() == {"status": "live"}
 
