@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from service.formats import json_bodies
+from service.formats import csv_header, json_bodies
 from service.http import arrival, compression
 from service.http.limits import FOR_PROBES
 from service.http.v2 import message
@@ -22,6 +22,7 @@ FIXED = {
     "JSON of more than 256 KiB: a field beside the instances": json_bodies._MOST_BYTES,
     "the same in `/v2`: a field beside data": message._LONGEST,
     "digits of a whole number in JSON": sys.int_info.default_max_str_digits,
+    "columns of a header in a body, beside those of the model": csv_header.MOST_OTHERS,
     "connections beyond these": FOR_PROBES,
     "log lines that wait": stderr.MOST_BYTES,
 }
