@@ -36,7 +36,7 @@ def schemas(served: list[ServedModel]) -> Json:
     for each in served:
         described[f"{each.name}_instance"] = _instance(each)
         described[f"{each.name}_prediction"] = _prediction(each)
-        about = {"model": {"const": each.name}, "version": VERSION}
+        about = {"model": TEXT | {"enum": [each.name]}, "version": VERSION}
         predictions = list_of(ref(f"{each.name}_prediction"))
         described[f"{each.name}_reply"] = json_object(about | {"predictions": predictions})
         if image_of(each.model):

@@ -163,8 +163,9 @@ def schemas(served: list[ServedModel]) -> Json:
     data = {"data": ref("TensorData")}
     tensor = {"name": TEXT, "datatype": ref("Datatype"), "shape": list_of(WHOLE)} | data
     takes_missing = any(each.model.takes_missing for each in served)
-    kinds = ["number", "boolean", "string", *(["null"] if takes_missing else [])]
-    element = {"anyOf": [{"type": kinds}, ref("TensorData")]}
+    # Not what they are: generators of clients read no schema that is in itself, and make a class of
+    # each element that has several types.
+    element = {"not": {"type": "object" if takes_missing else ["object", "null"]}}
     order = "The elements in row-major order, flat or nested as the shape"
     reply = {
         "model_name": TEXT,
@@ -219,14 +220,14 @@ def _input(tensor: Tensor) -> Json:
         if name != "FP16" and widened(np.empty(0, dtype), tensor.dtype) is not None
     ]
     sizes = [
-        {"const": size} if size != -1 else WHOLE | {"minimum": 1 if place == 0 else 0}
+        _size(size) if size != -1 else WHOLE | {"minimum": 1 if place == 0 else 0}
         for place, size in enumerate(tensor.shape)
     ]
-    shape: Json = {"type": "array"}
+    shape = list_of(WHOLE)
     if tensor.has_shape:
         shape |= {"minItems": len(sizes), "maxItems": max(1, len(sizes))}
         # A single number may also be sent as [1].
-        shape["prefixItems"] = sizes or [{"const": 1}]
+        shape["prefixItems"] = sizes or [_size(1)]
     fields = {
         "name": {"const": tensor.name},
         "datatype": {"enum": taken},
@@ -234,6 +235,11 @@ def _input(tensor: Tensor) -> Json:
         "data": ref("TensorData"),
     }
     return json_object(fields, parameters=ref("Parameters"))
+
+
+def _size(size: int) -> Json:
+    """Describe a number that is the only one: by `const`, clients would take no other for a row."""
+    return WHOLE | {"minimum": size, "maximum": size}
 
 
 def _examples(served: ServedModel) -> Json:

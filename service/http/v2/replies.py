@@ -145,8 +145,8 @@ class ModelStatistics(Struct, kw_only=True):
     execution_count: Annotated[int, Meta(ge=0, description="batches")]
     inference_stats: InferenceStatistics
     response_stats: dict[str, Any] = {}
-    batch_stats: list[Any] = []
-    memory_usage: list[Any] = []
+    batch_stats: list[dict[str, Any]] = []
+    memory_usage: list[dict[str, Any]] = []
 
 
 class Statistics(Struct):

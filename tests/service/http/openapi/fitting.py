@@ -173,7 +173,7 @@ def binary_request(inputs: list[dict[str, Any]]) -> tuple[bytes, int]:
     """Return a request of two rows of zeros as binary data, and the length of its JSON."""
     sent, data = [], b""
     for each in inputs:
-        shape = [size.get("const", 2) for size in each["shape"]["prefixItems"]]
+        shape = [size.get("maximum", 2) for size in each["shape"]["prefixItems"]]
         datatype = each["datatype"]["enum"][-1]
         zeros = np.zeros(shape, DATATYPES[datatype]).tobytes()
         described = {"name": each["name"]["const"], "datatype": datatype, "shape": shape}
