@@ -53,7 +53,7 @@ test-deploy: .venv/dev .venv/deploy/installed $(KUBECTL) ## check the manifests 
 test-browser: .venv/dev .venv/browser/installed ## try the pages in Chromium; screenshots go to .cache/screenshots
 	PYTHONPATH=.venv/browser/packages $(PYTEST) $(IN_PARALLEL) -m browser
 
-test-programs: .venv/dev .venv/programs/installed .cache/programs/unpacked ## put nginx and HAProxy before the service; call it with Node, Java, curl and others
+test-programs: .venv/dev .venv/programs/installed .cache/programs/unpacked ## put nginx and HAProxy before the service; call it with Node, Java, k6, curl and others
 	$(PYTEST) -m programs tests/system/programs
 
 image-check: .venv/dev ## build the image, run it locked down, print its figures (needs podman or Docker)

@@ -1,0 +1,25 @@
+"""k6, by load.js."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import Process
+from tests.system.programs.asked import PREDICT, check_predictions
+from tests.system.programs.programs import run
+
+pytestmark = pytest.mark.programs
+
+LOAD = Path(__file__).with_name("load.js")
+ALONE = ["--quiet", "--no-usage-report"]  # it would say to its makers that it ran
+
+
+@pytest.mark.parametrize("place", ["service", "nginx"])
+def test_k6(request: pytest.FixtureRequest, service: Process, place: str) -> None:
+    url = service.url if place == "service" else request.getfixturevalue("nginx")
+    reply = service.post("/predict", content=PREDICT)
+    check_predictions(reply.json())
+    variables = {"URL": url, "BODY": PREDICT.decode(), "REPLY": reply.text}
+    checks = json.loads(run("k6", "run", *ALONE, LOAD, **variables))
+    assert (checks["passes"], checks["fails"]) == (1200, 0)
