@@ -56,6 +56,9 @@ class Heads(HttpToolsProtocol):
             _check(self.headers, self.parser.get_http_version())
             self.url = _path_and_query(self.url)
             super().on_headers_complete()
+            if not self.cycle.keep_alive:  # ab takes a time for leave to stay
+                said = self.cycle.default_headers
+                self.cycle.default_headers = [each for each in said if each[0] != b"keep-alive"]
         elif self.parser.get_method() == b"CONNECT":  # to the parser it is an offer, too
             raise InvalidInput(_NO_HTTP)
 

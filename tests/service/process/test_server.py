@@ -505,6 +505,8 @@ def test_clients_are_told_how_long_a_connection_is_kept(served: Process) -> None
         assert head.count(b"\r\nkeep-alive: timeout=74\r\n") == 1
     for path in ("/health/live", "/no/such/path"):
         assert served.get(path).headers["keep-alive"] == "timeout=74"
+    last = httpx.get(served.url + "/health/live", headers={"connection": "close"})
+    assert "keep-alive" not in last.headers
 
 
 @pytest.mark.parametrize(
