@@ -30,6 +30,8 @@ from tritonclient.utils import np_to_triton_dtype
 
 from tests.support.processes import Process, running
 
+pytestmark = pytest.mark.slow  # tests/system/converters hold more such files
+
 IRIS = load_iris()
 FLOWERS = IRIS.data.astype(np.float32)  # (150, 4)
 KINDS = IRIS.target  # int64 (150,)

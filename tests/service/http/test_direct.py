@@ -496,7 +496,7 @@ async def test_nothing_is_left_of_a_caller_who_left_while_its_row_waited(folder:
         del answer, connection
         gc.disable()
         try:
-            writer.close()
+            reset(writer)
             while service.state.connections:
                 await asyncio.sleep(0)
             await service.app.services.catalog.get("toy").batcher.close()  # it drops the row

@@ -45,7 +45,7 @@ async def replies(url: str, pieces: list[bytes], count: int) -> list[tuple[bytes
     for piece in pieces:
         writer.write(piece)
         if len(pieces) > 1:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.002)
     found = [await asyncio.wait_for(read_reply(reader), 20) for _ in range(count)]
     writer.close()
     return found
@@ -64,15 +64,13 @@ def test_an_offer_to_leave_http_changes_no_answer(service: Process, offer: bytes
             [sent],
             [sent[:end], sent[end:]],
             [sent[: end - 3], sent[end - 3 : end], sent[end:]],
-            [sent[n : n + 30] for n in range(0, len(sent), 30)],
+            [sent[n : n + 40] for n in range(0, len(sent), 40)],
             [PLAIN + sent, PLAIN],
             [sent + PLAIN + get + sent],
         ):
             requests = b"".join(pieces).count(b" HTTP/1.1\r\n")
             got = asyncio.run(replies(service.url, pieces, requests))
-            assert [head.partition(b"\r\n")[0] for head, _ in got] == [
-                b"HTTP/1.1 200 OK"
-            ] * requests
+            assert all(head.startswith(b"HTTP/1.1 200 OK\r\n") for head, _ in got)
             assert {answer for _, answer in got} <= {expected, b'{"status":"live"}'}
 
 

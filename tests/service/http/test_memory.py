@@ -158,6 +158,7 @@ def ones(rows: int) -> bytes:
     return json.dumps({"instances": [[1] * WIDE] * rows}, separators=(",", ":")).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_packed", [False, True])
 async def test_rows_that_wait_count_where_they_are_larger_than_their_body(
     delaying: Listening, is_packed: bool

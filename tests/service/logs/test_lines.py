@@ -61,6 +61,7 @@ async def test_a_failure_is_logged_with_the_id_of_its_request(
     assert "\nZeroDivisionError [request_id=" in caplog.text
 
 
+@pytest.mark.slow
 def test_replies_are_logged_when_that_is_asked_for(models_dir: Path) -> None:
     async def call(url: str) -> None:
         reader, writer = await asyncio.open_connection(*address(url))

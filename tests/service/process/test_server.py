@@ -65,6 +65,7 @@ def test_it_serves_and_leaves_with_0_when_told_to(models_dir: Path) -> None:
     assert re.search(used, log, re.M)
 
 
+@pytest.mark.slow
 def test_a_caller_who_is_alone_does_not_wait_for_a_batch(served: Process) -> None:
     """Not a time: rows that are run where they stand count as having waited for exactly 0 s."""
 

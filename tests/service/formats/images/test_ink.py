@@ -128,6 +128,7 @@ def labels(network: Model, pixels: Any) -> Array:
     return network.run([rows])[0].argmax(axis=1)
 
 
+@pytest.mark.slow
 def test_mnist_ten_times_as_large_is_nearly_itself(held_out: tuple[Array, Array]) -> None:
     digits = held_out[0][:50]
     seen = np.array([read(png(np.kron(digit, np.ones((10, 10))))) for digit in digits])
@@ -156,6 +157,7 @@ def test_digits_drawn_large_are_read(held_out: tuple[Array, Array], network: Mod
     assert right >= 0.985  # measured: see README.md
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_some_digits_of_each_kind_are_read(
     kind: str, held_out: tuple[Array, Array], network: Model

@@ -1,7 +1,7 @@
 """The Open Inference Protocol as its real client speaks it: tritonclient, not changed.
 
-Most tests run twice, with the client of threads (`tritonclient.http`, over gevent) and with that of
-asyncio (`tritonclient.http.aio`, over aiohttp). Both need real sockets, so one server process
+Most tests run twice, with the client of asyncio (`tritonclient.http.aio`, over aiohttp) and, among the
+slow ones, with that of threads (`tritonclient.http`, over gevent). Both need real sockets, so one server process
 serves all graphs of tests/onnx_graphs.py. The oracle is NumPy.
 """
 
@@ -98,7 +98,7 @@ def address(service: Process) -> str:
     return service.url.removeprefix("http://")
 
 
-@pytest.fixture(params=["threads", "asyncio"])
+@pytest.fixture(params=[pytest.param("threads", marks=pytest.mark.slow), "asyncio"])
 async def client(address: str, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     if request.param == "threads":
         with triton.InferenceServerClient(address) as client:
