@@ -1,8 +1,8 @@
 """The Open Inference Protocol as its real client speaks it: tritonclient, not changed.
 
-Most tests run twice, with the client of asyncio (`tritonclient.http.aio`, over aiohttp) and, among the
-slow ones, with that of threads (`tritonclient.http`, over gevent). Both need real sockets, so one server process
-serves all graphs of tests/onnx_graphs.py. The oracle is NumPy.
+Most tests run twice, with the client of asyncio (`tritonclient.http.aio`, over aiohttp) and, among
+the slow ones, with that of threads (`tritonclient.http`, over gevent). Both need real sockets, so
+one server process serves all graphs of tests/onnx_graphs.py. The oracle is NumPy.
 """
 
 import asyncio
