@@ -51,7 +51,6 @@ class Protocol(Heads):
         self._is_begun = False  # a request; its end has not come
         self._may_stay = False  # open behind the reply to that, once its end has come
         self._body: bytes | bytearray = b""  # what is here of the request that comes in
-        self._body_bytes = 0
         self._extensions: dict[str, Any] = {WHOLE_REPLY: self._send_whole}
         self._held = 0  # bytes of what came in, until it is answered
         self._is_half_closed = False  # the client sends no more, and waits for answers
@@ -87,14 +86,13 @@ class Protocol(Heads):
             task.cancel()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio takes it
-        """Answer what came completely, then close: the client sends no more (RFC 9112, 9.6).
-
-        Who has left looks the same until something is written; `Limits.make_room` lets them go.
-        """
+        """Answer what came completely, then close: the client sends no more (RFC 9112, 9.6)."""
         self._writes.is_receiving = False
         self._is_half_closed = self._is_awaited()
         if self._is_half_closed:
             self._limits.half_closed.add(self)
+        else:
+            self._writes.flush()  # uvloop closes
         return self._is_half_closed
 
     def _is_awaited(self) -> bool:
@@ -117,7 +115,7 @@ class Protocol(Heads):
                 and self._is_answered_directly(head, data[size:])
             ):
                 return
-        for place, piece in arrival.pieces(data, self._rest):
+        for place, piece in arrival.pieces(data, self.rest):
             if self.pipeline:
                 self.flow.put_behind(data[place:])
             if self.pipeline or self.transport.is_closing():
@@ -138,14 +136,9 @@ class Protocol(Heads):
         cycle = self.cycle
         if cycle is None or cycle.scope is not self.scope or not cycle.keep_alive:
             return
-        if self._rest() > SHORT_REST or cycle.waiting_for_100_continue:
+        if self.rest() > SHORT_REST or cycle.waiting_for_100_continue:
             cycle.keep_alive = False
             self._may_stay = True
-
-    def _rest(self) -> float:
-        """Return how many bytes of the body are still to come; infinity if that is not said."""
-        length = dict(self.headers).get(b"content-length") if self._is_begun else None
-        return inf if length is None else int(length) - self._body_bytes
 
     def _may_be_direct(self) -> bool:
         return self._has_place and not self.flow.write_paused
@@ -194,7 +187,6 @@ class Protocol(Heads):
         """Begin with a request: its first byte is here."""
         super().on_message_begin()
         self._is_begun = self._was_heard = True
-        self.head_bytes = self._body_bytes = 0
         self._body = b""
         self._waiting_since = self._limits.now
         self._idle_since = inf
@@ -207,22 +199,17 @@ class Protocol(Heads):
         self.head_bytes = 0
         if self.cycle.response_complete or self.transport.is_closing():
             return  # refused before it was complete
-        self._body_bytes += len(body)
+        self.body_bytes += len(body)
         try:
             self._limits.memory.take(len(body), self._held)
         except MemoryFull as error:
-            self._limits.make_room()
             self._body = b""
             self.refuse(error)
+            self._limits.make_room()
             return
         self._held += len(body)
-        if not self._body:
-            self._body = body
-        else:
-            if type(self._body) is bytes:
-                self._body = bytearray(self._body)  # grows in place
-            self._body += body
-        if self._body_bytes > self._limits.max_body_bytes:
+        self._body = arrival.grown(self._body, body)
+        if self.body_bytes > self._limits.max_body_bytes:
             super().on_body(bytes(self._body))  # the app will refuse it
             self._body = b""
 
@@ -242,6 +229,10 @@ class Protocol(Heads):
         if self._may_stay:
             self._may_stay = False
             self.cycle.keep_alive = not self.cycle.response_started
+        if not self.parser.should_keep_alive():  # it parses no more, also where a trailer said so
+            self.cycle.keep_alive = False
+            if self.cycle.response_complete:
+                self.transport.close()
         self._waiting_since = inf
         if self.flow.read_paused and not self.pipeline:
             self.flow.resume_reading()  # else nobody would see that the client leaves
@@ -254,7 +245,7 @@ class Protocol(Heads):
         This is uvicorn's without its timer for each request; `Limits.check` sees who is idle.
         """
         self.server_state.total_requests += 1
-        self._hold(self._body_bytes if self._is_begun else 0)
+        self._hold(self.body_bytes if self._is_begun else 0)
         if len(self.tasks) == 1:
             self._writes.flush()
         if self.transport.is_closing():
@@ -304,6 +295,14 @@ class Protocol(Heads):
     def is_answering(self) -> bool:
         """Whether a request that came completely waits for its answer."""
         return self._running is not None and not self._running[1].done() and not self._is_begun
+
+    def let_go(self) -> None:
+        """End immediately, unless a reply is on its way: its client may have left."""
+        self._writes.flush()
+        cycle = None if self._running is None else self._running[0]
+        waits = self._answer is not None or (cycle is not None and not cycle.response_started)
+        if waits and self.transport.get_write_buffer_size() == 0:
+            self.transport.abort()
 
     def give_way(self) -> None:
         """End immediately, for another connection."""

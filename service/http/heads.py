@@ -7,6 +7,7 @@ websockets with each that they pass on. We take none, so the request is read as 
 """
 
 import re
+from math import inf
 from typing import Any
 
 import httptools
@@ -30,6 +31,9 @@ class Heads(HttpToolsProtocol):
         self.has_offer = False  # the head that is parsed; it will be parsed again, without it
         self.head_bytes = 0  # since the last request began, or the last fragment of its body came
         self.url, self.headers = b"", []  # uvicorn's: of the head that came last
+        self.body_bytes = 0  # that are here of the request that comes in
+        self._length = inf  # of its body in bytes, where that is said
+        self._is_head = False  # what is parsed
 
     def refuse(self, error: RequestError) -> None:
         """Answer in place of the app, and close."""
@@ -47,20 +51,44 @@ class Heads(HttpToolsProtocol):
                 self.refuse(self._reason(error, data))
                 return
 
+    def on_message_begin(self) -> None:
+        """Begin with a request: its first byte is here."""
+        super().on_message_begin()
+        self.head_bytes = self.body_bytes = 0
+        self._is_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; trailers, behind the body, are no headers (RFC 9110, section 6.5.1)."""
+        if self._is_head:
+            super().on_header(name, value.rstrip(b" \t"))
+
     def on_headers_complete(self) -> None:
         """Begin to answer, unless the head is not as it has to be."""
+        self._is_head = False
         if self.head_bytes > SURELY_SHORT and is_too_long(self.url, self.headers):
             raise head_too_large()
         self.has_offer = self.parser.should_upgrade()
         if not self.has_offer:
-            _check(self.headers, self.parser.get_http_version())
+            version = self.parser.get_http_version()
+            _check(self.headers, version)
             self.url = _path_and_query(self.url)
+            self._length = float(dict(self.headers).get(b"content-length", inf))
+            self.expect_100_continue &= version != "1.0"  # RFC 9110, section 10.1.1
             super().on_headers_complete()
             if not self.cycle.keep_alive:  # ab takes a time for leave to stay
                 said = self.cycle.default_headers
                 self.cycle.default_headers = [each for each in said if each[0] != b"keep-alive"]
         elif self.parser.get_method() == b"CONNECT":  # to the parser it is an offer, too
             raise InvalidInput(_NO_HTTP)
+
+    def on_message_complete(self) -> None:
+        """Note that the complete request is here."""
+        super().on_message_complete()
+        self._length = inf
+
+    def rest(self) -> float:
+        """Return how many bytes of a body are still to come; infinity if that is not said."""
+        return self._length - self.body_bytes
 
     def _without_offer(self) -> bytes:
         """Return the head that has just been parsed, without the offer in it.
@@ -92,10 +120,12 @@ class Heads(HttpToolsProtocol):
 
 def _check(headers: Headers, version: str) -> None:
     """Raise InvalidInput or NotSupported for a head that RFC 9112 forbids, or we cannot serve."""
+    if version not in ("1.0", "1.1"):
+        raise InvalidInput(_NO_HTTP)
     hosts = [value for name, value in headers if name == b"host"]
     if len(hosts) != 1 and (hosts or version == "1.1"):  # section 3.2
         raise InvalidInput(f"Host: expected one such header, got {len(hosts) or 'none'}")
-    if hosts and not _HOST.fullmatch(hosts[0].strip()):
+    if hosts and not _HOST.fullmatch(hosts[0]):
         got = shown(hosts[0].decode("latin-1"))
         raise InvalidInput(f"Host: expected a name or an address, and a port, got {got}")
     codings = b",".join(value for name, value in headers if name == b"transfer-encoding")

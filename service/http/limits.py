@@ -35,6 +35,9 @@ class Connection(Protocol):
     def give_way(self) -> None:
         """End immediately, for another."""
 
+    def let_go(self) -> None:
+        """End immediately, as its client may have left."""
+
 
 class Limits:
     """The limits of a worker's connections, and who checks whether they are kept."""
@@ -120,7 +123,7 @@ class Limits:
     def make_room(self) -> None:
         """Let those go whose clients may have left: what waits for them keeps others out."""
         for connection in list(self.half_closed):
-            connection.give_way()
+            connection.let_go()
 
     def _end_longest_idle(self) -> bool:
         """End the connection that is idle for longest; whether one was idle.

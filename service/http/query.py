@@ -29,6 +29,7 @@ class Query(Struct, frozen=True):
 
 NO_QUERY = Query()
 PARAMETERS = frozenset({"version", "prepare"})
+_MOST_COMPARED = 64  # parameters with ours: each takes 50 us
 
 
 def query_of(request: Request) -> Query:
@@ -41,9 +42,10 @@ def query_of(request: Request) -> Query:
     if not query:
         return NO_QUERY
     said: dict[str, str] = {}
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    for place, (name, value) in enumerate(pairs):
         if name not in PARAMETERS:
-            if meant := misspelt(name, PARAMETERS):
+            if place < _MOST_COMPARED and (meant := misspelt(name, PARAMETERS)):
                 hint = f"unknown parameter; did you mean {meant}?"
                 raise InvalidInput(f"query: {shown(name)}: {hint}")
             continue

@@ -20,7 +20,7 @@ class Host(Struct):
     # Whether a request that is answered by ASGI now is the only one.
     is_alone: Callable[[], bool] = lambda: False
     # Ends what may be answered for nobody: too much waits.
-    make_room: Callable[[], None] = lambda: None
+    make_room: Callable[[], object] = lambda: None
 
 
 class Services(Struct, frozen=True):

@@ -251,7 +251,7 @@ async def _run(
         announce,
         beat,
     )
-    host.make_room = limits.make_room
+    host.make_room = partial(loop.call_soon, limits.make_room)  # who is refused hears of it first
     host.is_alone = lambda: len(server.server_state.tasks) == 1
     reload = app.services.reloader.request_reload
     Signals(server.drain, reload, longest_stop_s(settings), parent).start()

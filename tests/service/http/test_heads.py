@@ -91,9 +91,47 @@ def test_a_head_of_http_1_0_with_an_offer_stays_one(service: Process) -> None:
     assert b"connection: close\r\n" in head
 
 
+def test_trailers_are_no_headers(service: Process) -> None:
+    """RFC 9110, section 6.5.1: a proxy in front checks keys and encodings in the head alone."""
+    trailers = (
+        b"X-Request-Id: theirs\r\nContent-Type: text/csv\r\nContent-Encoding: gzip\r\n"
+        b"X-Request-Timeout-Ms: no\r\nInference-Header-Content-Length: 1\r\n\r\n"
+    )
+    sent = (CHUNKED % (b"", len(CONTENT), CONTENT)).removesuffix(b"\r\n") + trailers
+    for pieces in ([sent + PLAIN], [sent[: -len(trailers)], trailers, PLAIN]):
+        got = asyncio.run(replies(service.url, pieces, 2))
+        assert all(head.startswith(b"HTTP/1.1 200 OK\r\n") for head, _ in got)
+        assert all(b"theirs" not in head for head, _ in got)
+        assert got[0][1] == got[1][1]
+
+
+def test_a_trailer_that_ends_the_parsing_ends_the_connection(service: Process) -> None:
+    """What comes behind it got no answer until the client gave up."""
+
+    async def ask(url: str) -> tuple[bytes, bytes]:
+        reader, writer = await asyncio.open_connection(*address(url))
+        sent = (CHUNKED % (b"", len(CONTENT), CONTENT)).removesuffix(b"\r\n")
+        writer.write(sent + b"Connection: close\r\n\r\n" + PLAIN)
+        head, _ = await read_reply(reader)
+        rest = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+        return head, rest
+
+    head, rest = asyncio.run(ask(service.url))
+    assert b"connection: close\r\n" in head
+    assert rest == b""
+
+
+def test_http_1_0_is_not_told_to_go_on(service: Process) -> None:
+    """RFC 9110, section 10.1.1."""
+    asked = predict_request(CONTENT, b"Expect: 100-continue\r\n").replace(b"P/1.1", b"P/1.0")
+    ((head, _),) = asyncio.run(replies(service.url, [asked], 1))
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 @pytest.mark.parametrize(
     "host",
-    [b"x", b"", b" a.example:8000 ", b"[::1]:80", b"a_b", b"127.0.0.1", b"a%20b", b"a:"],
+    [b"x", b"", b"a.example:8000", b"[::1]:80", b"a_b", b"127.0.0.1", b"a%20b", b"a:"],
 )
 def test_a_host_is_a_name_or_an_address(host: bytes) -> None:
     _check([(b"host", host)], "1.1")
