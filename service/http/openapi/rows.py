@@ -139,7 +139,7 @@ def _text(description: str) -> Json:
 def _predict_one(served: ServedModel, context: Context) -> Json:
     request = closed_object(
         {"instances": _instances(ref(f"{served.name}_instance"), context)},
-        model={"const": served.name},
+        model=TEXT | {"const": served.name},
         version=_VERSION,
     )
     summary = served.card.description if served.card else f"Predict with {served.name}"

@@ -229,7 +229,7 @@ def _input(tensor: Tensor) -> Json:
         # A single number may also be sent as [1].
         shape["prefixItems"] = sizes or [_size(1)]
     fields = {
-        "name": {"const": tensor.name},
+        "name": TEXT | {"const": tensor.name},
         "datatype": {"enum": taken},
         "shape": shape,
         "data": ref("TensorData"),
