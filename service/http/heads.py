@@ -7,6 +7,7 @@ websockets with each that they pass on. We take none, so the request is read as 
 """
 
 import re
+from abc import ABC, abstractmethod
 from math import inf
 from typing import Any
 
@@ -23,7 +24,7 @@ _NOT_ASCII = re.compile(rb"(?:^|\n)[A-Z]+ [!-~]*[\x80-\xff]")  # in a request li
 _HOST = re.compile(rb"(\[[0-9A-Za-z:.]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?", re.ASCII)
 
 
-class Heads(HttpToolsProtocol):
+class Heads(HttpToolsProtocol, ABC):
     """uvicorn's protocol, which passes offers over and refuses what a head may not say."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -35,9 +36,9 @@ class Heads(HttpToolsProtocol):
         self._length = inf  # of its body in bytes, where that is said
         self._is_head = False  # what is parsed
 
+    @abstractmethod
     def refuse(self, error: RequestError) -> None:
         """Answer in place of the app, and close."""
-        raise NotImplementedError
 
     def feed(self, data: bytes) -> None:
         """Parse what came; refuse what is no HTTP."""
