@@ -20,6 +20,8 @@ from service.formats.csv_header import named
 from service.words import shown
 
 SEPARATORS = ",;\t"  # the likeliest first
+_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_FITS = 3  # the most sense that a line makes: it is a row, or a header that names columns
 HEAD_ROWS = 64  # of a table, in which it says what marks decimals
 _SAID = re.compile(r'"?sep=(.?)"?', re.IGNORECASE)
 # A number, by what marks its decimals.
@@ -46,12 +48,21 @@ def said_separator(line: str) -> str:
 def separator_of(line: str, model: Model) -> str:
     """Return what separates the cells of the first line of a table.
 
-    It is a comma, unless with another one more of the line makes sense.
+    It is a comma, unless with another one more of the line makes sense. Raises InvalidInput for a
+    line that is one of the model with either.
     """
     others = [each for each in SEPARATORS[1:] if each in line]
     if not others:
         return ","
-    return max((",", *others), key=lambda each: _sense(line, each, model))
+    sense = {each: _sense(line, each, model) for each in (",", *others)}
+    fitting = [each for each, most in sense.items() if most == _FITS]
+    if len(fitting) > 1:
+        names = " and with ".join(_NAMES[each] for each in fitting)
+        raise InvalidInput(
+            f"line 1: expected CSV, got {shown(line.strip())}, which fits the model with {names}: "
+            f"write sep={fitting[0]} or sep={fitting[1]} before it, or quote what is one cell"
+        )
+    return max(sense, key=lambda each: sense[each])
 
 
 def cells_of(line: str, separator: str) -> list[str]:
@@ -118,7 +129,7 @@ def _sense(line: str, separator: str, model: Model) -> int:
     """Return how much sense the cells of a line make that are separated so."""
     cells = cells_of(line, separator)
     if is_row(cells, separator, model) or named(cells, model):
-        return 3
+        return _FITS
     number = Column("", np.float64, takes_missing=True)
     if len(cells) > 1 and any(cells) and all(_is_value(each, number, separator) for each in cells):
         return 2  # a row that is too short or too long

@@ -15,9 +15,11 @@ from msgspec import Struct
 
 from service.engine.model import Model
 from service.errors import InvalidInput
+from service.formats.csv_cells import value_of
 from service.words import shown
 
-_NO_LETTERS = re.compile(r"[\W_]+")
+# What stands between words, but not in numbers: x_1_1 is not x_11, nor t-1 t1.
+_BETWEEN = re.compile(r"(?<![0-9])[\s_]+|[\s_]+(?![0-9])|(?<=[^\W\d_])[.-](?=[^\W\d_])")
 MOST_OTHERS = 10_000  # cells of a request's header beside those of the columns
 _LONGEST = 200  # characters of a name that is compared otherwise than as it stands
 
@@ -46,12 +48,17 @@ class _Name(Struct, frozen=True):
     whole: str
     base: str  # without the unit
     unit: str  # "" if none is said
-    said_unit: str = ""  # as it stands
+    text: str = ""  # as it stands
 
     @property
     def ways(self) -> tuple[str, str]:
         """How it may be written."""
         return self.whole, self.base
+
+    @property
+    def with_unit(self) -> str:
+        """The name with its unit behind it."""
+        return self.base + _folded(self.unit)
 
 
 def header_of(cells: Sequence[str], model: Model, where: str) -> Header:
@@ -75,11 +82,17 @@ def check_width(cells: Sequence[str], model: Model, where: str) -> None:
         raise InvalidInput(f"{where}: expected at most {most} columns, got {len(cells)}")
 
 
+def has_numbers_as_names(model: Model) -> bool:
+    """Whether a header of the model is a row too, as of years."""
+    names = model.column_names
+    return bool(names) and all(isinstance(value_of(each), int | float) for each in names)
+
+
 def named(cells: Sequence[str], model: Model) -> int:
     """Return how many columns of a model some cell seems to name, in another unit too."""
     said = {*cells, *(way for cell in cells for way in _name(cell).ways)} - {""}
     return sum(
-        not said.isdisjoint((name, *column.ways, column.base + column.unit))
+        not said.isdisjoint((name, *column.ways, column.with_unit))
         for name, column in zip(model.column_names, _columns(model), strict=True)
     )
 
@@ -97,7 +110,7 @@ def _places(cells: Sequence[str], model: Model, where: str) -> list[int]:
     for name, column in zip(model.column_names, _columns(model), strict=True):
         found = exact.get(name) or [
             place
-            for place in sorted({*alike[column.base], *alike[column.base + column.unit]})
+            for place in sorted({*alike[column.base], *alike[column.with_unit]})
             if cells[place] not in known and _is(names[place], column)
         ]
         if len(found) > 1:
@@ -114,17 +127,20 @@ def _places(cells: Sequence[str], model: Model, where: str) -> list[int]:
 
 def _is(name: _Name, column: _Name) -> bool:
     """Whether a name is that of a column. One that says a unit says that of the column."""
-    if name.whole in (column.whole, column.base + column.unit):
+    if name.whole == column.whole:
         return True
-    return name.base == column.base and name.unit in ("", column.unit)
+    if name.whole == column.with_unit and _is_unit(name.text[-len(column.unit) :], column.unit):
+        return True
+    return name.base == column.base and (not name.unit or _is_unit(name.unit, column.unit))
 
 
 def _missing(name: str, column: _Name, others: Sequence[str], where: str) -> InvalidInput:
     """Return the error that no cell has a name, with the other one that may have been meant."""
     for cell in others:
         said = _name(cell)
-        if said.base == column.base and column.unit and said.unit not in ("", column.unit):
-            expected = f"expected {name} in {column.said_unit}"
+        is_other = (said.base == column.base and said.unit) or said.whole == column.with_unit
+        if column.unit and is_other:
+            expected = f"expected {name} in {column.unit}"
             return InvalidInput(f"{where}: {expected}, got {shown(cell)}")
     near = difflib.get_close_matches(name, others, n=1)
     hint = f"; is it {shown(near[0])}?" if near else ""
@@ -139,15 +155,30 @@ def _columns(model: Model) -> tuple[_Name, ...]:
 
 @lru_cache
 def _with_units(names: tuple[tuple[str, str], ...]) -> tuple[_Name, ...]:
-    return tuple(_name(*each) for each in names)
+    return tuple(_of_model(*each) for each in names)
 
 
 def _name(text: str, unit: str = "") -> _Name:
     if len(text) > _LONGEST:
         return _Name("", "", "")
     base, said = _cut(text)
-    unit = unit or said
-    return _Name(_folded(text), _folded(base), "".join(unit.casefold().split()), unit)
+    return _Name(_folded(text), _folded(base), unit or said, text.strip())
+
+
+def _of_model(name: str, unit: str) -> _Name:
+    """Return the name of a column; brackets in it are a unit only if the card says that unit."""
+    cut = _name(name, unit)
+    _, said = _cut(name)
+    return cut if said == unit else _Name(cut.whole, cut.whole, unit, cut.text)
+
+
+def _is_unit(said: str, unit: str) -> bool:
+    """Whether two units are the same: CM is cm, but MW is not mW, nor g G."""
+    said, unit = "".join(said.split()), "".join(unit.split())
+    if said == unit or (unit.islower() and len(unit) > 1 and said == unit.capitalize()):
+        return True  # LengthMm
+    is_safe = len(unit) > 1 and unit[0].lower() not in "mp"  # milli and mega, pico and peta
+    return is_safe and said.casefold() == unit.casefold()
 
 
 def _cut(text: str) -> tuple[str, str]:
@@ -162,5 +193,5 @@ def _cut(text: str) -> tuple[str, str]:
 
 
 def _folded(text: str) -> str:
-    """Return the letters and digits of a name, in lower case."""
-    return _NO_LETTERS.sub("", text.casefold())
+    """Return a name in lower case, without what stands between its words."""
+    return _BETWEEN.sub("", text.strip().casefold())

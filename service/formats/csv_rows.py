@@ -1,6 +1,7 @@
 """CSV as people and programs write it: bodies and files. Their first lines are csv_table.py's."""
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from service.engine.model import Model
 from service.errors import InvalidInput, TooLarge
 from service.formats.csv_cells import has_empty_cells
+from service.formats.csv_header import has_numbers_as_names
 from service.formats.csv_table import Table, is_blank, open_table
 from service.formats.json_blocks import BLOCK, LONG
 from service.formats.json_fast import read_lists
@@ -23,6 +25,7 @@ from service.formats.turns import Turns, check_deadline
 from service.words import shown
 
 _LONGEST_IN_LOOP = 1000  # bytes of a line that is looked at for a header in the event loop
+_TABS = re.compile(r"\s*text/(tsv|tab-separated-values)\b", re.IGNORECASE)
 
 
 class CsvMessage:
@@ -30,11 +33,12 @@ class CsvMessage:
 
     needs_images = False
 
-    def __init__(self, body: bytes, has_header: bool | None = None) -> None:
-        """Take a body; has_header: whether its Content-Type says so, None if it says nothing."""
+    def __init__(self, body: bytes, has_header: bool | None = None, separator: str = "") -> None:
+        """Take a body; has_header, separator: as its Content-Type says, None and "" if not."""
         self.fields: Fields = {}
         self._body = body
         self._has_header = has_header
+        self._separator = separator
         self._is_plain = not any(mark in body for mark in (b"[", b"]", b"{", b'"'))
 
     def rows(self, model: Model, limits: Limits) -> NDArray[Any]:
@@ -59,7 +63,9 @@ class CsvMessage:
             check_deadline(limits.deadline)
             block = _block(self._body, start)
             try:
-                if self._has_header and start == 0:
+                if start == 0 and (
+                    self._has_header or self._separator or has_numbers_as_names(model)
+                ):
                     raise Unfit
                 if table is not None and not table.is_plain:
                     raise Unfit
@@ -84,13 +90,16 @@ class CsvMessage:
         lines = self._body.splitlines(keepends=True)
         if limits.in_loop and max(map(len, lines), default=0) > _LONGEST_IN_LOOP:
             raise Slow
-        table = open_table(iter(lines), model, self._has_header, is_file=False)
+        table = open_table(
+            iter(lines), model, self._has_header, is_file=False, separator=self._separator
+        )
         return table, sum(map(len, lines[: table.head_lines]))
 
 
 def read(body: bytes, known: frozenset[str], content_type: str) -> CsvMessage:
     """Take a body of CSV. Raises InvalidInput for a parameter `header` that says nothing."""
-    return CsvMessage(body, _said_header(content_type) if ";" in content_type else None)
+    has_header = _said_header(content_type) if ";" in content_type else None
+    return CsvMessage(body, has_header, "\t" if _TABS.match(content_type) else "")
 
 
 @lru_cache

@@ -12,7 +12,7 @@ from msgspec import Struct
 from service.engine.columns import Column
 from service.engine.model import Model
 from service.errors import InvalidInput
-from service.formats.csv_cells import columns_of, has_empty_cells, values_of
+from service.formats.csv_cells import columns_of, has_empty_cells, value_as, values_of
 from service.formats.csv_dialect import (
     SEPARATORS,
     decimal_of,
@@ -91,15 +91,22 @@ class Table(Struct, frozen=True):
 
 
 def open_table(
-    lines: Iterator[bytes], model: Model, has_header: bool | None, *, is_file: bool
+    lines: Iterator[bytes],
+    model: Model,
+    has_header: bool | None,
+    *,
+    is_file: bool,
+    separator: str = "",
 ) -> Table:
     """Return how the lines of a table are read, by the first of them.
 
-    has_header: whether somebody said so; None: nobody did. Raises InvalidInput for a header that
-    does not fit the model, or may be none; of a file also what `lines` raises.
+    has_header, separator: as somebody said; None and "": nobody did. Raises InvalidInput for a
+    header that does not fit the model, or may be none, and where two separators fit; of a file also
+    what `lines` raises.
     """
     head = _Head(lines)
     text, said = head.first()
+    said = said or separator
     if not text:
         return Table(model, said or ",", head_lines=head.before)
     if not is_file and max(map(text.count, SEPARATORS)) > model.row_size + MOST_OTHERS:
@@ -191,12 +198,12 @@ def _has_header(
         return False
     columns = columns_of(model, len(cells))
     if is_row(cells, separator, model):
-        if any(each.dtype is not np.object_ for each in columns):
-            return False
         names = named(cells, model)
         may_be_both = names > 0 and names == len(model.column_names)
+        is_text = all(each.dtype is np.object_ for each in columns)
         if is_file:
-            return may_be_both or any(each in model.column_names for each in cells)
+            is_header = is_text and any(each in model.column_names for each in cells)
+            return may_be_both or is_header
     elif named(cells, model):
         return True
     else:
@@ -213,7 +220,8 @@ def _perhaps(cells: Sequence[str], columns: Sequence[Column], where: str) -> Inv
     """Return the error that the first line of a body may be a header."""
     say = "say header=present or header=absent in Content-Type"
     for place, column in enumerate(columns):
-        if column.dtype is not np.object_:
+        is_word = isinstance(value_as(cells[place], column.dtype, takes_missing=False), str)
+        if column.dtype is not np.object_ and is_word:
             at = f".{column.name}" if column.name else f"[{place}]"
             got = f"{shown(cells[place])}; if the line is a header, "
             got += f"it has to name {column.name}" if column.name else say

@@ -121,7 +121,8 @@ def read(
                 if type(value) in _CONTAINERS:
                     fields[name] = msgspec.json.decode(value.mini)
             return JsonMessage(fields, instances, body, known)
-        names = [*document] if len(document) <= _SOME_FIELDS else []
+        is_object = type(document) is simdjson.Object
+        names = [*document] if is_object and len(document) <= _SOME_FIELDS else []
     except Exception:  # simdjson's are of many kinds; the slow way says what is wrong
         names = []
     for name in names:

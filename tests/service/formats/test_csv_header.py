@@ -19,7 +19,7 @@ def named_so(folder: Path, units: dict[str, str]) -> Model:
 @pytest.fixture(scope="module")
 def iris(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A model of the columns of iris, in other units."""
-    units = {"sepal_length": "cm", "sepal_width": "", "petal length (mm)": "", "x": "°C"}
+    units = {"sepal_length": "cm", "sepal_width": "", "petal length (mm)": "mm", "x": "°C"}
     return named_so(tmp_path_factory.mktemp("models"), units)
 
 
@@ -53,6 +53,31 @@ def test_a_name_may_be_written_in_several_ways(cells: str, places: list[int], ir
 def test_no_name_is_guessed(cells: str, why: str, iris: Model) -> None:
     with pytest.raises(InvalidInput, match=f"^line 1: {why}"):
         header_of(cells.split(","), iris, "line 1")
+
+
+@pytest.mark.parametrize(
+    ("names", "cells"),
+    [
+        ({"t-1": "", "t-2": ""}, "t+1,t+2"),
+        ({"t-1": "", "t-2": ""}, "t1,t2"),
+        ({"p<5": "", "p>7": ""}, "p>5,p>7"),
+        ({"c": "", "d": ""}, "C++,d"),
+        ({"a.1": "", "a": ""}, "a1,a"),
+        ({"log(x)": "", "z": ""}, "log,z"),
+        ({"price (log)": "", "z": ""}, "price,z"),
+        ({"growth %": "", "z": ""}, "growth,z"),
+        ({"power": "MW", "z": ""}, "power (mW),z"),
+        ({"power": "MW", "z": ""}, "power_mW,z"),
+        ({"power": "MW", "z": ""}, "Power [mw],z"),
+        ({"mass": "g", "z": ""}, "mass (G),z"),
+    ],
+)
+def test_a_name_that_says_something_else_is_refused(
+    names: dict[str, str], cells: str, tmp_path: Path
+) -> None:
+    model = named_so(tmp_path, names | {"y1": "", "y2": ""})
+    with pytest.raises(InvalidInput, match=r"^line 1: expected "):
+        header_of([*cells.split(","), "y1", "y2"], model, "line 1")
 
 
 def test_columns_of_nearly_the_same_name_are_told_apart_as_they_stand(tmp_path: Path) -> None:
