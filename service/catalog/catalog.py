@@ -72,10 +72,13 @@ class Catalog:
 
     @property
     def unnamed(self) -> str | None:
-        """The name of the model that is meant when none is named, if one is."""
-        if self._default_model is not None or len(self.versions) != 1:
+        """The name of the model that is meant when none is named, if one is.
+
+        It is the only one, but for those that came later and have not been served yet.
+        """
+        if self._default_model is not None or len(self._awaited) != 1:
             return self._default_model
-        return next(iter(self.versions))
+        return next(iter(self._awaited))
 
     def default(self, name: str) -> ServedModel | None:
         """Return the version that answers when none is named, if any does."""

@@ -207,7 +207,8 @@ def routes_for(settings: Settings) -> list[Route]:
     begins = {each.path.split("/")[1] for each in routes} - set(_SHARED)
     reserved = {f"/{begin}" for begin in begins} - set(_PROBES)
     if path := plain_path(settings.predict_route):
-        _check_free("predict_route", path, (*reserved, *_PROBES))
+        others = [each for each in ROUTES if each.method == "POST" and not each.is_inference]
+        _check_free("predict_route", path, (*reserved, *_PROBES), others)
         found = Router(each for each in ROUTES if each.is_inference).find(path)
         if (further := _of_vertex(path, found)) is not None:
             routes.append(further)
@@ -237,11 +238,14 @@ def _of_vertex(path: str, found: tuple[Route, dict[str, str]] | None) -> Route |
     return replace(_infer(path, beside_vertex(own.procedure), summary, document), values=values)
 
 
-def _check_free(field: str, path: str, reserved: Sequence[str] | set[str]) -> None:
-    for each in reserved:
-        if path == each or path.startswith(f"{each}/") or "{" in path:  # of a place in our table
-            variable = variable_name(field)
-            names = " or ".join((variable, *OF_PLATFORMS[field]))
-            raise InvalidSetting(
-                f"{names}: expected a path that says nothing else here, got {path!r}", variable
-            )
+def _check_free(
+    field: str, path: str, reserved: Sequence[str] | set[str], others: Sequence[Route] = ()
+) -> None:
+    """Raise InvalidSetting for a path below one that is reserved, or that of another route."""
+    is_below = any(path == each or path.startswith(f"{each}/") for each in reserved)
+    if is_below or "{" in path or Router(others).find(path) is not None:
+        variable = variable_name(field)
+        names = " or ".join((variable, *OF_PLATFORMS[field]))
+        raise InvalidSetting(
+            f"{names}: expected a path that says nothing else here, got {path!r}", variable
+        )

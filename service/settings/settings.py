@@ -26,7 +26,7 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["text", "json"]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=3600)]
-RoutePath: TypeAlias = Annotated[str, Meta(pattern="^/")]  # http/routes.py says which are free
+RoutePath: TypeAlias = Annotated[str, Meta(pattern=r"^/[^?#%\s]*$")]  # those free: http/routes.py
 
 # What cloud platforms call a setting; TORCHLIT_ comes first, then these in their order.
 # SageMaker: "Run models with inference pipelines"; Vertex AI: "Custom container requirements";
@@ -282,7 +282,7 @@ def _expected(annotation: Any) -> str:
     if kind in _IN_WORDS:
         return _IN_WORDS[kind]
     if RoutePath in get_args(kind):
-        return "a path that begins with /"
+        return "a path that begins with / and has no ?, #, % or blank"
     if kind not in (int, float):
         return "the path of a file"
     number = "a whole number" if kind is int else "a number"

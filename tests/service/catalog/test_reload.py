@@ -399,6 +399,22 @@ async def test_a_model_without_versions_is_shown_and_asked_for_no_more(folder: P
         assert state(models) == {1: ("ready", "")}
 
 
+async def test_what_comes_later_is_the_default_with_another_only_once_it_serves(
+    folder: Path,
+) -> None:
+    """The first step of adding a model took the default from callers who name none."""
+    async with make(folder) as models:
+        (folder / "fresh").mkdir()
+        (folder / "broken/1").mkdir(parents=True)
+        (folder / "broken/1/model.onnx").write_bytes(b"no model")
+        await models.reload()
+        assert models.catalog.names == ["broken", "fresh", "toy"]
+        assert models.catalog.unnamed == "toy"
+        shutil.copytree(folder / "toy/1", folder / "fresh/1")
+        await models.reload()
+        assert models.catalog.unnamed is None
+
+
 async def test_folders_that_are_no_models_are_told_once_and_change_nothing(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -244,6 +244,7 @@ def test_what_is_open_shows_no_more_than_its_route(models_dir: Path, paths: list
         *("/ping", "/execution-parameters", "/docs", "/static", "/static/x", "/schema"),
         *("/health", "/health/live", "/health/predict", "/v2/health", "/v2/health/ready"),
         *("//models", "/models//", "//v2//health/live/"),
+        *("/v2/repository/index", "/v2/repository/models/iris/load"),
     ],
 )
 def test_no_path_to_predict_hides_what_is_there(path: str) -> None:

@@ -10,7 +10,7 @@ from service.settings.machine import Resources
 from service.settings.verdicts import MissingValues, Verdicts
 from service.settings.versions import Versions
 
-A_PATH = "expected a path that begins with /"
+A_PATH = "expected a path that begins with / and has no ?, #, % or blank"
 
 
 def test_defaults_hold_when_nothing_is_set() -> None:
