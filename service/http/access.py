@@ -1,7 +1,7 @@
 """Who may call: API keys, and the web pages whose scripts may (CORS). Both are off by default.
 
-A key comes as `Authorization: Bearer KEY` (RFC 6750, section 2.1) or `X-API-Key: KEY`, or as both:
-a gateway may have written a token of its own in one of them. Keys are compared by their digests,
+A key comes as `Authorization: Bearer KEY` (RFC 6750, section 2.1) or `X-API-Key: KEY`, or in
+several: a gateway may have written a token of its own into one. Keys are compared by their digests,
 all of them and in constant time.
 """
 
@@ -24,6 +24,7 @@ ALLOWED = (
     b"x-request-timing, x-requested-with"
 )
 EXPOSED = b"inference-header-content-length, retry-after, server-timing, x-request-id"
+_MOST_KEYS = 64  # of a request that are compared
 MAX_AGE_S = b"600"  # how long a browser may remember a preflight
 
 
@@ -56,17 +57,14 @@ class Access:
             return True
         return self.who(method, path) in ("probe", "metrics")
 
-    def check(self, method: str, path: str, headers: dict[bytes, bytes]) -> None:
-        """Raise Unauthorized unless a key is given, or none is needed there."""
+    def check(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Raise Unauthorized unless a key is given in some header, or none is needed there."""
         if not self._digests or self._is_open(method, path):
             return
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() != b"bearer":
-            token = b""
-        given = [each.strip() for each in (token, headers.get(b"x-api-key", b"")) if each.strip()]
+        given = [key for name, value in headers if (key := _key_in(name, value))]
         if not given:
             raise Unauthorized("expected an API key (Authorization: Bearer ...), got none")
-        digests = [sha256(each).digest() for each in given]
+        digests = [sha256(each).digest() for each in given[:_MOST_KEYS]]
         pairs = product(digests, self._digests)
         matches = [hmac.compare_digest(one, other) for one, other in pairs]  # all of them
         if not any(matches):
@@ -106,3 +104,11 @@ class Access:
 def is_of_server(method: str, path: str) -> bool:
     """Whether a request is about the server, and no path of it (RFC 9110, section 9.3.7)."""
     return method == "OPTIONS" and path == "*"
+
+
+def _key_in(name: bytes, value: bytes) -> bytes:
+    """Return the key that a header says, nothing if it says none."""
+    if name == b"x-api-key":
+        return value.strip()
+    scheme, _, token = value.partition(b" ")
+    return token.strip() if name == b"authorization" and scheme.lower() == b"bearer" else b""

@@ -146,7 +146,7 @@ class App:
         if self.access.is_preflight(method, headers):
             return json_reply({})
         try:
-            self.access.check(method, path, headers)
+            self.access.check(method, path, scope["headers"])
         except Unauthorized as error:
             self.services.metrics.unmatched(error.outcome)
             return error_reply(error)

@@ -91,7 +91,7 @@ class Direct:
         call = Call(0.0, inf, _never)
         request = Request(scope, headers, _nothing, b"", found[1], call, self._memory)
         try:
-            access.check(scope["method"], path, headers)
+            access.check(scope["method"], path, scope["headers"])
             note_wishes(call, headers, self._app.services.settings.request_timeout_s)
             said = found[0].procedure.said(request)
         except RequestError:

@@ -100,6 +100,17 @@ async def test_pages_of_the_origins_that_are_set_may_call(models_dir: Path, orig
             assert elsewhere.headers["vary"] == "origin"
 
 
+async def test_a_valid_key_is_enough_in_any_of_several_lines(models_dir: Path) -> None:
+    async with serving(Settings(models_dir=models_dir, api_keys=KEY)) as client:
+        for lines, expected in (
+            ([("x-api-key", KEY), ("x-api-key", OTHER + "x")], 200),
+            ([("authorization", f"Bearer {KEY}"), ("authorization", "Bearer theirs")], 200),
+            ([("x-api-key", "a"), ("x-api-key", "b")], 401),
+        ):
+            reply = await client.get("/models", headers=lines)
+            assert reply.status_code == expected
+
+
 @pytest.mark.parametrize("gateways", ["", "ya29.a0-token-of-a-gateway", "Basic dXNlcjpwYXNz"])
 async def test_a_valid_key_is_enough_wherever_it_stands(models_dir: Path, gateways: str) -> None:
     """A gateway writes its own token into either header."""
