@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import multipart
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from service.engine.model import Model
 from service.errors import InvalidInput, TooLarge
 from service.formats.csv_cells import has_empty_cells
-from service.formats.csv_header import has_numbers_as_names
+from service.formats.csv_dialect import SEPARATORS
+from service.formats.csv_header import MOST_OTHERS, has_numbers_as_names
 from service.formats.csv_table import Table, is_blank, open_table
 from service.formats.json_blocks import BLOCK, LONG
 from service.formats.json_fast import read_lists
@@ -24,6 +25,7 @@ from service.formats.numbers import Unfit
 from service.formats.turns import Turns, check_deadline
 from service.words import shown
 
+_QUOTED = re.compile(rb'"[^"]*"')
 _LONGEST_IN_LOOP = 1000  # bytes of a line that is looked at for a header in the event loop
 _TABS = re.compile(r"\s*text/(tsv|tab-separated-values)\b", re.IGNORECASE)
 
@@ -69,6 +71,8 @@ class CsvMessage:
                     raise Unfit
                 if table is not None and not table.is_plain:
                     raise Unfit
+                if len(block) > 4 * BLOCK and _has_bomb(block, model):
+                    raise Unfit
                 yield _plain_rows(block, model, any_count)
             except Exception as error:  # simdjson's are of many kinds
                 if limits.in_loop and len(block) > LARGEST_IN_LOOP:
@@ -90,9 +94,8 @@ class CsvMessage:
         lines = self._body.splitlines(keepends=True)
         if limits.in_loop and max(map(len, lines), default=0) > _LONGEST_IN_LOOP:
             raise Slow
-        table = open_table(
-            iter(lines), model, self._has_header, is_file=False, separator=self._separator
-        )
+        ahead = _before_bomb(lines, model)
+        table = open_table(ahead, model, self._has_header, is_file=False, separator=self._separator)
         return table, sum(map(len, lines[: table.head_lines]))
 
 
@@ -146,16 +149,42 @@ def _plain_rows(block: bytes, model: Model, limits: Limits) -> NDArray[Any]:
     return read_lists(b"[[%b]]" % lines.replace(b"\n", b"],["), model, limits)
 
 
+def _before_bomb(lines: Sequence[bytes], model: Model) -> Iterator[bytes]:
+    """Yield the lines before one of far too many cells, which tells nothing of the table.
+
+    The first that is not blank is for `open_table` to judge.
+    """
+    is_first, marks = True, 0
+    for line in lines:
+        if not is_first and len(line) > MOST_OTHERS:
+            outside = _QUOTED.sub(b"", b'"' * (marks % 2) + line)
+            if _has_bomb(outside, model):
+                return
+        yield line
+        is_first &= not line.strip()
+        marks += line.count(b'"')
+
+
+def _has_bomb(text: bytes, model: Model) -> bool:
+    """Whether a line has far more cells than any row or header of a model."""
+    most = model.row_size + MOST_OTHERS
+    return not model.has_open_rows and any(
+        max(line.count(each.encode()) for each in SEPARATORS) > most for line in text.splitlines()
+    )
+
+
 def _slow_rows(body: bytes, table: Table, start: int, lines: int) -> list[NDArray[Any]]:
     """Return the rows of a table in lines that stand behind so many other bytes and lines.
 
     Blank lines are none. Raises InvalidInput with the line of the first thing that does not fit.
     """
-    reader = table.reader(_texts(body, start))
+    texts = _Texts(body, table, start, lines)
+    reader = table.reader(texts)
     rows, give_way = [], Turns()
     try:
         for cells in reader:
             give_way()
+            texts.is_in_row = False
             if not is_blank(cells):
                 values = table.row(cells, f"line {lines + reader.line_num}")
                 rows.append(np.array(values, table.model.row_dtype))  # of much less memory
@@ -164,17 +193,65 @@ def _slow_rows(body: bytes, table: Table, start: int, lines: int) -> list[NDArra
     return rows
 
 
-def _texts(body: bytes, place: int) -> Iterator[str]:
-    """Yield each line, the first of which is at a place of all. Raises InvalidInput."""
-    for line in body.splitlines(keepends=True):
+class _Texts:
+    """The lines of a table, the first of which stands behind so many other bytes and lines.
+
+    One of far too many cells is refused before it is read, which would hold the process.
+    """
+
+    def __init__(self, body: bytes, table: Table, place: int, lines: int) -> None:
+        self._lines = iter(body.splitlines(keepends=True))
+        self._table = table
+        self._place = place
+        self._number = lines  # of those that were taken
+        self.is_in_row = False  # whether the next line goes on with a cell of the last one
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        """Take a line. Raises InvalidInput."""
+        line = next(self._lines)
+        self._number += 1
+        if len(line) > MOST_OTHERS:
+            self._check_width(line)
         try:
-            yield line.decode("utf-8-sig" if place == 0 else "utf-8")
+            text = line.decode("utf-8-sig" if self._place == 0 else "utf-8")
         except UnicodeDecodeError as error:
-            where = place + error.start
+            where = self._place + error.start
             raise InvalidInput(
                 f"body: expected CSV in UTF-8, got byte {where} that is not"
             ) from error
-        place += len(line)
+        self._place += len(line)
+        self.is_in_row = True
+        return text
+
+    def _check_width(self, line: bytes) -> None:
+        """Raise InvalidInput for a line of far too many cells."""
+        table, mark = self._table, self._table.separator.encode()
+        most = table.model.row_size + MOST_OTHERS
+        if table.model.has_open_rows or (count := line.count(mark)) <= most:
+            return
+        more = " or more" if self.is_in_row else ""  # without what stands before
+        if b'"' in line or self.is_in_row:
+            place = count = 0
+            for each in _quoted(mark, is_in_row=self.is_in_row).finditer(line):
+                count += line.count(mark, place, each.end(1))
+                place = each.end()
+                if count > most:
+                    more = " or more"  # they are not all looked at
+                    break
+            else:
+                count += line.count(mark, place)
+        if count > most and (why := table.wrong_width(count + 1)):
+            raise InvalidInput(f"line {self._number}: {why}{more}")
+
+
+@cache
+def _quoted(mark: bytes, *, is_in_row: bool) -> re.Pattern[bytes]:
+    """Return a pattern of a cell in quotation marks, in a line that may begin within one."""
+    first = rb"\A" if is_in_row else rb'\A(?:\xef\xbb\xbf)?+"'
+    return re.compile(rb'(%b|%b")(?:[^"]++|"")*+(?:"|\Z)' % (first, re.escape(mark)))
 
 
 def stacked(rows: Sequence[Any], model: Model, limits: Limits) -> NDArray[Any]:

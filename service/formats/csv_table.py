@@ -51,7 +51,7 @@ class Table(Struct, frozen=True):
 
         Raises InvalidInput with the place of what does not fit.
         """
-        if why := self._wrong_width(len(cells)):
+        if why := self.wrong_width(len(cells)):
             raise InvalidInput(f"{where}: {why}")
         if self.header is not None:
             cells = self.header.cells(cells)
@@ -67,7 +67,7 @@ class Table(Struct, frozen=True):
             cells = self._with_points(cells, where)  # it refuses "5,1"
         return row(values_of(cells, self.model.form), where, self.model)
 
-    def _wrong_width(self, width: int) -> str:
+    def wrong_width(self, width: int) -> str:
         """Say that there are not as many cells as a row has, nothing if there are."""
         model = self.model
         if len(model.row_dims) > 1 and model.has_open_rows:

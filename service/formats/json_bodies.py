@@ -1,5 +1,6 @@
 """JSON bodies: short ones by json_fast.py, the instances of long ones in blocks, in a thread."""
 
+import codecs
 import contextlib
 import re
 from collections.abc import Callable
@@ -43,6 +44,7 @@ Arrange: TypeAlias = Callable[[Any, str], Any]
 _check_flat = msgspec.json.Decoder(list[list[_Value] | dict[str, _Value] | _Value]).decode
 _ANY_COUNT = 2**62
 _decoder = msgspec.json.Decoder(dict[str, Raw])
+_count_of = msgspec.json.Decoder(list[Raw])
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$", re.DOTALL)  # msgspec's
 
 
@@ -87,7 +89,10 @@ def rows_of_text(
 
 
 class _Instances:
-    """What the elements of the instances are read as: rows of a model."""
+    """What the elements of the instances are read as: rows of a model.
+
+    Those beyond the rows of one request are counted alone.
+    """
 
     def __init__(
         self,
@@ -102,16 +107,27 @@ class _Instances:
         self._where = where
         self._model = model
         self._limits = replace(limits, max_rows=_ANY_COUNT)  # it is checked when all are counted
+        self._most = limits.max_rows
+        self._count = 0  # of those that were read
         self._reader = reader
         self._arrange = arrange
         self._is_arranged = is_arranged
 
     def fast(self, block: bytes) -> NDArray[Any]:
-        if not self._is_arranged:
+        rows: NDArray[Any]
+        if self._count >= self._most:
+            rows = np.zeros(len(_count_of.decode(block)), np.bool_)  # nobody looks at them
+        elif not self._is_arranged:
             raise Unfit
-        return json_fast.read_lists(block, self._model, self._limits)
+        else:
+            rows = json_fast.read_lists(block, self._model, self._limits)
+        self._count += len(rows)
+        return rows
 
     def slow(self, value: Any, index: int) -> Any:
+        self._count = index + 1
+        if index >= self._most:
+            return None
         where = f"{self._where}[{index}]"
         return row_or_image(self._arrange(value, where), where, self._model, self._reader)
 
@@ -147,7 +163,7 @@ def read(
         check_fields(fields, "a JSON object", known)
         return LongMessage(fields, instances)
     refuse_at_a_glance(body)
-    texts = _texts(body, known)
+    texts = texts_of(body, known)
     text = texts.pop("instances", UNSET)
     fields = values_of(texts)
     if text is UNSET:
@@ -156,11 +172,15 @@ def read(
     return LongMessage(fields, memoryview(text))
 
 
-def _texts(body: bytes, known: frozenset[str]) -> dict[str, Raw]:
+def texts_of(text: bytes | Raw, known: frozenset[str]) -> dict[str, Raw]:
     """Return the fields of an object as they stand. One that is not known is found at once.
 
-    Raises InvalidInput.
+    An object may have so many that reading them all holds the process. Raises InvalidInput,
+    UnknownField.
     """
+    body = memoryview(text)
+    if bytes(body[:3]) == codecs.BOM_UTF8 and bytes(body[3:6]) != codecs.BOM_UTF8:
+        body = body[3:]
     try:
         document = _decoder_of(known)(body)
     except msgspec.ValidationError as error:
@@ -175,7 +195,7 @@ def _texts(body: bytes, known: frozenset[str]) -> dict[str, Raw]:
 
 
 @cache
-def _decoder_of(known: frozenset[str]) -> Callable[[bytes], Any]:
+def _decoder_of(known: frozenset[str]) -> Callable[[Text], Any]:
     """Return what decodes an object of fields that are known, but not what stands in them."""
     fields: list[Any] = [(name, Raw | UnsetType, UNSET) for name in known]
     document = msgspec.defstruct("Body", fields, forbid_unknown_fields=True)

@@ -42,14 +42,19 @@ def gathered(
 ) -> NDArray[Any]:
     """Return parts of rows, of which there are no more than `most`, in one array (n, ...).
 
-    Its memory is taken as it is filled. Raises TooLarge when all rows were counted.
+    Its memory is taken as it is filled. Raises TooLarge when all rows were counted; parts beyond
+    the rows of one request may hold anything.
     """
+    count = 0
     if model.has_open_rows:
-        found = [each for part in parts for each in part]
-        limits.check_count(len(found))
+        found: list[Any] = []
+        for part in parts:
+            count += len(part)
+            if count <= limits.max_rows:
+                found.extend(part)
+        limits.check_count(count)
         return model.rows_of(found) if found else np.empty(0)
     rows = np.empty((min(most, limits.max_rows), *model.row_dims), model.row_dtype)
-    count = 0
     for part in parts:
         if len(part) and count + len(part) <= len(rows):
             rows[count : count + len(part)] = model.rows_of(part)

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from service.engine.columns import Column
 from service.engine.model import Model
-from service.errors import InvalidInput
+from service.errors import InvalidInput, UnknownField
 from service.formats import json_fast
-from service.formats.csv_header import Header, check_width, header_of
+from service.formats.csv_header import MOST_OTHERS, Header, check_width, header_of
 from service.formats.json_blocks import LONG, parts
-from service.formats.json_bodies import check_list, rows_of_text, values_of
-from service.formats.json_rows import check_fields, unknown_field
+from service.formats.json_bodies import check_list, rows_of_text, texts_of, values_of
 from service.formats.json_text import decoded, parsed
 from service.formats.message import LARGEST_IN_LOOP, Fields, Limits, Slow
+from service.formats.turns import Turns, check_deadline
 from service.formats.values import fitting
 from service.words import shown
 
@@ -32,6 +32,13 @@ FIELDS = frozenset({"model", "version", "params", *_ROWS})
 _OF_SPLIT = frozenset({"columns", "index", "data"})
 _decoder = msgspec.json.Decoder(dict[str, Raw])
 _NAN = re.compile(rb'"(?:[^"\\]|\\.?)*+(?:"|\Z)|\bNaN\b', re.DOTALL)  # or a string
+# Lists and objects with none in them, what opens, what closes, and what is counted.
+_TEXT = rb'"(?:[^"\\]++|\\.)*+"'
+_FLAT = rb'[\[{](?:[^"\[\]{}]++|%b)*+[\]}]' % _TEXT
+_MARKS = {
+    b":": re.compile(rb"(?:%b,?){1,99}+|%b|([\[{])|([\]}])|(:)" % (_FLAT, _TEXT), re.DOTALL),
+    b",": re.compile(rb"%b|%b|([\[{])|([\]}])|(,)" % (_FLAT, _TEXT), re.DOTALL),
+}
 
 
 class MlflowMessage:
@@ -59,7 +66,7 @@ class MlflowMessage:
 
 def read(body: bytes, known: frozenset[str], content_type: str) -> MlflowMessage:
     """Take a body of MLflow's apart. Raises InvalidInput."""
-    texts = check_fields(_fields(body), "a JSON object", known)
+    texts = _fields(body, known)
     found = [each for each in _ROWS if each in texts]
     if len(found) != 1:
         got = " and ".join(found) or "none"
@@ -71,17 +78,38 @@ def read(body: bytes, known: frozenset[str], content_type: str) -> MlflowMessage
     return MlflowMessage(values_of(texts), found[0], text)
 
 
-def _fields(body: bytes) -> dict[str, Raw]:
+def _fields(body: bytes, known: frozenset[str]) -> dict[str, Raw]:
     try:
-        return decoded(body, _decoder)
+        return texts_of(body, known)
     except InvalidInput:
         if len(body) > LONG or b"NaN" not in body:
             raise
-    return decoded(_NAN.sub(lambda each: each[0] if each[0] != b"NaN" else b"null", body), _decoder)
+    return texts_of(_NAN.sub(lambda each: each[0] if each[0] != b"NaN" else b"null", body), known)
 
 
 def _is_object(text: Raw) -> bool:
     return memoryview(text)[0] == ord("{")
+
+
+def _check_few(text: Raw, mark: bytes, model: Model, where: str, deadline: float) -> None:
+    """Raise InvalidInput for more columns in a list or an object than `check_width` lets pass.
+
+    What reads so many holds the process. mark: of which the text has one for each of them.
+    Raises DeadlineExceeded.
+    """
+    most = model.row_size + MOST_OTHERS
+    if np.count_nonzero(np.frombuffer(text, np.uint8) == ord(mark)) < most:
+        return  # nearly always; others may have marks in texts, or further in
+    depth, found, give_way = 1, int(mark == b","), Turns()
+    for each in _MARKS[mark].finditer(text, 1):
+        give_way()
+        check_deadline(deadline)
+        if each.lastindex == 3:
+            found += depth == 1
+            if found > most:
+                raise InvalidInput(f"{where}: expected at most {most} columns, got more")
+        elif each.lastindex:
+            depth += 1 if each.lastindex == 1 else -1
 
 
 class _Records:
@@ -108,14 +136,14 @@ def _of_split(text: Raw, model: Model, limits: Limits) -> NDArray[Any]:
     where = "dataframe_split"
     if not _is_object(text):
         raise InvalidInput(f"{where}: expected an object of columns and data, got something else")
-    texts = _decoder.decode(text)
-    for name in texts:
-        if name not in _OF_SPLIT:
-            raise InvalidInput(f"{where}: {unknown_field(name, _OF_SPLIT)}")
+    try:
+        texts = texts_of(text, _OF_SPLIT)
+    except UnknownField as error:
+        raise InvalidInput(f"{where}: {error}") from error
     if "data" not in texts:
         raise InvalidInput(f"{where}.data: expected a list of rows, got no such field")
     check_list(texts["data"], f"{where}.data", "rows")
-    header = _header(texts.get("columns"), model, f"{where}.columns")
+    header = _header(texts.get("columns"), model, f"{where}.columns", limits.deadline)
 
     def arrange(value: Any, place: str) -> Any:
         if header is None:
@@ -130,12 +158,14 @@ def _of_split(text: Raw, model: Model, limits: Limits) -> NDArray[Any]:
     return rows_of_text(data, f"{where}.data", model, limits, arrange, is_arranged=is_arranged)
 
 
-def _header(text: Raw | None, model: Model, where: str) -> Header | None:
+def _header(text: Raw | None, model: Model, where: str, deadline: float) -> Header | None:
     """Return what the columns of a data frame are; None where they have no names."""
     if text is None:
         return None
     if len(text) > LONG:
         raise InvalidInput(f"{where}: expected at most {LONG} bytes, got {len(text)}")
+    if not model.has_open_rows:  # pandas numbers any number of columns
+        _check_few(text, b",", model, where, deadline)
     columns = parsed(bytes(text), where)
     if not isinstance(columns, list):
         raise InvalidInput(f"{where}: expected a list of names, got {shown(columns)}")
@@ -150,7 +180,8 @@ def _header(text: Raw | None, model: Model, where: str) -> Header | None:
 
 def _of_columns(text: Raw, model: Model, limits: Limits) -> NDArray[Any]:
     """Return the rows of an object that has a tensor for each column, or for the only input."""
-    texts = _decoder.decode(text)
+    _check_few(text, b":", model, "inputs", limits.deadline)
+    texts = decoded(text, _decoder)
     if len(texts) == 1 and len(model.inputs) == 1 and model.input.name in texts:
         where = f"inputs.{model.input.name}"
         check_list(texts[model.input.name], where, "rows")

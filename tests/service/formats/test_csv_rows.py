@@ -1,5 +1,6 @@
 import csv
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -416,3 +417,41 @@ def test_rows_of_several_dimensions_are_no_lines(any_width: Model) -> None:
     why = "line 1: expected nested lists of 2 x any numbers, which a line of CSV cannot say: send J"
     with pytest.raises(InvalidInput, match=why):
         read(b"1,2\n", any_width)
+
+
+# What one line may cost.
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "got"),
+    [
+        (b"%b", 1, "1000001"),
+        (b"\xef\xbb\xbf%b", 1, "1000001"),
+        (b"sep=,\n%b", 2, "1000001"),
+        (b"1,2,3,4\r\n\r\n%b\n1,2,3,4", 3, "1000001"),
+        (b'"1",2,3,4\n%b', 2, "1000001"),
+        (b'1,2,3,",,\n,"%b', 2, "1000001 or more"),
+        (b'"1"%b"4,",5', 1, "1000001 or more"),
+    ],
+)
+def test_a_line_of_far_too_many_cells_is_not_read(
+    text: bytes, line: int, got: str, four: Model
+) -> None:
+    """The reader would take 16 bytes for each comma, and hold the process."""
+    commas = b"," * 1_000_000
+    message = csv_rows.read(text % commas, frozenset(), "text/csv")
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidInput) as raised:
+            message.rows(four, limits(MAX_ROWS))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert str(raised.value) == f"line {line}: expected 4 values, got {got}"
+    assert peak < 7 * len(commas)
+
+
+def test_commas_in_a_text_are_no_cells(toy: Model) -> None:
+    text = ",\n" + "," * 50_000
+    body = f'a,b,c,d,note\n1,2,3,4,"{text}"\n5,6,7,8,"{text[::-1]}"\n'.encode()
+    assert read(body, toy).tolist() == [FOUR, [5, 6, 7, 8]]

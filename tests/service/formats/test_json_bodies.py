@@ -262,3 +262,23 @@ def test_long_bodies_of_an_open_shape_are_read(any_width: Model) -> None:
         read(long(instances(text))).rows(any_width, limits(4))
     with pytest.raises(InvalidInput, match="expected at least one instance"):
         read(long(instances("[]"))).rows(any_width, limits())
+
+
+def test_an_unknown_field_is_found_before_the_others_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(json_bodies, "_decoder", None)  # what would read them all
+    fields = ",".join(f'"f{n}":0' for n in range(40_000))
+    for start in ("", "\ufeff"):
+        with pytest.raises(InvalidInput, match=r'^"f0": unknown field'):
+            json_bodies.read(f"{start}{{{fields}}}".encode(), FIELDS)
+
+
+def test_what_stands_beyond_the_rows_of_a_request_is_counted_alone(
+    toy: Model, any_width: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_blocks, "BLOCK", 50)
+    for model, row in ((toy, "[1,2,3,4]"), (any_width, "[[1],[2]]")):
+        text = ",".join([row] * 4 + ["[7]"] * 96)
+        with pytest.raises(TooLarge, match=r"at most 4 in one request, got 100$"):
+            read(long(instances(f"[{text}]"))).rows(model, limits(4))
