@@ -386,6 +386,7 @@ def test_guide_leads_from_a_table_to_a_served_model(tmp_path: Path) -> None:
     assert answer["predictions"][0]["probability"] > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the documents use curl")
 def test_guide_leads_from_scikit_learn_to_a_served_model(tmp_path: Path) -> None:
     """Word for word, but for the Python, and the port."""

@@ -18,6 +18,7 @@ async def until(is_so: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
+@pytest.mark.slow
 async def test_nothing_that_changes_once_it_watches_is_missed(tmp_path: Path) -> None:
     changed = asyncio.Event()
     failures: list[BaseException] = []
@@ -82,6 +83,7 @@ def test_of_what_is_not_there_it_is_the_part_that_is_missing(tmp_path: Path) -> 
     assert places_outside(str(folder), [file]) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["blobs/one", "store/current"])
 async def test_changes_behind_links_are_noticed_and_no_others_beside_them(
     tmp_path: Path, place: str

@@ -356,6 +356,7 @@ def test_values_of_all_sizes_are_split(size: int, toy: Model) -> None:
         assert split(encode(value) + b"\x01", toy)[0] == len(encode(value))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(value=values, data=st.data())
 def test_a_file_that_is_cut_off_is_told(value: Any, data: st.DataObject, toy: Model) -> None:

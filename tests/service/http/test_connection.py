@@ -204,6 +204,7 @@ def test_requests_behind_each_other_are_answered_in_their_order(models_dir: Path
     assert outputs == [1500.0 + n for n in range(8)]
 
 
+@pytest.mark.slow
 def test_many_small_requests_in_one_piece_are_no_long_head(service: Process) -> None:
     async def ask_many(url: str) -> None:
         reader, writer = await asyncio.open_connection(*address(url))

@@ -55,7 +55,7 @@ def all_that_comes(url: str, pieces: list[bytes], pause_s: float = 0) -> bytes:
     ],
     ids=["one", "two", "five", "slow", "behind it", "cut", "large", "behind that", "GET", "1.0"],
 )
-@pytest.mark.parametrize("pause_s", [0, 0.02])
+@pytest.mark.parametrize("pause_s", [0, pytest.param(0.02, marks=pytest.mark.slow)])
 def test_who_closes_the_sending_side_only_gets_every_answer(
     service: Process, pieces: list[bytes], count: int, pause_s: float
 ) -> None:

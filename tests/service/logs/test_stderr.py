@@ -107,7 +107,8 @@ def test_each_of_two_processes_writes_its_own_lines() -> None:
     assert sorted(done.stderr.split("\n")) == ["", "child", "parent", "parent again"]
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_service_whose_log_nobody_reads_serves_on_and_stops(
     models_dir: Path, workers: int
 ) -> None:

@@ -72,6 +72,7 @@ async def test_accept_and_content_type_hold_for_these_bodies_too(toy: Client) ->
     assert (await toy.post("/predict", content=body)).status_code == 400
 
 
+@pytest.mark.slow
 async def test_a_long_body_is_read_in_a_thread(folder: Path) -> None:
     rows = [[n, 2, 3, 4] for n in range(30_000)]
     limits = {"max_body_bytes": 10**7, "max_request_rows": 30_000}
