@@ -27,7 +27,7 @@ from service.words import shown
 
 _QUOTED = re.compile(rb'"[^"]*"')
 _LONGEST_IN_LOOP = 1000  # bytes of a line that is looked at for a header in the event loop
-_TABS = re.compile(r"\s*text/(tsv|tab-separated-values)\b", re.IGNORECASE)
+TABS = ("text/tab-separated-values", "text/tsv")  # media types of tables with tabs
 
 
 class CsvMessage:
@@ -101,21 +101,22 @@ class CsvMessage:
 
 def read(body: bytes, known: frozenset[str], content_type: str) -> CsvMessage:
     """Take a body of CSV. Raises InvalidInput for a parameter `header` that says nothing."""
-    has_header = _said_header(content_type) if ";" in content_type else None
-    return CsvMessage(body, has_header, "\t" if _TABS.match(content_type) else "")
+    return CsvMessage(body, *_said(content_type))
 
 
 @lru_cache
-def _said_header(content_type: str) -> bool | None:
-    """Return whether a Content-Type says that there is a header (RFC 4180, section 3)."""
-    said: str | None = multipart.parse_options_header(content_type)[1].get("header")
+def _said(content_type: str) -> tuple[bool | None, str]:
+    """Return what a Content-Type says of a header (RFC 4180, section 3), and the separator."""
+    media_type, parameters = multipart.parse_options_header(content_type)
+    separator = "\t" if media_type in TABS else ""
+    said: str | None = parameters.get("header")
     if said is None:
-        return None
+        return None, separator
     if said.lower() not in ("present", "absent"):
         raise InvalidInput(
             f"Content-Type: expected header=present or header=absent, got header={shown(said)}"
         )
-    return said.lower() == "present"
+    return said.lower() == "present", separator
 
 
 def check_lines(body: bytes, limits: Limits) -> None:

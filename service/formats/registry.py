@@ -46,7 +46,6 @@ JSON = Format(
     description='{"model"?, "version"?, "instances": [...]}',
     is_text=True,
 )
-TABS = ("text/tab-separated-values", "text/tsv")
 CSV = Format(
     "csv",
     (
@@ -55,7 +54,7 @@ CSV = Format(
         "text/x-csv",
         "application/x-csv",
         "text/comma-separated-values",
-        *TABS,
+        *csv_rows.TABS,
     ),
     csv_rows.read,
     (".csv",),

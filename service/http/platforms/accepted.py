@@ -4,8 +4,9 @@ from functools import lru_cache
 
 from service.batching import Outputs
 from service.catalog.served import ServedModel
+from service.formats.csv_rows import TABS
 from service.formats.predictions import csv_of, each_prediction, json_lines_of
-from service.formats.registry import CSV, JSON, JSON_LINES, TABS
+from service.formats.registry import CSV, JSON, JSON_LINES
 from service.http.preferences import LONGEST, Preferences
 from service.http.reply import Reply
 from service.http.rest.dialect import Said, predicted, predictions_alone
