@@ -17,7 +17,7 @@ pytestmark = pytest.mark.browser
 
 Visit = Callable[..., Any]
 LABEL = "L" * 150
-ANSWER = "() => document.querySelector('.answer').innerText.includes('%s')"
+ANSWER = "() => !!document.querySelector('.answer')?.innerText.includes('%s')"
 COMMANDS = {"curl": ["bash"], "Python": [sys.executable, "-"], "V2": ["bash"]}
 
 
