@@ -4,6 +4,5 @@ health     whether the service of this machine is ready
 inspect    what a model is
 doctor     what would run here, and what is wrong
 score/     answers for each row of a file
-place      where a model is that a command is told of
 terminal   the three standard streams
 """

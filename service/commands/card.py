@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from service.card import METADATA_KEY, Card, Dataset, Example, Feature, Target, Value
 from service.catalog.opening import open_tested
-from service.commands.place import find, sentence
+from service.catalog.place import find, sentence
 from service.commands.terminal import Stdout
 from service.engine.columns import Column
 from service.engine.file import names_of

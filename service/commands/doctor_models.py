@@ -132,7 +132,7 @@ def _model(name: str, number: int, settings: Settings, threads: int) -> Finding:
     topic = f"model {name}/{number}"
     try:
         from service.catalog.opening import open_tested, warnings, where
-        from service.commands.place import Place, sentence
+        from service.catalog.place import Place, sentence
         from service.engine.providers import CUDA, available
     except ImportError as error:
         return Finding(topic, "wrong", f"cannot be opened: {error}", "see the packages above")

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from service.card import Card, Example, Value
 from service.catalog.opening import open_untested, warnings, where
-from service.commands.place import File, Place, files_of, find, sentence
+from service.catalog.place import File, Place, files_of, find, sentence
 from service.commands.terminal import Stdout
 from service.engine import file
 from service.engine.classifier import Classifier

@@ -29,6 +29,7 @@ from service.errors import InferenceFailed, OutOfResources, SelfTestFailed, Unkn
 _LEFT_BEHIND = 2**26  # bytes
 LONGEST_EXAMPLE_S = 60  # that a self-test runs
 FAST_BATCH_S = 0.001  # a batch up to this long may run in the event loop: a thread hop costs more
+NOT_FINITE = "the model answered NaN or infinity for this input: ask /v2 in binary"
 _SHORT_TRIAL = "there was too little memory, files or threads to try it"
 
 
@@ -281,9 +282,7 @@ def are_finite(outputs: Sequence[NDArray[Any]]) -> bool:
 def check_finite(outputs: Sequence[NDArray[Any]]) -> None:
     """Raise InferenceFailed if an answer is NaN or infinite."""
     if not are_finite(outputs):
-        raise InferenceFailed(
-            "the model answered NaN or infinity for this input: ask /v2 in binary"
-        )
+        raise InferenceFailed(NOT_FINITE)
 
 
 def _take_missing(spec: Spec, trial: Trial, missing: Missing | None) -> frozenset[str]:

@@ -272,18 +272,25 @@ class CsvRows:
 
     unit = "line"
 
-    def __init__(self, tape: Tape, model: Model, options: Options) -> None:
-        """Read the first lines. Raises InvalidInput for a header that does not fit."""
+    def __init__(
+        self, tape: Tape, model: Model, options: Options, table: Table | None = None
+    ) -> None:
+        """Read the first lines, unless `table` is what others found in them.
+
+        Raises InvalidInput for a header that does not fit.
+        """
         self._lines = lines = Lines(tape, options.longest)
-        self._table = table = open_table(lines.ahead(), model, None, is_file=True)
-        for _ in range(table.head_lines):
-            lines.take()
-            lines.pass_row()
+        if table is None:
+            table = open_table(lines.ahead(), model, None, is_file=True)
+            for _ in range(table.head_lines):
+                lines.take()
+                lines.pass_row()
+        self.table = table
         self.kept_names = [] if table.header is None else table.header.kept_names
 
     def __iter__(self) -> Iterator[Row | Bad]:
         """Yield each row."""
-        reader = self._table.reader(self._lines)
+        reader = self.table.reader(self._lines)
         while True:
             line = self._lines.number + 1
             try:
@@ -300,10 +307,10 @@ class CsvRows:
 
     def _row(self, cells: list[str], line: int) -> Row | Bad:
         try:
-            values = self._table.row(cells, f"line {line}")
+            values = self.table.row(cells, f"line {line}")
         except InvalidInput as error:
             return Bad(line, str(error))
-        header = self._table.header
+        header = self.table.header
         return Row(line, values, [] if header is None else [cells[n] for n in header.kept])
 
 

@@ -42,6 +42,11 @@ class Table(Struct, frozen=True):
         """Whether its lines are rows as they are."""
         return self.separator == "," and (self.header is None or self.header.is_as_rows)
 
+    @property
+    def width(self) -> int:
+        """How many cells a row has, -1 if any number."""
+        return self.model.row_size if self.header is None else self.header.width
+
     def reader(self, lines: Iterable[str]) -> Any:
         """Return the csv module's reader of lines, which yields the cells of each row."""
         return csv.reader(lines, delimiter=self.separator, strict=True)
@@ -73,10 +78,9 @@ class Table(Struct, frozen=True):
         if len(model.row_dims) > 1 and model.has_open_rows:
             expected = expected_instance(model)
             return f"expected {expected}, which a line of CSV cannot say: send JSON"
-        size = model.row_size if self.header is None else self.header.width
-        if model.has_open_rows or width == size:
+        if model.has_open_rows or width == self.width:
             return ""
-        return f"expected {size} values, got {width}"
+        return f"expected {self.width} values, got {width}"
 
     def _with_points(self, cells: Sequence[str], where: str) -> list[str]:
         """Return cells with points for decimal commas. Raises InvalidInput."""

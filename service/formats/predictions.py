@@ -90,10 +90,8 @@ def _told(
 
     The score is the highest one where the label is none of those that are known.
     """
-    scores, labels = outputs[classifier.scores], classifier.labels
-    if classifier.are_probabilities and not _is_alone(model):
-        scores = np.clip(scores, 0, 1)  # what is added up from many trees is a little more
-    rows = scores.tolist()
+    labels = classifier.labels
+    rows = clipped(model, classifier, outputs).tolist()
     if classifier.label is None:
         for row in rows:
             highest = max(row)
@@ -104,6 +102,16 @@ def _told(
     for label, row in zip(given, rows, strict=True):
         place = place_of.get(label)
         yield label, max(row) if place is None else row[place], row
+
+
+def clipped(
+    model: Model, classifier: Classifier, outputs: Sequence[NDArray[Any]]
+) -> NDArray[Any]:
+    """Return the scores (n, classes) of a classifier; probabilities within 0 and 1."""
+    scores = outputs[classifier.scores]
+    if classifier.are_probabilities and not _is_alone(model):
+        scores = np.clip(scores, 0, 1)  # what is added up from many trees is a little more
+    return scores
 
 
 def _is_alone(model: Model) -> bool:

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from service.catalog.opening import open_tested
-from service.commands.place import Place, files_of, find, sentence
+from service.catalog.place import Place, files_of, find, sentence
 from service.commands.score.layout import Layout
 from service.commands.score.output import Mark, Part
 from service.commands.score.progress import Progress

@@ -5,7 +5,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from service.commands.place import File, Place, files_of, find, sentence
+from service.catalog.place import File, Place, files_of, find, sentence
 from service.errors import ModelError, NotFound, StartupError
 from service.settings import Settings
 from service.settings.versions import Versions

@@ -1,4 +1,4 @@
-"""Where a model is that a command is told of, and what its files are."""
+"""Where a model is that somebody names, and what its files are."""
 
 import hashlib
 import os

@@ -1,0 +1,115 @@
+"""Which columns of a table are those of a model, and the rows that stand in them."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from msgspec import Struct
+
+from service.batch.inputs import Values, is_list, lists_of, values_of
+from service.batching import Inputs
+from service.engine.columns import Column
+from service.engine.model import Model
+from service.errors import InvalidInput
+from service.formats.csv_cells import columns_of
+from service.formats.csv_header import header_of
+from service.formats.json_rows import expected_instance, row
+
+
+class Rows(Struct):
+    """Rows as the graph takes them: an array (n, ...) for each of its inputs."""
+
+    inputs: Inputs
+    count: int
+    sure: Any = None  # bool (n,): which surely fit; None: all of them
+
+    def put(self, place: int, values: Sequence[Any], model: Model) -> None:
+        """Put the values of a row that fits in its place."""
+        inputs = model.inputs_of(model.rows_of([values]))
+        for array, of_row in zip(self.inputs, inputs, strict=True):
+            array[place] = of_row[0]
+
+
+class Reading(Struct, frozen=True):
+    """How the tables of one schema are read for a model."""
+
+    model: Model
+    places: list[int]  # the columns of the model, in its order; or the only one, of lists
+    is_list: bool = False
+
+    def rows(self, batch: pa.RecordBatch) -> Rows:
+        """Return the rows of a batch. Raises InvalidInput for a column that fits no row."""
+        names = batch.schema.names
+        if self.is_list:
+            (place,) = self.places
+            model = self.model
+            column = Column("", model.row_dtype, model.form.takes_missing)
+            values = lists_of(batch.column(place), model.row_shape, column, names[place])
+            rows = values.array.reshape(len(values.array), *model.row_dims)
+            return Rows(model.inputs_of(rows), batch.num_rows, values.sure)
+        return rows_of([batch.column(each) for each in self.places], self.model)
+
+    def judge(self, batch: pa.RecordBatch, place: int) -> Any:
+        """Return the values of one row. Raises InvalidInput, with its place in the row."""
+        values = [_value(batch.column(each)[place].as_py()) for each in self.places]
+        return row(values[0] if self.is_list else values, "", self.model)
+
+
+def rows_of(columns: Sequence[pa.Array], model: Model) -> Rows:
+    """Return the rows of columns in the order of the model's, as many as a row has values.
+
+    Raises InvalidInput for a column that fits no row.
+    """
+    of_model = columns_of(model, len(columns))
+    read = [
+        values_of(array, column, column.name or f"[{place}]")
+        for place, (array, column) in enumerate(zip(columns, of_model, strict=True))
+    ]
+    count = len(columns[0])
+    return Rows(_inputs(read, count, model), count, _sure(read))
+
+
+def _inputs(read: Sequence[Values], count: int, model: Model) -> Inputs:
+    inputs = model.inputs
+    if len(inputs) > 1:
+        return [
+            np.array(each.array, tensor.dtype).reshape(count, *tensor.shape[1:])
+            for each, tensor in zip(read, inputs, strict=True)
+        ]
+    rows = np.empty((count, len(read)), model.row_dtype)
+    for place, each in enumerate(read):
+        rows[:, place] = each.array
+    return [rows.reshape(count, *model.row_dims)]
+
+
+def _sure(read: Sequence[Values]) -> Any:
+    doubts = [each.sure for each in read if each.sure is not None]
+    return np.logical_and.reduce(doubts) if doubts else None
+
+
+def reading_of(schema: pa.Schema, model: Model) -> Reading:
+    """Return how tables of a schema are read. Raises InvalidInput for one that does not fit."""
+    names = schema.names
+    lists = [place for place, each in enumerate(schema.types) if is_list(each)]
+    if len(names) == 1 and model.row_size == 1:  # whatever it is called
+        return Reading(model, [0], is_list=bool(lists))
+    if model.column_names and not (len(names) == 1 and lists):
+        return Reading(model, header_of(names, model, "table").places)
+    if len(lists) == 1:
+        return Reading(model, lists, is_list=True)
+    if not lists and not model.has_open_rows and len(names) == model.row_size:
+        return Reading(model, list(range(len(names))))
+    got = f"{len(lists)} columns of lists" if lists else f"{len(names)} columns"
+    size = "" if model.has_open_rows else f", or {model.row_size} columns of one value each"
+    raise InvalidInput(
+        f"table: expected one column, each value of it {expected_instance(model)}{size}, got {got}"
+    )
+
+
+def _value(value: Any) -> Any:
+    """Return a value of a table as JSON has it."""
+    if isinstance(value, list):
+        return [_value(each) for each in value]
+    return float(value) if isinstance(value, Decimal) else value
