@@ -200,6 +200,7 @@ CONVERTERS_WAYS = {
     "v2_json": "`/v2` JSON",
     "v2_binary": "`/v2` binary",
     "score": "`score`",
+    "scorer": "`Scorer`",
 }
 
 

@@ -156,6 +156,11 @@ def test_score(made: Path, asked: Asked, tmp_path: Path) -> None:
     check_each(ask, asked)
 
 
+@cells("scorer")
+def test_scorer(made: Path, asked: Asked) -> None:
+    check_each(lambda some: ways.scorer(made / "models", some), asked)
+
+
 def test_the_conversions_that_lie_still_do() -> None:
     """What is repaired goes from the table, or gets the versions of before."""
     seen = json.loads(run("lies.py"))

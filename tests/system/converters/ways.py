@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import tritonclient.http as triton
 from numpy.typing import NDArray
 
+from service.batch import Scorer
+from service.settings import Settings
 from tests.support.processes import Process, environment
 
 DTYPES: dict[str, Any] = {
@@ -223,6 +226,23 @@ def _of_outputs(asked: Asked, arrays: list[NDArray[Any]]) -> Answer:
     assert len(labels) == 1, f"{len(labels)} outputs of labels"
     text = [each.decode() if isinstance(each, bytes) else each for each in labels[0][:, 0].tolist()]
     return Answer(text, joined)
+
+
+def scorer(models: Path, asked: Asked) -> Answer:
+    """Let a `Scorer` answer a table: a column for each input of one, else one column of lists."""
+    arrays = {
+        name: pa.array(each["data"] if not asked.is_table else [row[0] for row in each["data"]])
+        for name, each in asked.inputs.items()
+    }
+    answers = Scorer(asked.name, Settings(models_dir=models))(pa.table(arrays))
+    assert answers["error"].null_count == answers.num_rows, answers["error"].unique()
+    columns = answers.drop_columns("error")
+    if asked.probabilities and not (
+        asked.has_output_for_each_class and columns.schema.names[:2] != CLASSIFIED[:2]
+    ):
+        assert columns.schema.names == [*CLASSIFIED[:2], *asked.names]
+        columns = columns.drop_columns("probability")
+    return _together(asked, [leaves(list(row.values())) for row in columns.to_pylist()])
 
 
 def score(models: Path, asked: Asked, folder: Path) -> Answer:
