@@ -24,20 +24,28 @@ class Run(Struct):
     bad: list[tuple[int, str]]
 
 
-class Runs:
-    """Runs rows with one model. Not thread-safe."""
+def rows_of_run(model: Model, sizes: Sequence[int]) -> int:
+    """Return the first of some sizes of a run that a model was tried with; 1 if it was with none.
 
-    def __init__(self, model: Model) -> None:
-        """Take a model that takes rows."""
+    What a trial had time for depends on the machine, and answers in their last bit on the size.
+    """
+    most = model.largest_batch if model.is_batched else 1
+    return next((size for size in sizes if size <= most), 1)
+
+
+class Runs:
+    """Runs rows with one model."""
+
+    def __init__(self, model: Model, rows: int) -> None:
+        """Take a model that takes rows, and how many are run together."""
         self._model = model
-        self.rows = model.largest_batch if model.is_batched else 1  # of a run
+        self._rows = rows
 
     def __call__(self, inputs: Inputs, places: NDArray[np.int64]) -> Run:
         """Run rows, which are called by their places in sentences."""
-        starts = range(0, len(places), self.rows)
-        pieces = [slice(start, start + self.rows) for start in starts]
-        found = _Found(self._model, self.rows)
-        for rows in pieces:
+        found = _Found(self._model, self._rows)
+        for start in range(0, len(places), self._rows):
+            rows = slice(start, start + self._rows)
             found.run([each[rows] for each in inputs], places[rows])
         return found.finite()
 

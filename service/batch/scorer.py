@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from service.batch.images import Images
 from service.batch.outputs import ERROR, Columns
-from service.batch.runs import Run, Runs
+from service.batch.runs import Run, Runs, rows_of_run
 from service.batch.tables import Rows, reading_of
 from service.catalog.opening import open_tested
 from service.catalog.place import find, sentence
@@ -24,6 +24,7 @@ from service.engine.model import Model
 from service.errors import CannotScore, InvalidInput, ModelError, TooLarge
 from service.settings import Settings
 
+ROWS_OF_RUN = 512  # more than a service waits for; calls cost less than a twentieth then
 MOST_ROWS = 65_536  # that are looked at together
 MOST_VALUES = 2**21  # of them
 
@@ -45,10 +46,13 @@ class Scorer:
     It is pickled as the words that made it: each process opens the model for itself, once.
     """
 
-    def __init__(self, model: str | Path, settings: Settings | None = None) -> None:
+    def __init__(
+        self, model: str | Path, settings: Settings | None = None, *, rows: int | None = None
+    ) -> None:
         """Open a model, which tests itself: `iris`, `iris/1` or a path to an .onnx file.
 
         settings: of TORCHLIT_MODELS_DIR and the like; those of the environment if not given.
+        rows: of a run, as another process found that they may be run together.
         Raises ServiceError: NotFound, CannotScore where it cannot be opened or takes no rows.
         """
         settings = settings or Settings.from_env(os.environ)
@@ -58,8 +62,10 @@ class Scorer:
         folder = settings.models_dir.absolute()
         self.settings = structs.replace(settings, models_dir=folder)
         self._again = place.name if place.model else str(place.path.absolute())
+        most = max(self.settings.max_batch_size, ROWS_OF_RUN)
+        trial = structs.replace(self.settings, max_batch_size=most)
         try:
-            self.model: Model = open_tested(place.path, place.model, self.settings, threads=1)
+            self.model: Model = open_tested(place.path, place.model, trial, threads=1)
         except ModelError as error:
             raise CannotScore(sentence(place, error)) from error
         if why := self.model.why_no_rows:
@@ -67,10 +73,14 @@ class Scorer:
         self._columns = Columns(self.model)
         self._images = Images(self.model, self.settings)
         self.schema: pa.Schema = self._columns.schema  # of the answers, without `error`
-        self._runs = Runs(self.model)
+        sizes = (most, self.settings.max_batch_size)
+        self.rows = rows or rows_of_run(self.model, sizes)
+        self._runs = Runs(self.model, self.rows)
 
-    def __reduce__(self) -> tuple[Callable[[str, Settings], "Scorer"], tuple[str, Settings]]:
-        return _opened, (self._again, self.settings)
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[[str, Settings, int], "Scorer"], tuple[str, Settings, int]]:
+        return _opened, (self._again, self.settings, self.rows)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Return the answers to a table: `schema` and `error`, a row for each row.
@@ -101,7 +111,7 @@ class Scorer:
     def _batches(self, table: pa.Table) -> Iterator[pa.RecordBatch]:
         most = MOST_ROWS
         if self.model.row_size > 0:
-            most = max(self._runs.rows, min(MOST_ROWS, MOST_VALUES // self.model.row_size))
+            most = max(self.rows, min(MOST_ROWS, MOST_VALUES // self.model.row_size))
         yield from table.to_batches(max_chunksize=most)
 
     def of_batch(self, batch: pa.RecordBatch) -> Answers:
@@ -164,6 +174,6 @@ def _sentence(why: str | None) -> str | None:
 
 
 @lru_cache
-def _opened(model: str, settings: Settings) -> Scorer:
+def _opened(model: str, settings: Settings, rows: int) -> Scorer:
     """Return a model that was opened elsewhere; each process opens it once."""
-    return Scorer(model, settings)
+    return Scorer(model, settings, rows=rows)

@@ -104,9 +104,7 @@ def _told(
         yield label, max(row) if place is None else row[place], row
 
 
-def clipped(
-    model: Model, classifier: Classifier, outputs: Sequence[NDArray[Any]]
-) -> NDArray[Any]:
+def clipped(model: Model, classifier: Classifier, outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Return the scores (n, classes) of a classifier; probabilities within 0 and 1."""
     scores = outputs[classifier.scores]
     if classifier.are_probabilities and not _is_alone(model):

@@ -17,6 +17,7 @@ from service.batch import Scorer
 from service.batch import scorer as module
 from service.errors import CannotScore, InvalidInput, NotFound
 from service.settings import Settings
+from service.settings.verdicts import Verdicts
 from tests.support.drawings import png
 from tests.support.toys import Client, body
 
@@ -291,6 +292,15 @@ def test_answers_do_not_depend_on_where_a_table_is_cut(
     assert scorer("toy")(table) == complete
     pieces = [scorer("toy")(table.slice(start, 37)) for start in range(0, 1000, 37)]
     assert pa.concat_tables(pieces) == complete
+
+
+def test_a_run_has_as_many_rows_as_were_tried_together(batch_dir: Path) -> None:
+    for least, name, rows in ((64, "toy", 512), (700, "toy", 700), (64, "table", 512)):
+        settings = Settings(models_dir=batch_dir, max_batch_size=least)
+        assert Scorer(name, settings).rows == rows
+    alone = Settings(models_dir=batch_dir, batching=Verdicts("toy=requests"))
+    assert Scorer("toy", alone).rows == 1
+    assert Scorer("toy", alone, rows=7).rows == 7  # as another process found
 
 
 def test_a_scorer_goes_to_other_processes(scorer: Open, tmp_path: Path) -> None:
