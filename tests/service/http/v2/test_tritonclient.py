@@ -27,7 +27,8 @@ from tests.support.clients import counted
 from tests.support.processes import Process, running
 from tests.support.toys import save_dear, save_toy, toy_answer, toy_card
 
-pytestmark = pytest.mark.anyio
+# As slow as it is large: the client imports gevent, and test_infer.py holds the same wire format.
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 FORMS = pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
 ROW = np.array([[1, 2, 3, 4]], np.float32)
