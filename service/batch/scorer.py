@@ -82,15 +82,17 @@ class Scorer:
     ) -> tuple[Callable[[str, Settings, int], "Scorer"], tuple[str, Settings, int]]:
         return _opened, (self._again, self.settings, self.rows)
 
-    def __call__(self, table: pa.Table) -> pa.Table:
+    def __call__(self, table: Any) -> pa.Table:
         """Return the answers to a table: `schema` and `error`, a row for each row.
 
-        table: a column for each column of the model, by its name, in any order, however it is
+        table: a pyarrow.Table, or what `pyarrow.table` makes one of, as a data frame of Polars; a
+        column for each column of the model, by its name, in any order, however it is
         written; others are passed over. Of a model whose columns have no names: a column of lists,
         or as many columns as a row has values. Of images: a column of bytes, or of paths that is
         called `path`. A row that does not fit, or that the model fails on, has nulls and a sentence
         in `error`. Raises InvalidInput for columns that fit no row.
         """
+        table = table if isinstance(table, pa.Table) else pa.table(table)
         batches = [self._whole(each) for each in self._batches(table)]
         schema = self.schema.append(pa.field(ERROR, pa.string()))
         return pa.Table.from_batches(batches, schema)

@@ -282,6 +282,13 @@ def test_a_table_without_rows_has_the_columns_of_answers(scorer: Open) -> None:
     assert answers.num_rows == 0
 
 
+def test_what_is_no_table_yet_becomes_one(scorer: Open) -> None:
+    columns = {name: [1.0, 2.0] for name in "abcd"}
+    expected = scorer("toy")(pa.table(columns))
+    for given in (columns, pa.record_batch(columns), pa.table(columns).to_reader()):
+        assert scorer("toy")(given) == expected
+
+
 def test_answers_do_not_depend_on_where_a_table_is_cut(
     scorer: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
