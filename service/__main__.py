@@ -66,7 +66,8 @@ def run(options: argparse.Namespace) -> int:
         check(settings)
     elif options.command == "score":
         with _no_interrupt():
-            from service.commands.score.job import Job, score
+            from service.commands.score.command import score
+            from service.commands.score.options import Job
 
         return score(msgspec.convert(vars(options), Job), settings)
     elif options.command == "card":
@@ -133,9 +134,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Answer each row of a file as POST /predict would. Run again after it was stopped, it goes "
-        "on where it was. Exit status: 0, or 3 when bad rows were left out, each named on stderr; "
-        "1 when it cannot be done, 130 after Ctrl-C."
+        "Answer each row of a file, or of several, as POST /predict would. Run again after it was "
+        "stopped, it goes on where it was. Exit status: 0, or 3 when bad rows were left out, each "
+        "named on stderr; 1 when it cannot be done, 130 after Ctrl-C."
     )
     parser.add_argument(
         "model", metavar="MODEL", help="iris (its highest version), iris/1 or a path to .onnx"
@@ -144,15 +145,23 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
         "input",
         metavar="INPUT",
         help="CSV, with a header that names the features or without one, JSON Lines or "
-        "MessagePack; - is stdin",
+        "MessagePack; with pyarrow .csv.gz, .csv.zst, Parquet, Arrow and images too, and a folder "
+        "or a pattern of such files; - is stdin",
     )
-    parser.add_argument("output", metavar="OUTPUT", help="a file to make; - is stdout")
+    parser.add_argument("output", metavar="OUTPUT", help="a file to make, or a folder; - is stdout")
     parser.add_argument(
         "--format",
-        help="csv, jsonl, msgpack: of what has no suffix that says it; else that of the other file",
+        help="csv, jsonl, msgpack, parquet, arrow, arrows: of what has no suffix that says it; "
+        "else that of the other file",
     )
     parser.add_argument(
         "--keep", action="store_true", help="copy what INPUT has beside the features"
+    )
+    parser.add_argument(
+        "--workers",
+        default="1",
+        metavar="N",
+        help="processes that answer, of CSV, Parquet, Arrow and images; auto: one for each core",
     )
     parser.add_argument("--strict", action="store_true", help="stop at the first bad row")
     parser.add_argument(

@@ -4,11 +4,16 @@ A line end may stand within quotation marks. Blocks where each quoted cell ends 
 at a line's end; from where that is not so, rows are read one by one, as the row says where it ends.
 """
 
+import os
 import re
+import select
+import stat
 from collections import deque
 from collections.abc import Iterator
 from functools import cache
 from typing import BinaryIO
+
+import pyarrow as pa
 
 from service.batch.answered import Position
 from service.batch.csv_blocks import CsvBlock, Dialect
@@ -37,6 +42,13 @@ class CsvInput:
         self._table: Table = rows.table
         self.kept_names = rows.kept_names if keep else []
         self._ahead = self._taken_back()
+        self._is_end = False
+        self._pipe = _pipe(file)
+
+    @property
+    def kept(self) -> pa.Schema:
+        """The columns that are kept, as blocks have them."""
+        return pa.schema([pa.field(each, pa.string()) for each in self.kept_names])
 
     @property
     def position(self) -> Position:
@@ -53,7 +65,7 @@ class CsvInput:
     def __iter__(self) -> Iterator[tuple[CsvBlock, Position]]:
         """Yield each block, and the position behind it."""
         while data := self._filled():
-            end = data.rfind(b"\n") + 1 if len(data) >= BLOCK_BYTES else len(data)
+            end = len(data) if self._is_end else data.rfind(b"\n") + 1
             if end == 0 or not _are_closed(data[:end], self._table.separator):
                 yield self._of_rows(data), self.position
                 continue
@@ -63,10 +75,22 @@ class CsvInput:
             yield self._block(before, data=piece), self.position
 
     def _filled(self) -> bytes:
+        """Return a block; less at the end, or where who writes a pipe has written no more yet."""
         data = self._ahead
-        while (missing := BLOCK_BYTES - len(data)) > 0 and (chunk := self._file.read(missing)):
+        self._is_end = False
+        while (missing := BLOCK_BYTES - len(data)) > 0 and self._may_wait(data):
+            read = self._file.read if self._pipe is None else self._file.read1  # type: ignore[attr-defined]  # buffered
+            if not (chunk := read(missing)):
+                self._is_end = True
+                break
             data += chunk
         return data
+
+    def _may_wait(self, data: bytes) -> bool:
+        """Whether to read on: of a pipe whole lines are answered before others are waited for."""
+        if self._pipe is None or b"\n" not in data:
+            return True
+        return bool(select.select([self._pipe], [], [], 0)[0])
 
     def _of_rows(self, data: bytes) -> CsvBlock:
         """Return a block of rows that are read one by one, of which `data` is the beginning."""
@@ -95,6 +119,15 @@ class CsvInput:
         ahead = b"".join(self._tape.again)
         self._tape.again.clear()
         return ahead
+
+
+def _pipe(file: BinaryIO) -> int | None:
+    """Return the number of a file that others write bit by bit, as a pipe or a terminal."""
+    try:
+        number = file.fileno()
+        return None if stat.S_ISREG(os.fstat(number).st_mode) else number
+    except OSError:  # it is none of the system
+        return None
 
 
 def _are_closed(data: bytes, separator: str) -> bool:

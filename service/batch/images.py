@@ -1,5 +1,6 @@
 """A column of images, their bytes or their paths -> the pixels that a model takes."""
 
+import errno
 import math
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,18 @@ class Images:
     def __init__(self, model: Model, settings: Settings) -> None:
         """Take a model, of images or not, and what an image may cost."""
         self._model = model
+        self.are_taken = image_of(model) is not None
         self._longest = settings.max_body_bytes
         self._limits = Limits(1, settings.max_image_pixels, 2**62, deadline=math.inf)
 
     def are_in(self, schema: pa.Schema) -> bool:
         """Whether a table has a column of images, and the model takes them."""
-        return image_of(self._model) is not None and self._place(schema) is not None
+        return self.name_in(schema) is not None
+
+    def name_in(self, schema: pa.Schema) -> str | None:
+        """Return the name of the column of images, if there is one and the model takes them."""
+        place = self._place(schema) if self.are_taken else None
+        return None if place is None else str(schema.names[place])
 
     def _place(self, schema: pa.Schema) -> int | None:
         of_bytes = [place for place, each in enumerate(schema.types) if is_binary(each)]
@@ -61,6 +68,8 @@ class Images:
 
     def _read(self, path: str) -> bytes:
         try:
+            if not Path(path).is_file() and Path(path).exists():  # reading a pipe would never end
+                raise OSError(errno.EINVAL, "not a file")
             with Path(path).open("rb") as file:
                 return file.read(self._longest + 1)
         except (OSError, ValueError) as error:

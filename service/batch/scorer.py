@@ -116,6 +116,17 @@ class Scorer:
             most = max(self.rows, min(MOST_ROWS, MOST_VALUES // self.model.row_size))
         yield from table.to_batches(max_chunksize=most)
 
+    @property
+    def takes_images(self) -> bool:
+        """Whether a column of images is one of rows."""
+        return self._images.are_taken
+
+    def names_in(self, schema: pa.Schema) -> list[str]:
+        """Return the columns of a table that are read. Raises InvalidInput as `__call__`."""
+        if (image := self._images.name_in(schema)) is not None:
+            return [image]
+        return [schema.names[place] for place in reading_of(schema, self.model).places]
+
     def of_batch(self, batch: pa.RecordBatch) -> Answers:
         """Return the answers to rows, all of which are in memory. Raises as `__call__`."""
         if self._images.are_in(batch.schema):

@@ -102,9 +102,11 @@ def reading_of(schema: pa.Schema, model: Model) -> Reading:
     if not lists and not model.has_open_rows and len(names) == model.row_size:
         return Reading(model, list(range(len(names))))
     got = f"{len(lists)} columns of lists" if lists else f"{len(names)} columns"
-    size = "" if model.has_open_rows else f", or {model.row_size} columns of one value each"
+    instance, _, image = expected_instance(model).partition(" or {")
+    others = "" if model.has_open_rows else f", or {model.row_size} columns of one value each"
+    others += ", or one column of images or of their paths, `path`" if image else ""
     raise InvalidInput(
-        f"table: expected one column, each value of it {expected_instance(model)}{size}, got {got}"
+        f"table: expected one column, each value of it {instance}{others}, got {got}"
     )
 
 

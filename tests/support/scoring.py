@@ -25,5 +25,17 @@ def table(path: str) -> list[list[str]]:
         return list(csv.reader(file))
 
 
+def values(path: str) -> list[list[Any]]:
+    """The cells of a table, as numbers where they are."""
+    return [[_value(cell) for cell in row] for row in table(path)]
+
+
+def _value(cell: str) -> float | str:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
 def json_lines(path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text().splitlines()]

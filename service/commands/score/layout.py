@@ -23,13 +23,13 @@ class Layout:
         """
         self._is_csv = format is CSV
         self._kept = kept
-        self._names = ["line", *(kept or ()), *_columns(model)] if self._is_csv else []
+        self._names = ["line", *(kept or ()), *columns_of(model)] if self._is_csv else []
         if self._is_csv:
-            _check("column", self._names, "rename one, or write JSON Lines (.jsonl)")
+            check_names("column", self._names, "rename one, or write JSON Lines (.jsonl)")
         else:
-            _check("column", kept or (), "rename one in INPUT")
+            check_names("column", kept or (), "rename one in INPUT")
             own = ["line"] if kept is None else ["line", "kept"]
-            _check("field", own + _fields(model), "rename that output of the model")
+            check_names("field", own + _fields(model), "rename that output of the model")
 
     def head(self) -> bytes:
         """Return what stands before all answers."""
@@ -57,7 +57,7 @@ class Layout:
         return {"kept": row.kept}
 
 
-def _check(what: str, names: Sequence[str], advice: str) -> None:
+def check_names(what: str, names: Sequence[str], advice: str) -> None:
     """Raise CannotScore if a name comes twice."""
     for name, count in Counter(names).items():
         if count > 1:
@@ -76,7 +76,7 @@ def _fields(model: Model) -> list[str]:
     return [target.name for target in card.targets] if len(card.targets) > 1 else []
 
 
-def _columns(model: Model) -> list[str]:
+def columns_of(model: Model) -> list[str]:
     """Return the names of what `csv_of` makes of a prediction. Raises CannotScore."""
     card, outputs = model.card, model.trial.outputs
     if classifier := model.classifier:

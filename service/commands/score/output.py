@@ -7,15 +7,18 @@ on, so the result is the same bytes as if it had never stopped.
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from service.commands.terminal import write_all
 from service.errors import NotWritten
+
+# Makes of a complete part, at the first path, the result, at the second. Raises OSError.
+Convert: TypeAlias = Callable[[Path, Path], None]
 
 ALSO_STDOUT = {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 
@@ -46,6 +49,7 @@ class Part:
         self.path = self._output.with_name(self._output.name + ".part")
         self._sidecar = self._output.with_name(self._output.name + ".part.json")
         self._file = -1
+        self.convert: Convert | None = None  # if the part is not the result
 
     def check(self) -> None:
         """Raise NotWritten if there is a file that may not be replaced."""
@@ -130,7 +134,11 @@ class Part:
         self.check()
         with self._writing():
             os.fsync(self._file)
-            self.path.replace(self._output)
+            if self.convert is None:
+                self.path.replace(self._output)
+            else:
+                made_of(self.path, self._output, self.convert)
+                self.path.unlink()
             self._sidecar.unlink(missing_ok=True)
 
     def drop(self) -> None:
@@ -138,3 +146,17 @@ class Part:
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
             self._sidecar.unlink(missing_ok=True)
+
+
+def made_of(part: Path, result: Path, convert: Convert) -> None:
+    """Make a file of a part, beside it, and give it its name. Raises OSError."""
+    beside = part.with_name(part.name + ".new")
+    try:
+        convert(part, beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(result)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise

@@ -4,20 +4,12 @@ import os
 import stat
 from typing import BinaryIO
 
+from service.commands.score.identity import are_batched
 from service.commands.score.output import Mark
 from service.engine.model import Model
 from service.formats.lines import Options, Rows, Tape
 from service.formats.registry import Format
 from service.settings import Settings
-
-
-def are_batched(model: Model, settings: Settings) -> bool:
-    """Whether rows are run together: not where a full batch was not tried, or must not be.
-
-    Of a model with large rows the largest batch depends on the machine, and answers in their last
-    bit on the batch.
-    """
-    return model.is_batched and model.largest_batch == settings.max_batch_size
 
 
 class Source:

@@ -2,6 +2,7 @@
 
 import decimal
 import math
+import os
 import pickle
 import subprocess
 import sys
@@ -230,6 +231,9 @@ def test_images_come_as_bytes_and_as_paths(scorer: Open, tmp_path: Path) -> None
         {"image": [{"bytes": grey, "path": None}, {"bytes": None, "path": path}]}
     )
     assert plainly(seen(as_datasets)) == expected[:1] * 2
+    os.mkfifo(tmp_path / "pipe")  # reading it would never end
+    of_pipe = seen(pa.table({"path": [str(tmp_path / "pipe")]}))
+    assert of_pipe["error"][0].as_py().endswith("not a file")
     pixels = pa.table({"pixels": [[7.0] * 4]})  # images that are numbers already
     assert plainly(seen(pixels)) == expected[:1]
 

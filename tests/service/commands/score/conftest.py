@@ -1,4 +1,5 @@
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,14 @@ from tests.support.scoring import Run
 
 
 @pytest.fixture
+def way(request: pytest.FixtureRequest) -> str:
+    """How CSV is scored: "rows", as without pyarrow, or "columns"."""
+    return str(getattr(request, "param", "rows"))
+
+
+@pytest.fixture
 def run(
+    way: str,
     tmp_path: Path,
     models_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -17,6 +25,8 @@ def run(
 ) -> Run:
     """Score in this process, in `tmp_path`; give the exit status and what stands on stderr."""
     monkeypatch.chdir(tmp_path)
+    if way == "rows":
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
 
     def run(*arguments: str, **settings: object) -> tuple[int, str]:
         for name, value in environment(

@@ -25,7 +25,7 @@ from service.settings import machine as resources
 from service.settings.machine import Resources
 from tests.support import drawings
 from tests.support.processes import environment
-from tests.support.scoring import NAMES, ROWS, Become, Run, csv_text, json_lines, table
+from tests.support.scoring import NAMES, ROWS, Become, Run, csv_text, json_lines, table, values
 from tests.support.toys import (
     body,
     save_bounded,
@@ -40,6 +40,8 @@ from tests.support.toys import (
 )
 
 pytestmark = pytest.mark.anyio
+# What is said of CSV holds with pyarrow and without.
+BOTH_WAYS = pytest.mark.parametrize("way", ["rows", "columns"], indirect=True)
 
 
 def command(*arguments: object) -> list[str]:
@@ -56,6 +58,7 @@ async def predicted(models_dir: Path, model: str, rows: list[Any], **settings: A
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
+@BOTH_WAYS
 async def test_answers_are_those_of_predict(run: Run, models_dir: Path, batch: int) -> None:
     expected = await predicted(models_dir, "toy", ROWS, max_batch_size=batch)
     Path("in.csv").write_text(csv_text(ROWS, NAMES))
@@ -84,15 +87,16 @@ async def test_answers_are_those_of_predict(run: Run, models_dir: Path, batch: i
     ]
 
 
+@BOTH_WAYS
 def test_columns_of_a_file_are_taken_by_name(run: Run, models_dir: Path) -> None:
     save_columns(models_dir)
     Path("in.csv").write_text("id,paid,city,rooms,age\na,true,rome,2,1.5\nb,0,,x,0\nc,0,,-1,0\n")
     status, said = run("columns", "in.csv", "out.csv", "--keep")
     assert (status, 'line 3.rooms: expected a number, got "x"' in said) == (3, True)
-    assert table("out.csv") == [
+    assert values("out.csv") == [
         ["line", "id", "price[0]", "town[0]"],
-        ["2", "a", "113.5", "rome"],
-        ["4", "c", "-1.0", ""],
+        [2, "a", 113.5, "rome"],
+        [4, "c", -1.0, ""],
     ]
 
 
@@ -122,10 +126,12 @@ def test_a_model_is_also_a_path_and_input_and_output_may_differ_in_format(
     status, said = run("toy", "in", "out")
     assert (status, said) == (
         1,
-        "torchlit: --format: expected csv, jsonl or msgpack, as no file has such a suffix\n",
+        "torchlit: --format: expected arrow, arrows, csv, jsonl, msgpack or parquet, as no file "
+        "has such a suffix\n",
     )
 
 
+@BOTH_WAYS
 def test_the_highest_version_is_taken_and_not_another_when_it_is_broken(
     run: Run, models_dir: Path
 ) -> None:
@@ -142,6 +148,7 @@ def test_the_highest_version_is_taken_and_not_another_when_it_is_broken(
     assert not Path("new.csv").exists()
 
 
+@BOTH_WAYS
 def test_a_header_that_does_not_fit_is_refused_and_nothing_is_left(run: Run) -> None:
     Path("in.csv").write_text("a,b,cc,d\n1,2,3,4,5\n")
     sentence = 'torchlit: line 1: expected a column c, got none; is it "cc"?\n'
@@ -149,6 +156,7 @@ def test_a_header_that_does_not_fit_is_refused_and_nothing_is_left(run: Run) -> 
     assert sorted(os.listdir()) == ["in.csv", "models"]
 
 
+@BOTH_WAYS
 def test_a_file_without_rows_is_refused(run: Run) -> None:
     for name, text, unit in (
         ("in.csv", "", "line"),
@@ -163,6 +171,7 @@ def test_a_file_without_rows_is_refused(run: Run) -> None:
         assert not list(Path().glob("out.*"))
 
 
+@BOTH_WAYS
 async def test_images_intervals_targets_and_models_without_a_card(
     run: Run, models_dir: Path
 ) -> None:
@@ -179,22 +188,22 @@ async def test_images_intervals_targets_and_models_without_a_card(
     assert run("mean", "image.jsonl", "a.jsonl")[0] == 0
     assert json_lines("a.jsonl") == [{"line": 1, "value": 3.0}, {"line": 2, "value": 3.0}]
     assert run("mean", "image.csv", "a.csv")[0] == 0
-    assert table("a.csv") == [["line", "value"], ["2", "3.0"]]
+    assert values("a.csv") == [["line", "value"], [2, 3.0]]
     assert run("bounded", "one.csv", "b.csv")[0] == 0
-    assert table("b.csv") == [
+    assert values("b.csv") == [
         ["line", "value", "lower", "upper"],
-        ["1", "6.0", "5.0", "7.0"],
-        ["2", "8.0", "7.0", "9.0"],
+        [1, 6, 5, 7],
+        [2, 8, 7, 9],
     ]
     assert run("bounded", "two.csv", "c.csv", models_dir=models_dir / "two")[0] == 0
     names = [f"twice_{n}.{what}" for n in (0, 1) for what in ("value", "lower", "upper")]
-    assert table("c.csv") == [
+    assert values("c.csv") == [
         ["line", *names],
-        ["2", "6.0", "5.0", "7.0", "8.0", "7.0", "9.0"],
+        [2, 6, 5, 7, 8, 7, 9],
     ]
     assert run("same", "same.jsonl", "d.csv")[0] == 0
     places = ["output[0][0]", "output[0][1]", "output[1][0]", "output[1][1]"]
-    assert table("d.csv") == [["line", *places], ["1", "1.0", "2.0", "3.0", "4.0"]]
+    assert values("d.csv") == [["line", *places], [1, 1, 2, 3, 4]]
     assert run("same", "same.jsonl", "d.jsonl")[0] == 0
     assert json_lines("d.jsonl") == [{"line": 1, "output": [[1.0, 2.0], [3.0, 4.0]]}]
 
@@ -219,6 +228,7 @@ async def test_pictures_are_read_as_predict_reads_them(run: Run, models_dir: Pat
     assert [each["line"] for each in json_lines("few.jsonl")] == [2]
 
 
+@BOTH_WAYS
 def test_what_is_beside_the_features_is_kept_if_asked_for(run: Run) -> None:
     Path("in.csv").write_text('id,a,b,"the, note",c,d\n7,1,2,"x\ny",3,4\n8,0,0,,0,0\n')
     assert run("toy", "in.csv", "out.csv", "--keep")[0] == 0
@@ -246,6 +256,7 @@ def test_what_is_beside_the_features_is_kept_if_asked_for(run: Run) -> None:
 # Rows that do not fit.
 
 
+@BOTH_WAYS
 async def test_bad_rows_are_told_as_predict_tells_them_and_the_others_answered(
     run: Run, models_dir: Path
 ) -> None:
@@ -276,15 +287,17 @@ async def test_bad_rows_are_told_as_predict_tells_them_and_the_others_answered(
     assert [row[0] for row in table("out.csv")] == ["line", "2", "7"]
 
 
+@BOTH_WAYS
 def test_a_row_on_which_the_model_fails_is_a_bad_one(run: Run, models_dir: Path) -> None:
     save_fussy(models_dir)
     Path("in.csv").write_text("8\n7\n9\n")
     status, said = run("fussy", "in.csv", "out.csv")
     assert status == 3
     assert "line 2: the model answered NaN or infinity for this input: ask /v2 in binary\n" in said
-    assert table("out.csv") == [["line", "output[0]"], ["1", "1.0"], ["3", "0.5"]]
+    assert values("out.csv") == [["line", "output[0]"], [1, 1.0], [3, 0.5]]
 
 
+@BOTH_WAYS
 def test_each_of_many_bad_rows_is_told(run: Run) -> None:
     Path("in.csv").write_text("1,2,3,4\n" + "x,2,3,4\n" * 50)
     status, said = run("toy", "in.csv", "out.csv")
@@ -336,21 +349,25 @@ def test_the_threads_of_a_model_are_not_measured(run: Run, monkeypatch: pytest.M
         ),
         (["no.onnx", "in.csv", "o.csv"], "no.onnx: cannot be read: No such file or directory"),
         (["toy", "no.csv", "o.csv"], "no.csv: cannot be read: No such file or directory"),
-        (["toy", "models", "o.csv"], "models: cannot be read: Is a directory"),
+        (
+            ["toy", "models", "o.csv"],
+            "models: expected files of CSV, Parquet, Arrow or images, got none",
+        ),
         (["toy", "in.csv", "there.csv"], ".*there.csv: is there already; --force replaces it"),
         (["toy", "in.csv", "in.csv", "--force"], ".*in.csv: expected another file than the one .*"),
         (["toy", "in.csv", "pipe", "--force"], ".*/pipe: expected a file, or - for stdout"),
         (["toy", "o.csv.part", "o.csv"], ".*/o.csv.part: expected another file than the one .*"),
         (
-            ["toy", "in.csv.gz", "o.csv"],
-            "in.csv.gz: expected CSV or JSON Lines, got .gz: decompress .*",
+            ["toy", "in.csv.bz2", "o.csv"],
+            "in.csv.bz2: expected CSV, JSON Lines, Parquet or Arrow, got .bz2: decompress .*",
         ),
-        (["toy", "in.csv", "o.csv.xz"], "o.csv.xz: expected CSV or .*, got .xz: write to - .*"),
+        (["toy", "in.csv", "o.csv.xz"], "o.csv.xz: expected CSV, .*, got .xz: write to - .*"),
         (["toy", "in.csv", "/dev/stdout"], "/dev/stdout: expected a file; stdout is -"),
         (["toy", "in.csv", "no/o.csv"], ".*no/o.csv.part: cannot be written: No such file .*"),
         (["toy", "in.csv", "in.csv/o"], ".*in.csv/o.part: cannot be written: Not a directory"),
     ],
 )
+@BOTH_WAYS
 def test_what_cannot_begin_is_one_sentence(
     run: Run, models_dir: Path, arguments: list[str], sentence: str
 ) -> None:
@@ -372,6 +389,7 @@ def test_what_cannot_begin_is_one_sentence(
     assert [str(each) for each in Path().glob("o.csv*")] == ["o.csv.part"]
 
 
+@BOTH_WAYS
 def test_a_file_that_is_there_is_replaced_only_when_all_is_done(run: Run) -> None:
     Path("in.csv").write_text(csv_text(ROWS) + "x,1,2,3\n")
     Path("real.csv").write_text("old")
@@ -388,7 +406,8 @@ def test_a_file_that_is_there_is_replaced_only_when_all_is_done(run: Run) -> Non
 
 KILLS_ITSELF = """
 import os, signal, sys
-from service.commands.score import job as score
+sys.modules["pyarrow"] = None
+from service.commands.score import scoring as score
 from service.__main__ import main
 from service.commands.score.output import Part
 save, left = Part.save, [5]
@@ -630,7 +649,7 @@ def test_killed_again_and_again_at_any_moment_the_result_is_the_same(
     rows: list[list[Any]] = [[random.uniform(0, 9) for _ in NAMES] for _ in range(300_000)]
     (tmp_path / "in.csv").write_text(csv_text(rows, NAMES))
     env = environment(models_dir=models_dir)
-    whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
     subprocess.run(command("toy", tmp_path / "in.csv", whole), env=env, check=True)
     kills = 0
     while not out.exists():
@@ -678,6 +697,7 @@ def test_stdin_and_stdout_carry_rows_and_answers_until_ctrl_c(models_dir: Path) 
     ]
 
 
+@BOTH_WAYS
 def test_a_reader_who_has_enough_ends_it_in_silence(run: Run, stream: Become) -> None:
     Path("in.csv").write_text(csv_text(ROWS))
     reader, writer = os.pipe()
@@ -686,6 +706,7 @@ def test_a_reader_who_has_enough_ends_it_in_silence(run: Run, stream: Become) ->
     assert run("toy", "in.csv", "-") == (141, "")
 
 
+@BOTH_WAYS
 def test_a_full_disk_is_one_sentence(run: Run, stream: Become) -> None:
     Path("in.csv").write_text(csv_text(ROWS))
     stream(1, os.open("/dev/full", os.O_WRONLY))
@@ -693,6 +714,7 @@ def test_a_full_disk_is_one_sentence(run: Run, stream: Become) -> None:
     assert run("toy", "in.csv", "-") == (1, sentence)
 
 
+@BOTH_WAYS
 def test_where_nothing_can_be_said_the_work_is_done(run: Run, stream: Become) -> None:
     Path("in.csv").write_text(csv_text([*ROWS, ["x"]]))
     stream(2, os.open("/dev/full", os.O_WRONLY))
@@ -719,6 +741,7 @@ def test_a_stream_that_is_closed_is_no_other_file(
         assert len(json_lines("out.jsonl")) == 1
 
 
+@BOTH_WAYS
 def test_a_pipe_leaves_nothing_of_a_file_that_was_there(run: Run, stream: Become) -> None:
     Path("out.csv.part").write_text("of another job, and longer than this one " * 99)
     reader, writer = os.pipe()
@@ -755,7 +778,7 @@ def test_stdin_is_read_from_where_it_is(
 @pytest.mark.slow
 def test_a_disk_that_fills_up_keeps_what_is_done(models_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text(csv_text(ROWS * 5_000))
-    ask, env = command("toy", tmp_path / "in.csv", "out.csv"), environment(models_dir=models_dir)
+    ask, env = command("toy", tmp_path / "in.csv", "out.jsonl"), environment(models_dir=models_dir)
     limit = 1_000_000
 
     def fill() -> None:
@@ -767,11 +790,11 @@ def test_a_disk_that_fills_up_keeps_what_is_done(models_dir: Path, tmp_path: Pat
         ask, env=env, cwd=tmp_path, preexec_fn=fill, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.endswith("out.csv.part: cannot be written: File too large\n")
+    assert done.stderr.endswith("out.jsonl.part: cannot be written: File too large\n")
     assert len(done.stderr.splitlines()) == 1
     done = subprocess.run(ask, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stderr.startswith("torchlit: goes on after line ")
-    assert len(table(str(tmp_path / "out.csv"))) == 30_001
+    assert len(json_lines(str(tmp_path / "out.jsonl"))) == 30_000
 
 
 @pytest.mark.slow
@@ -794,7 +817,7 @@ def test_memory_does_not_grow_with_the_file(models_dir: Path, tmp_path: Path) ->
                 "score",
                 "toy",
                 tmp_path / "in.csv",
-                tmp_path / f"{count}",
+                tmp_path / f"{count}.jsonl",
             ],
             env=environment(models_dir=models_dir),
             stderr=subprocess.PIPE,

@@ -147,6 +147,30 @@ def test_one_who_finished_it_before_it_was_held_is_another_process(
         pass
 
 
+def test_a_result_that_is_made_of_the_part_appears_when_it_is_complete(
+    part: Part, tmp_path: Path
+) -> None:
+    def double(source: Path, result: Path) -> None:
+        result.write_bytes(source.read_bytes() * 2)
+
+    def fail(source: Path, result: Path) -> None:
+        result.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with part:
+        part.begin()
+        part.write(b"a\n")
+        part.save(MARK)
+        part.convert = fail
+        with pytest.raises(NotWritten, match="cannot be written: No space left"):
+            part.finish()
+        assert names(tmp_path) == ["out.csv.part", "out.csv.part.json"]
+        part.convert = double
+        part.finish()
+    assert names(tmp_path) == ["out.csv"]
+    assert (tmp_path / "out.csv").read_bytes() == b"a\na\n"
+
+
 def test_what_cannot_be_written_is_told(
     part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,86 @@
+"""Rows of a table -> their answers: what blocks of Parquet and Arrow have in common."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from msgspec import Struct
+
+from service.batch.answered import Answered, answered
+from service.batch.inputs import plain
+from service.batch.scorer import Scorer
+from service.errors import CannotScore, InvalidInput
+
+UNIT = "row"
+MOST_ROWS = 65_536  # of a block
+MOST_BYTES = 2**24  # of its values, as they are in memory
+_LEAST_BYTES = 4  # of a value whose width is not known
+
+
+class Chosen(Struct, frozen=True):
+    """Which columns of a table are read: those of the model, and those that are kept."""
+
+    features: list[str]
+    kept: list[str]
+
+    @property
+    def names(self) -> list[str]:
+        """All of them."""
+        return [*self.features, *self.kept]
+
+    def answer(self, scorer: Scorer, batch: pa.RecordBatch, before: int) -> Answered:
+        """Return the answers to rows that stand behind so many others."""
+        numbers = np.arange(before + 1, before + 1 + batch.num_rows)
+        kept = None
+        if self.kept:
+            arrays = [plain(batch.column(each)) for each in self.kept]
+            kept = pa.RecordBatch.from_arrays(arrays, self.kept)
+        return answered(scorer.of_batch(batch.select(self.features)), UNIT, numbers, kept)
+
+    def kept_schema(self, schema: pa.Schema) -> pa.Schema:
+        """Return the kept columns as `answer` has them."""
+        arrays = [plain(pa.nulls(0, schema.field(each).type)) for each in self.kept]
+        return pa.schema(
+            [pa.field(name, each.type) for name, each in zip(self.kept, arrays, strict=True)]
+        )
+
+
+def chosen(schema: pa.Schema, scorer: Scorer, where: str, *, keep: bool) -> Chosen:
+    """Return the columns of a file to read.
+
+    Raises InvalidInput where the model's are not among them or fit no row, or two have one name.
+    """
+    try:
+        features = scorer.names_in(schema)
+        kept = [each for each in schema.names if each not in features] if keep else []
+        for each in [*features, *kept]:
+            if (count := schema.names.count(each)) > 1:
+                raise InvalidInput(f"column {each!r}: expected one of that name, got {count}")
+        nothing = [pa.nulls(0, schema.field(each).type) for each in features]
+        scorer.of_batch(pa.RecordBatch.from_arrays(nothing, features))
+    except InvalidInput as error:
+        raise InvalidInput(f"{where}: {error}") from error
+    return Chosen(features, kept)
+
+
+def rows_of_a_block(widths: Sequence[float]) -> int:
+    """Return how many rows a block has, of values that take so many bytes each."""
+    width = sum(max(each, _LEAST_BYTES) for each in widths)
+    return max(1, min(MOST_ROWS, int(MOST_BYTES / max(width, 1))))
+
+
+def width_of(type: pa.DataType) -> float:
+    """Return how many bytes a value takes; 0 where that is not known."""
+    if pa.types.is_fixed_size_list(type):
+        return float(type.list_size * width_of(type.value_type))
+    try:
+        return float(type.bit_width / 8)
+    except ValueError:
+        return 0
+
+
+def unreadable(path: str | Path, error: Exception) -> CannotScore:
+    """Return the error that a file cannot be read."""
+    why = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
+    return CannotScore(f"{path}: cannot be read: {why}")

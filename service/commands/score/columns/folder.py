@@ -1,0 +1,209 @@
+"""OUTPUT.part/: a folder that is written file by file, goes on after a crash, and appears complete.
+
+Its manifest says which files are complete, of what they were made, and their digests. What else
+lies there when it goes on is removed.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from msgspec import Struct
+
+from service.commands.score.output import Convert, Mark, made_of
+from service.commands.terminal import write_all
+from service.errors import NotWritten
+
+MANIFEST = "manifest.json"
+SUCCESS = "_SUCCESS"  # as Hadoop and Spark mark a folder that is complete
+
+
+class Entry(Struct, frozen=True):
+    """A file that is complete: of what it was made, and what it is."""
+
+    input: str
+    input_bytes: int  # that were read
+    input_sha256: str
+    rows: int
+    bad: int
+    output: str
+    output_bytes: int
+    output_sha256: str
+
+
+class Manifest(Struct, frozen=True):
+    """What a folder holds."""
+
+    job: dict[str, str | int | bool]
+    files: list[Entry]
+
+
+class Folder:
+    """The folder in the making. `with` holds it against other processes; `finish` names it."""
+
+    def __init__(self, output: Path, *, force: bool) -> None:
+        """Say which folder is to be made, and whether it may replace one that is there."""
+        self.output = Path(os.path.realpath(output))
+        self._force = force
+        self.path = self.output.with_name(self.output.name + ".part")
+        self._lock = self._file = -1
+        self._name = ""  # of the file that is being written
+        self._done: list[Entry] = []
+        self._job: dict[str, str | int | bool] = {}
+
+    def check(self) -> None:
+        """Raise NotWritten if there is something that may not be replaced."""
+        if not os.path.lexists(self.output):
+            return
+        if not self.output.is_dir():
+            raise NotWritten(f"{self.output}: expected a folder, as INPUT is several files")
+        if not any(self.output.iterdir()):
+            return
+        if not (self.output / MANIFEST).is_file():
+            raise NotWritten(f"{self.output}: expected a folder of answers, or none, got another")
+        if not self._force:
+            raise NotWritten(f"{self.output}: is there already; --force replaces it")
+
+    def __enter__(self) -> Self:
+        """Open the folder, as far as it is. Raises NotWritten."""
+        with self._writing():
+            self.path.mkdir(exist_ok=True)
+            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.path.samestat(os.fstat(self._lock), self.path.stat()):
+                    raise BlockingIOError  # it was finished before it was held
+            except (BlockingIOError, FileNotFoundError):
+                os.close(self._lock)
+                raise NotWritten(f"{self.path}: another process is writing it") from None
+            if any(self.path.iterdir()) and not (self.path / MANIFEST).exists():
+                os.close(self._lock)
+                raise NotWritten(
+                    f"{self.path}: expected one of a job that was stopped, got another"
+                )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close()
+        os.close(self._lock)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raise NotWritten for an OSError."""
+        try:
+            yield
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise NotWritten(f"{self.path}: cannot be written: {why}") from error
+
+    def manifest(self) -> Manifest | None:
+        """Return what is complete, if that can be said."""
+        try:
+            return msgspec.json.decode((self.path / MANIFEST).read_bytes(), type=Manifest)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def is_whole(self, entry: Entry) -> bool:
+        """Whether a file is what its entry says."""
+        try:
+            return _digest(self.path / entry.output) == entry.output_sha256
+        except OSError:
+            return False
+
+    def go_on(self, job: dict[str, str | int | bool], done: list[Entry]) -> None:
+        """Keep these files and no others. Raises NotWritten."""
+        self._job, self._done = job, done
+        kept = {self.path / each.output for each in done}
+        with self._writing():
+            self._write_manifest()  # before files that it speaks of go
+            for each in sorted(self.path.rglob("*"), reverse=True):  # what is in a folder first
+                if each.is_dir() and not each.is_symlink():
+                    with contextlib.suppress(OSError):  # it is not empty
+                        each.rmdir()
+                elif each not in kept and each != self.path / MANIFEST:
+                    each.unlink()
+
+    def begin_file(self, name: str) -> None:
+        """Begin a file. Raises NotWritten."""
+        self._name = name
+        with self._writing():
+            path = self._part
+            path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            self._file = os.open(path, flags, 0o666)
+
+    @property
+    def _part(self) -> Path:
+        return self.path / (self._name + ".part")
+
+    def write(self, data: bytes) -> None:
+        """Write all of `data` to the file that was begun. Raises NotWritten."""
+        with self._writing():
+            write_all(self._file, data)
+
+    def end_file(
+        self, input: tuple[str, int, str], rows: int, bad: int, convert: Convert | None
+    ) -> None:
+        """Give the file its name.
+
+        input: the name, bytes and digest of what it was made of. Raises NotWritten.
+        """
+        result = self.path / self._name
+        with self._writing():
+            os.fsync(self._file)
+            self._close()
+            if convert is None:
+                self._part.replace(result)
+            else:
+                made_of(self._part, result, convert)
+                self._part.unlink()
+            size, sha256 = result.stat().st_size, _digest(result)
+        self._done.append(Entry(*input, rows, bad, self._name, size, sha256))
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def save(self, mark: Mark) -> None:
+        """Keep which files are complete. Raises NotWritten."""
+        with self._writing():
+            self._write_manifest()
+
+    def _write_manifest(self) -> None:
+        beside = self.path / (MANIFEST + ".new")
+        manifest = Manifest(self._job, sorted(self._done, key=lambda each: each.input))
+        text = msgspec.json.format(msgspec.json.encode(manifest))
+        with beside.open("wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self.path / MANIFEST)
+
+    def finish(self) -> None:
+        """Give the folder its name. Raises NotWritten."""
+        self.check()
+        with self._writing():
+            self._write_manifest()
+            (self.path / SUCCESS).touch()
+            old = self.path.with_name(self.output.name + ".old")
+            if self.output.exists():
+                self.output.rename(old)
+            self.path.rename(self.output)
+            if old.exists():
+                shutil.rmtree(old)
+
+    def drop(self) -> None:
+        """Remove the folder, of which nothing is worth keeping."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,72 @@
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import feather
+
+from service.batch import Scorer, table_blocks
+from service.batch.arrow_blocks import ArrowInput
+from service.errors import CannotScore
+
+Open = Callable[[str], Scorer]
+ROWS = pa.table({"id": list("uvwxyz")} | {each: [float(n) for n in range(6)] for each in "abcd"})
+
+
+def stream(rows: pa.Table = ROWS) -> bytes:
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, rows.schema) as out:
+        out.write_table(rows, max_chunksize=5)
+    return sink.getvalue()
+
+
+def as_file(rows: pa.Table = ROWS, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    feather.write_feather(rows, sink, chunksize=5, **options)
+    return sink.getvalue()
+
+
+@pytest.fixture
+def given(scorer: Open, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], ArrowInput]:
+    """Return what opens a file; a block is two rows."""
+    monkeypatch.setattr(table_blocks, "MOST_ROWS", 2)
+
+    def given(data: bytes) -> ArrowInput:
+        return ArrowInput(io.BufferedReader(io.BytesIO(data)), "in", scorer("toy"), keep=True)
+
+    return given
+
+
+@pytest.mark.parametrize("data", [stream(), as_file(), as_file(compression="zstd")])
+def test_files_and_streams_are_read_in_slices(
+    given: Callable[[bytes], ArrowInput], scorer: Open, data: bytes
+) -> None:
+    toy = scorer("toy")
+    blocks = [pickle.loads(pickle.dumps(block)) for block, _ in given(data)]
+    batches = [each.answer(toy).table for each in blocks]
+    assert [each.num_rows for each in batches] == [2, 2, 1, 1]
+    found = pa.Table.from_batches(batches)
+    assert found.column("row").to_pylist() == [1, 2, 3, 4, 5, 6]
+    assert found.column("id").to_pylist() == list("uvwxyz")
+    assert found.column("label").to_pylist() == toy(ROWS.drop_columns("id"))["label"].to_pylist()
+    assert len(blocks[0].data) < len(stream())  # a slice carries its own rows alone
+
+
+def test_a_position_is_that_of_the_same_rows_alone(given: Callable[[bytes], ArrowInput]) -> None:
+    blocks = list(given(stream()))
+    for place, (_, position) in enumerate(blocks):
+        again = given(stream())
+        assert again.pass_to(position)
+        assert list(again) == blocks[place + 1 :]
+        changed = ROWS.set_column(1, "a", pa.array([9.0, *range(1, 6)]))
+        assert not given(stream(changed)).pass_to(position)
+
+
+@pytest.mark.parametrize("data", [b"", b"no table", as_file()[:-30], stream()[:300]])
+def test_a_file_that_cannot_be_read_is_one_sentence(
+    given: Callable[[bytes], ArrowInput], data: bytes
+) -> None:
+    with pytest.raises(CannotScore, match=r"^in: cannot be read: [^\n]+$"):
+        list(given(data))
