@@ -163,6 +163,11 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes that answer, of CSV, Parquet, Arrow and images; auto: one for each core",
     )
+    parser.add_argument(
+        "--on",
+        metavar="ray[=ADDRESS]",
+        help="let them be actors of a Ray cluster; of this machine alone without an address",
+    )
     parser.add_argument("--strict", action="store_true", help="stop at the first bad row")
     parser.add_argument(
         "--force",

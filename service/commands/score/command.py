@@ -46,6 +46,11 @@ def score(job: Job, settings: Settings) -> int:
         importlib.import_module("pyarrow")
     except ImportError:
         return _without_pyarrow(job, source, result, settings)
+    if job.cluster is not None:
+        try:
+            importlib.import_module("ray")
+        except ImportError as error:
+            raise CannotScore("--on: expected Ray: pip install 'torchlit[ray]'") from error
     from service.commands.score.columns.job import Plan, score_in_columns
 
     suffix = suffix_of(job.output)
@@ -59,6 +64,7 @@ def score(job: Job, settings: Settings) -> int:
         is_several=is_several(job.input),
         is_folder=_is_folder(job, source),
         workers=job.processes,
+        on=job.cluster,
         keep=job.keep,
         strict=job.strict,
         force=job.force,
@@ -134,6 +140,8 @@ def _row_by_row(job: Job, source: str, result: str, settings: Settings) -> int:
         raise CannotScore(f"{job.output}: expected CSV, Parquet or Arrow, as INPUT is compressed")
     if suffix_of(job.output) in CSV.suffixes[1:]:
         raise CannotScore(f"{job.output}: expected CSV or JSON Lines that is not compressed")
+    if job.cluster is not None:
+        raise CannotScore(f"--on: expected CSV, Parquet or Arrow as OUTPUT, got {result}")
     if job.processes > 1:
         raise CannotScore(f"--workers: expected 1 from {source} to {result}, got {job.workers}")
     if result != CSV.name:  # others are of input alone
@@ -150,6 +158,8 @@ def _without_pyarrow(job: Job, source: str, result: str, settings: Settings) -> 
         if not is_plain or is_several(path):
             what = suffix_of(path) or format
             raise CannotScore(f"{path}: expected pyarrow for {what}: pip install 'torchlit[batch]'")
+    if job.cluster is not None:
+        raise CannotScore("--on: expected pyarrow: pip install 'torchlit[batch]'")
     if job.processes > 1:
         raise CannotScore("--workers: expected pyarrow for several: pip install 'torchlit[batch]'")
     return _row_by_row(job, source, result, settings)

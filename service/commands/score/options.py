@@ -6,6 +6,12 @@ from service.errors import CannotScore
 from service.settings import machine
 
 
+class Cluster(Struct, frozen=True):
+    """A cluster of Ray."""
+
+    address: str | None = None  # of RAY_ADDRESS if not given, else Ray is started here
+
+
 class Job(Struct, frozen=True, kw_only=True):
     """What the command line says."""
 
@@ -14,15 +20,26 @@ class Job(Struct, frozen=True, kw_only=True):
     output: str
     format: str | None = None
     workers: str = "1"
+    on: str | None = None
     keep: bool = False
     strict: bool = False
     force: bool = False
 
     @property
     def processes(self) -> int:
-        """How many are to answer. Raises CannotScore."""
+        """How many are to answer; 0: as many as a cluster has cores. Raises CannotScore."""
         if self.workers == "auto":
-            return machine.available().workers
+            return 0 if self.on else machine.available().workers
         if not self.workers.isdecimal() or int(self.workers) < 1:
             raise CannotScore(f"--workers: expected a number from 1, or auto, got {self.workers!r}")
-        return min(int(self.workers), machine.MOST_WORKERS)
+        return int(self.workers) if self.on else min(int(self.workers), machine.MOST_WORKERS)
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """Where they are to be, None for this machine. Raises CannotScore."""
+        if self.on is None:
+            return None
+        name, equals, address = self.on.partition("=")
+        if name != "ray" or (equals and not address):
+            raise CannotScore(f"--on: expected ray or ray=ADDRESS, got {self.on!r}")
+        return Cluster(address or None)

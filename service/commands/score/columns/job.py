@@ -8,7 +8,7 @@ of a folder; these are gone on with after any file.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -20,11 +20,13 @@ from service.batch.scorer import Scorer
 from service.catalog.place import find, sentence
 from service.commands.score.columns.folder import Entry, Folder
 from service.commands.score.columns.pool import Pool, Step
+from service.commands.score.columns.shipped import shipped
 from service.commands.score.columns.sources import Reading, Source, reading, sources_of
 from service.commands.score.columns.steps import Passed, Steps
 from service.commands.score.columns.worker import be_small
 from service.commands.score.columns.writers import Writer
 from service.commands.score.identity import Identity, identity_of
+from service.commands.score.options import Cluster
 from service.commands.score.output import Mark, Part
 from service.commands.score.scoring import Scoring, check_same, go_on
 from service.commands.score.suffixes import Kind, without
@@ -44,7 +46,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     output_suffix: str
     is_several: bool  # whether INPUT is a folder or a pattern
     is_folder: bool  # whether OUTPUT is one
-    workers: int
+    workers: int  # 0: as many as a cluster has cores
+    on: Cluster | None
     keep: bool
     strict: bool
     force: bool
@@ -257,7 +260,7 @@ class Columns:
         begin_or_end: Callable[[Passed], None],
     ) -> None:
         """Answer all steps; call for those where a file begins or ends."""
-        with Pool(self._scorer, self._plan.workers) as pool:
+        with self._pool() as pool:
             for passed, result in pool.answer(steps):
                 if result is None:
                     begin_or_end(passed)
@@ -269,3 +272,19 @@ class Columns:
                     scoring.passed(position.sha256, position.bytes, position.number)
                 else:
                     scoring.show(passed.bytes)
+
+    @contextlib.contextmanager
+    def _pool(self) -> Iterator[Pool]:
+        """Have what answers. Raises CannotScore where there is no cluster."""
+        plan, scorer = self._plan, self._scorer
+        if plan.on is None:
+            with Pool(scorer, plan.workers) as pool:
+                yield pool
+            return
+        from service.commands.score.columns.on_ray import Actors, connected
+
+        model = shipped(find(plan.model, scorer.settings), scorer)
+        with connected(plan.on.address):
+            actors = Actors(model)
+            with Pool(scorer, plan.workers or actors.cores, actors) as pool:
+                yield pool

@@ -8,10 +8,10 @@ import contextlib
 import pickle
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import wait
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from msgspec import Struct
 
@@ -41,6 +41,8 @@ class Step(Struct, Generic[T]):
 
 class Worker:
     """A process, and the step that it has."""
+
+    is_ready = True  # to take one
 
     def __init__(self, pickled: bytes) -> None:
         """Start it. Ctrl-C is for the parent alone. Raises CannotScore."""
@@ -97,15 +99,42 @@ class Worker:
         self._process.join()
 
 
-class Pool:
-    """Answers steps in their order: in this process, or in several. `with` ends these."""
+class Place(Protocol):
+    """Where workers are: this machine, or a cluster, whose actors are as a Worker."""
 
-    def __init__(self, scorer: Scorer, count: int) -> None:
-        """Take what answers, and how many processes do; 1 is this one."""
+    def start(self) -> Any:
+        """Start a worker."""
+
+    def wait(self, pipes: Sequence[Any]) -> Sequence[Any]:
+        """Wait for what workers say, or for their end; return those that can be received from."""
+
+
+class Processes:
+    """Workers on this machine."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        """Take what answers."""
+        self._pickled = pickle.dumps(scorer)
+
+    def start(self) -> Worker:
+        """Start a process."""
+        return Worker(self._pickled)
+
+    def wait(self, pipes: Sequence[Any]) -> Sequence[Any]:
+        """Wait for an answer, or for the end of a process."""
+        return wait(pipes)
+
+
+class Pool:
+    """Answers steps in their order: in this process, or in workers. `with` ends these."""
+
+    def __init__(self, scorer: Scorer, count: int, place: Place | None = None) -> None:
+        """Take what answers, how many workers do, and where; 1 on this machine is this process."""
         self._scorer = scorer
-        self._pickled = pickle.dumps(scorer) if count > 1 else b""
+        self._place: Place | None = place or (Processes(scorer) if count > 1 else None)
         self._count = count
-        self.workers: list[Worker] = []
+        self._never_ready = 0
+        self.workers: list[Any] = []
 
     def __enter__(self) -> Self:
         return self
@@ -119,7 +148,7 @@ class Pool:
 
         No more than MOST_AHEAD steps for each worker are held in memory.
         """
-        if self._count == 1:
+        if self._place is None:
             for each in steps:
                 yield each.what, None if each.task is None else each.task.run(self._scorer)
             return
@@ -144,28 +173,49 @@ class Pool:
         for step in steps:
             if step.is_done or id(step) in taken:
                 continue
-            idle = next((each for each in self.workers if each.step is None), None)
+            idle = self._idle()
             if idle is None:
-                if len(self.workers) == self._count:
-                    return
-                idle = Worker(self._pickled)
-                self.workers.append(idle)
+                return
             idle.take(step)
 
+    def _idle(self) -> Any:
+        """Return a worker that can take a step; start one where none can, and there is room."""
+        for each in self.workers:
+            if each.is_ready and each.step is None:
+                return each
+        while len(self.workers) < self._count:
+            self.workers.append(self._at.start())
+            if self.workers[-1].is_ready:
+                return self.workers[-1]
+        return None
+
+    @property
+    def _at(self) -> Place:
+        if self._place is None:
+            raise RuntimeError("steps were handed out that this process answers. This is a bug.")
+        return self._place
+
     def _receive(self) -> None:
-        """Wait for an answer, or for the end of a worker."""
-        busy = {each.pipe: each for each in self.workers if each.step is not None}
-        for pipe in wait(list(busy)):
-            worker = busy[pipe]  # type: ignore[index]  # a Connection
+        """Wait for an answer, or for the beginning or end of a worker."""
+        busy = {each.pipe: each for each in self.workers if each.step or not each.is_ready}
+        for pipe in self._at.wait(list(busy)):
+            worker = busy[pipe]
             if not worker.answered():
                 self._replace(worker)
 
-    def _replace(self, worker: Worker) -> None:
+    def _replace(self, worker: Any) -> None:
         """Let another take the step of a worker that has ended. Raises CannotScore."""
         self.workers.remove(worker)
         step, how = worker.step, worker.ended()
         worker.stop()
-        if step is None or step.task is None:
+        if step is None:
+            self._never_ready += 1
+            if self._never_ready == ATTEMPTS * self._count:
+                raise CannotScore(
+                    f"{self._never_ready} workers ended before they could begin, the last: {how}"
+                )
+            return
+        if step.task is None:
             raise RuntimeError("a worker without a task was waited for. This is a bug.")
         step.attempts += 1
         if step.attempts == ATTEMPTS:

@@ -1,0 +1,45 @@
+"""A model as it is sent to another machine: its files, which are opened there."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from msgspec import Struct, structs
+
+from service.batch.scorer import Scorer
+from service.catalog.place import Place, files_of
+from service.errors import CannotScore
+from service.settings import Settings
+
+
+class Shipped(Struct, frozen=True):
+    """The files of a model, from a folder in which it is found by its name."""
+
+    name: str  # `iris/1`, or the name of an .onnx file
+    files: dict[str, bytes]
+    settings: Settings
+    rows: int  # of a run, as they were found to be run together
+
+    def open(self) -> Scorer:
+        """Open the model, which tests itself. Raises ServiceError, OSError."""
+        with TemporaryDirectory() as name:  # an open model needs no files
+            folder = Path(name)
+            for path, content in self.files.items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(content)
+            settings = structs.replace(self.settings, models_dir=folder)
+            found = folder / self.name if self.name.endswith(".onnx") else self.name
+            return Scorer(found, settings, rows=self.rows)
+
+
+def shipped(place: Place, scorer: Scorer) -> Shipped:
+    """Return a model to send. Raises ModelError, CannotScore where a file cannot be read."""
+    home = Path(place.name) if place.model else Path()
+    folder = place.path.parent
+    names = [each.name for each in files_of(place.path)]
+    try:
+        files = {str(home / each): (folder / each).read_bytes() for each in names}
+    except OSError as error:
+        raise CannotScore(f"{place.name}: cannot be read: {error.strerror}") from error
+    name = place.name if place.model else place.path.name
+    settings = structs.replace(scorer.settings, api_keys=None, api_keys_file=None)
+    return Shipped(name, files, settings, scorer.rows)
