@@ -13,7 +13,7 @@ PRETTIER := .venv/node/bin/node node_modules/prettier/bin/prettier.cjs
 OF_PAGES := service/http/pages/static tests/service/http/pages package.json
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-sweep test-stress soak test-promtool test-kserve test-converters test-deploy test-browser test-programs test-gpu \
+.PHONY: help serve test test-slow test-sweep test-stress soak test-promtool test-kserve test-converters test-engines test-deploy test-browser test-programs test-gpu \
 	image-check sbom scan licences train bench check docs size check-pages format format-pages lock clean
 
 help: ## show the targets
@@ -45,6 +45,9 @@ test-kserve: .venv/dev .venv/kserve/installed ## ask the service with KServe's c
 
 test-converters: .venv/dev .venv/converters/installed ## hold models of other libraries against those libraries; a table is printed
 	$(PYTEST) -m converters -s -rfE tests/system/converters
+
+test-engines: .venv/dev .venv/engines/installed ## answer rows with DuckDB, Polars, Spark and Ray (needs Java)
+	$(PYTEST) -m engines tests/system/engines
 
 test-deploy: .venv/dev .venv/deploy/installed $(KUBECTL) ## check the manifests of deploy/ and the Dockerfile
 	KUBECTL=$(KUBECTL) KUBERNETES_VALIDATE=.venv/deploy/bin/kubernetes-validate HADOLINT=.venv/deploy/bin/hadolint \
@@ -152,6 +155,13 @@ clean: ## remove what the targets made
 	test -e /usr/share/i18n/locales/en_US || \
 		(cd .cache && apt-get download locales && dpkg-deb -x locales_*.deb .)
 	I18NPATH=$(CURDIR)/.cache/usr/share/i18n localedef -i en_US -f UTF-8 $(CURDIR)/.venv/converters/locale/en_US.UTF-8
+	@touch $@
+
+.venv/engines/installed: .venv/bin/python tests/system/engines/requirements.txt pyproject.toml
+	$(PYTHON) -m venv --clear .venv/engines
+	.venv/engines/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+		-r tests/system/engines/requirements.txt
+	.venv/engines/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 .venv/deploy/installed: .venv/bin/python tests/system/deploy/requirements.txt

@@ -28,10 +28,13 @@ README = ROOT / "README.md"
 TRAINING = ROOT / "docs" / "training.md"
 MOST_BYTES = 8192  # of README.md
 
+ENGINES = ROOT / "docs" / "engines.md"  # whose blocks are run by tests/system/engines
+
 # Whose blocks are run, and whose links are followed.
-PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [README, *sorted(set((ROOT / "docs").rglob("*.md")) - {ENGINES})]
 LINKED = [
     *PAGES,
+    ENGINES,
     *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
     *sorted((ROOT / "deploy").rglob("README.md")),
     ROOT / "benchmarks" / "NOTES.md",
