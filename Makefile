@@ -14,7 +14,7 @@ OF_PAGES := service/http/pages/static tests/service/http/pages package.json
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-slow test-sweep test-stress soak test-promtool test-kserve test-converters test-engines test-deploy test-browser test-programs test-gpu \
-	image-check sbom scan licences train bench check docs size check-pages format format-pages lock clean
+	image-check sbom scan licences train bench bench-score check docs size check-pages format format-pages lock clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ train: .venv/dev ## train, prove and export all models into models/
 
 bench: .venv/bench ## measure speed and memory beside rivals, write benchmarks/RESULTS.md (needs wrk; Triton: .venv/triton)
 	.venv/bin/python -m benchmarks --output benchmarks/RESULTS.md
+
+bench-score: .venv/engines/installed ## measure `score` beside an older commit, Spark and Ray with ROWS=10000000 (needs Java)
+	.venv/engines/bin/python -m benchmarks.score --rows $(or $(ROWS),10000000) --images $(or $(IMAGES),2000)
 
 check: .venv/dev ## lint, format, types, the import rule and the reference pages
 	.venv/bin/ruff check

@@ -63,13 +63,18 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def facts(command: str) -> str:
     """Return what the numbers depend on, as a list; no date."""
+    wrk = subprocess.run(["wrk", "-v"], capture_output=True, text=True).stdout.split(" [")[0]
+    return machine(command, PACKAGES, wrk)
+
+
+def machine(command: str, packages: Sequence[str], *programs: str) -> str:
+    """Return what the numbers of a command depend on, as a list."""
     model = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.M)
     processor = model[1] if model else platform.machine()
-    wrk = subprocess.run(["wrk", "-v"], capture_output=True, text=True).stdout.split(" [")[0]
     return (
         f"- Machine: {processor}, {len(ALL_CORES)} cores, Linux {platform.release()}\n"
-        f"- Python {platform.python_version()}, {wrk}\n"
-        f"- Packages: {', '.join(f'{each} {version(each)}' for each in PACKAGES)}\n"
+        f"- {', '.join([f'Python {platform.python_version()}', *programs])}\n"
+        f"- Packages: {', '.join(f'{each} {version(each)}' for each in packages)}\n"
         f"- Command: `{command}`"
     )
 

@@ -1,8 +1,13 @@
 """What the benchmarks compute and print. Their servers and wrk run in `make bench` only."""
 
+import os
+import sys
+from pathlib import Path
+
+import pyarrow as pa
 import pytest
 
-from benchmarks import report, rivals, unmetered, wrk
+from benchmarks import report, rivals, score_inputs, trees, unmetered, wrk
 from benchmarks.__main__ import NOTES, PARTS
 from benchmarks.processes import BenchmarkError
 
@@ -112,3 +117,32 @@ def test_replies_are_alike_when_only_the_last_digits_differ() -> None:
     assert not rivals.alike(reply, {"predictions": [{"label": "1", "probability": 0.95543}]})
     assert not rivals.alike(reply, {"predictions": []})
     assert not rivals.alike(reply, {**reply, "version": 1})
+
+
+def test_the_memory_of_a_program_is_that_of_all_its_processes(tmp_path: Path) -> None:
+    child = "import sys, time; held = bytearray(150_000_000); time.sleep(0.4)"
+    program = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], check=True)"
+    )
+    took = trees.ran([sys.executable, "-c", program], folder=tmp_path, environment=os.environ)
+    assert took.peak_mb > 150
+    assert took.seconds > 0.4
+
+
+def test_a_program_that_fails_stops_the_benchmark(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "raise SystemExit('no rows')"]
+    with pytest.raises(BenchmarkError, match="expected it to end well, it said: no rows"):
+        trees.ran(command, folder=tmp_path, environment=os.environ)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_files_of_rows_are_the_same_rows(tmp_path: Path, suffix: str) -> None:
+    inputs = score_inputs.rows_in(tmp_path / "rows", ["a", "b"], suffix, 200)
+    again = score_inputs.rows_in(tmp_path / "again", ["a", "b"], suffix, 200)
+    assert inputs.file.read_bytes() == again.file.read_bytes()
+    whole, parts = map(score_inputs.read_back, (inputs.file, inputs.folder))
+    assert whole.schema == pa.schema({"a": pa.float64(), "b": pa.float64()})
+    assert whole.num_rows == 200
+    order = [("a", "ascending"), ("b", "ascending")]
+    assert parts.sort_by(order).equals(whole.sort_by(order))
+    assert score_inputs.read_back(inputs.first).num_rows == 20
