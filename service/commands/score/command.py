@@ -50,7 +50,7 @@ def score(job: Job, settings: Settings) -> int:
         try:
             importlib.import_module("ray")
         except ImportError as error:
-            raise CannotScore("--on: expected Ray: pip install 'torchlit[ray]'") from error
+            raise CannotScore("--on: expected Ray: install the extra ray") from error
     from service.commands.score.columns.job import Plan, score_in_columns
 
     suffix = suffix_of(job.output)
@@ -157,9 +157,9 @@ def _without_pyarrow(job: Job, source: str, result: str, settings: Settings) -> 
         is_plain = format == CSV.name and suffix_of(path) not in CSV.suffixes[1:]
         if not is_plain or is_several(path):
             what = suffix_of(path) or format
-            raise CannotScore(f"{path}: expected pyarrow for {what}: pip install 'torchlit[batch]'")
+            raise CannotScore(f"{path}: expected pyarrow for {what}: install the extra batch")
     if job.cluster is not None:
-        raise CannotScore("--on: expected pyarrow: pip install 'torchlit[batch]'")
+        raise CannotScore("--on: expected pyarrow: install the extra batch")
     if job.processes > 1:
-        raise CannotScore("--workers: expected pyarrow for several: pip install 'torchlit[batch]'")
+        raise CannotScore("--workers: expected pyarrow for several: install the extra batch")
     return _row_by_row(job, source, result, settings)

@@ -45,13 +45,13 @@ def test_csv_goes_in_columns_where_it_can(
 @pytest.mark.parametrize(
     ("way", "arguments", "sentence"),
     [
-        ("rows", ["in.parquet", "o"], "in.parquet: expected pyarrow for .parquet: pip install "
-         "'torchlit[batch]'"),
-        ("rows", ["in.csv", "o.csv.gz"], "o.csv.gz: expected pyarrow for .csv.gz: pip install "
-         "'torchlit[batch]'"),
-        ("rows", ["x", "o"], "x: expected pyarrow for csv: pip install 'torchlit[batch]'"),
+        ("rows", ["in.parquet", "o"], "in.parquet: expected pyarrow for .parquet: "
+         "install the extra batch"),
+        ("rows", ["in.csv", "o.csv.gz"], "o.csv.gz: expected pyarrow for .csv.gz: "
+         "install the extra batch"),
+        ("rows", ["x", "o"], "x: expected pyarrow for csv: install the extra batch"),
         ("rows", ["in.csv", "o.csv", "--workers", "2"],
-         "--workers: expected pyarrow for several: pip install 'torchlit[batch]'"),
+         "--workers: expected pyarrow for several: install the extra batch"),
         ("columns", ["in.parquet", "o.jsonl"],
          "o.jsonl: expected CSV, Parquet or Arrow, as INPUT is parquet"),
         ("columns", ["in.jsonl", "o.parquet"],

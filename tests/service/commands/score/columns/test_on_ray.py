@@ -14,7 +14,7 @@ from tests.support.scoring import NAMES, ROWS, Run, csv_text
     [
         ("spark", "out.csv", "--on: expected ray or ray=ADDRESS, got 'spark'"),
         ("ray=", "out.csv", "--on: expected ray or ray=ADDRESS, got 'ray='"),
-        ("ray", "out.csv", "--on: expected Ray: pip install 'torchlit[ray]'"),
+        ("ray", "out.csv", "--on: expected Ray: install the extra ray"),
         ("ray", "out.jsonl", "--on: expected CSV, Parquet or Arrow as OUTPUT, got jsonl"),
     ],
 )
@@ -29,5 +29,5 @@ def test_what_is_expected_is_said(
 
 def test_without_columns_there_are_no_actors(run: Run) -> None:
     Path("in.csv").write_text(csv_text(ROWS, NAMES))
-    expected = "torchlit: --on: expected pyarrow: pip install 'torchlit[batch]'\n"
+    expected = "torchlit: --on: expected pyarrow: install the extra batch\n"
     assert run("toy", "in.csv", "out.csv", "--on", "ray") == (1, expected)
