@@ -23,7 +23,7 @@ from service.formats.csv_table import Table
 from service.formats.lines import Options, Tape
 from service.settings import Settings
 
-BLOCK_BYTES = 2**20
+BLOCK_BYTES = 2**18
 
 
 class CsvInput:

@@ -25,7 +25,7 @@ from service.errors import CannotScore, InvalidInput, ModelError, TooLarge
 from service.settings import Settings
 
 ROWS_OF_RUN = 512  # more than a service waits for; calls cost less than a twentieth then
-MOST_ROWS = 65_536  # that are looked at together
+MOST_ROWS = 16_384  # that are looked at together
 MOST_VALUES = 2**21  # of them
 
 # Judges a row that is not sure to fit, by its place: returns its values, or raises InvalidInput.

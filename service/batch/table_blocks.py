@@ -13,8 +13,8 @@ from service.batch.scorer import Scorer
 from service.errors import CannotScore, InvalidInput
 
 UNIT = "row"
-MOST_ROWS = 65_536  # of a block
-MOST_BYTES = 2**24  # of its values, as they are in memory
+MOST_ROWS = 16_384  # of a block
+MOST_BYTES = 2**22  # of its values, as they are in memory
 _LEAST_BYTES = 4  # of a value whose width is not known
 
 

@@ -21,7 +21,7 @@ from service.commands.score.suffixes import CSV, PARQUET, Kind
 from service.errors import CannotScore
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream of Arrow (specification, "IPC Streaming Format")
-_GROUP_ROWS, _GROUP_BYTES = 2**20, 2**26  # of a row group of Parquet
+_GROUP_ROWS, _GROUP_BYTES = 2**18, 2**25  # of a row group of Parquet
 _TO_QUOTE = '[",\r\n]'
 _GZIP_LEVEL = 1  # 6 takes longer than the model
 
