@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from service.entrance import compression
+from service.entrance.limits import FOR_PROBES
 from service.formats import csv_header, json_bodies
-from service.http import arrival, compression
-from service.http.limits import FOR_PROBES
+from service.http import arrival
 from service.http.v2 import message
 from service.logs import stderr
 from service.settings import Settings, variable_name

@@ -1,20 +1,15 @@
 """Who may call: API keys, and the web pages whose scripts may (CORS). Both are off by default.
 
-A key comes as `Authorization: Bearer KEY` (RFC 6750, section 2.1) or `X-API-Key: KEY`, or in
-several: a gateway may have written a token of its own into one. Keys are compared by their digests,
-all of them and in constant time.
+What a key is, and where it stands: entrance/keys.py.
 """
 
-import hmac
 from collections.abc import Iterable
-from hashlib import sha256
-from itertools import product
 
-from service.errors import Unauthorized
+from service.entrance.keys import Keys
 from service.http.route import Route, Router, Who
 from service.http.status import Headers
 from service.settings import Settings
-from service.settings.keys import keys, origins
+from service.settings.keys import origins
 
 READING = ("GET", "HEAD", "OPTIONS")  # the last says no more than that something can be read
 PREFLIGHT = b"access-control-request-method"
@@ -24,7 +19,6 @@ ALLOWED = (
     b"x-request-timing, x-requested-with"
 )
 EXPOSED = b"inference-header-content-length, retry-after, server-timing, x-request-id"
-_MOST_KEYS = 64  # of a request that are compared
 MAX_AGE_S = b"600"  # how long a browser may remember a preflight
 
 
@@ -34,10 +28,10 @@ class Access:
     def __init__(self, settings: Settings, routes: Iterable[Route]) -> None:
         """Read the keys. Raises InvalidSetting for a file that cannot be read, or a bad key."""
         self._read = Router(route for route in routes if route.method == "GET")
-        self._digests = [sha256(key.encode()).digest() for key in keys(settings)]
+        self._keys = Keys(settings)
         self._settings = settings
         self._origins = frozenset(origins(settings))
-        self.is_everybody = not self._digests and not self._origins
+        self.is_everybody = not self._keys.are_needed and not self._origins
 
     def who(self, method: str, path: str) -> Who:
         """Return who may call a path."""
@@ -59,16 +53,8 @@ class Access:
 
     def check(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Raise Unauthorized unless a key is given in some header, or none is needed there."""
-        if not self._digests or self._is_open(method, path):
-            return
-        given = [key for name, value in headers if (key := _key_in(name, value))]
-        if not given:
-            raise Unauthorized("expected an API key (Authorization: Bearer ...), got none")
-        digests = [sha256(each).digest() for each in given[:_MOST_KEYS]]
-        pairs = product(digests, self._digests)
-        matches = [hmac.compare_digest(one, other) for one, other in pairs]  # all of them
-        if not any(matches):
-            raise Unauthorized("expected a valid API key, got another")
+        if self._keys.are_needed and not self._is_open(method, path):
+            self._keys.check(headers)
 
     def _is_open(self, method: str, path: str) -> bool:
         who = self.who(method, path)
@@ -104,11 +90,3 @@ class Access:
 def is_of_server(method: str, path: str) -> bool:
     """Whether a request is about the server, and no path of it (RFC 9110, section 9.3.7)."""
     return method == "OPTIONS" and path == "*"
-
-
-def _key_in(name: bytes, value: bytes) -> bytes:
-    """Return the key that a header says, nothing if it says none."""
-    if name == b"x-api-key":
-        return value.strip()
-    scheme, _, token = value.partition(b" ")
-    return token.strip() if name == b"authorization" and scheme.lower() == b"bearer" else b""

@@ -20,17 +20,17 @@ from litestar.types import HTTPScope, Message, Receive, Scope, Send
 from service import logs
 from service.catalog.catalog import Catalog
 from service.catalog.reload import Reloader
+from service.entrance.failing import Failing
+from service.entrance.memory import Memory
+from service.entrance.row_bodies import RowBodies
+from service.entrance.services import Host, Services
 from service.errors import (
-    InferenceFailed,
-    MemoryFull,
     MethodNotAllowed,
-    QueueFull,
     RequestError,
     TooManyConnections,
     Unauthorized,
 )
 from service.http.access import READING, Access, is_of_server
-from service.http.memory import Memory
 from service.http.reply import (
     WHOLE_REPLY,
     Fragments,
@@ -45,8 +45,6 @@ from service.http.reply import (
 from service.http.request import ClientLeft, Request, note_wishes
 from service.http.route import Route, Router
 from service.http.routes import routes_for
-from service.http.row_bodies import RowBodies
-from service.http.services import Host, Services
 from service.http.status import Headers
 from service.inference import Call, Inference
 from service.logs.failures import Failures
@@ -69,8 +67,8 @@ class App:
         self.access = Access(services.settings, routes)
         self.routes_that_infer = Router(each for each in routes if each.is_inference)
         self._read = Router(each for each in routes if each.method == "GET")
-        self._failures = Failures()
-        self._framework = _framework(services, routes, self._failures)
+        self._failing = Failing(services.host)
+        self._framework = _framework(services, routes, self._failing.failures)
         self.make_id = id_maker()
         self.is_logged = services.settings.access_log
         self._timeout_s = services.settings.request_timeout_s
@@ -179,16 +177,8 @@ class App:
 
     def failure(self, error: Exception, call: Call, path: str) -> tuple[str, Reply]:
         """Return how an inference that failed is counted, and the reply; log what is ours."""
-        if isinstance(error, InferenceFailed):
-            served = call.served
-            where = f"model {served.name} version {served.version}" if served else path
-            self._failures.log(f"{where}: {error.reason or error}")
-        if isinstance(error, QueueFull | MemoryFull):
-            self.services.host.make_room()
-        if isinstance(error, RequestError):
-            return error.outcome, error_reply(error)
-        self._failures.log_bug(path, error)
-        return "failed", error_reply(InferenceFailed("internal error"))
+        told = self._failing.told(error, call, path)
+        return told.outcome, error_reply(told)
 
     async def _send(self, reply: Reply, headers: Headers, scope: HTTPScope, send: Send) -> None:
         """Send a reply, with headers beside its own."""

@@ -11,12 +11,13 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from service.entrance.limits import Limits
+from service.entrance.writes import JoinedWrites
 from service.errors import MemoryFull, RequestError, RequestTimeout
 from service.http import arrival
 from service.http.arrival import MAX_HEAD_BYTES
 from service.http.direct import Answer, Direct, Head
 from service.http.heads import Heads
-from service.http.limits import Limits
 from service.http.reply import (
     WHOLE_REPLY,
     Fragments,
@@ -27,7 +28,6 @@ from service.http.reply import (
     written,
 )
 from service.http.status import Headers
-from service.http.writes import JoinedWrites
 
 JUST_CONNECTED_S = 1.0  # what a new connection gets at a stop to say something
 SHORT_REST = 65_536  # bytes of a request that are read behind its reply, to keep the connection
@@ -167,7 +167,7 @@ class Protocol(Heads):
         self._idle_since = self._limits.now
         if self._writes.is_closing():
             return
-        lines = self._limits.default_lines(self.server_state.default_headers)
+        lines = self._direct.default_lines(self.server_state.default_headers)
         self._writes.write_now(written(reply, id, lines + others))
         if is_last or self._is_last:
             self._writes.is_receiving = bool(self.flow.behind)

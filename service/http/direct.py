@@ -16,12 +16,13 @@ from msgspec import Struct
 
 from service import logs
 from service.batching import Outputs, Timing
+from service.entrance.memory import bytes_of
 from service.errors import RequestError
 from service.http.app import App
-from service.http.memory import bytes_of
 from service.http.procedure import Procedure, Slowly
 from service.http.reply import Reply, compress, encoding_for, lines_of, note_timing
 from service.http.request import Request, note_wishes
+from service.http.status import Headers
 from service.inference import Call, Work
 from service.logs.request_id import begin, request_id
 
@@ -65,6 +66,14 @@ class Direct:
         self._max_body_bytes = app.services.settings.max_body_bytes
         self._memory = app.services.memory
         self.heads: dict[bytes, Head] = {}  # by their bytes, the empty line too
+        self._headers: Headers = []
+        self._lines = b""
+
+    def default_lines(self, headers: Headers) -> bytes:
+        """Return the lines of headers that all replies have; each second uvicorn makes others."""
+        if headers is not self._headers:
+            self._headers, self._lines = headers, lines_of(headers)
+        return self._lines
 
     def learn(self, head: bytes, scope: HTTPScope) -> None:
         """Keep what a head means that the parser took; nothing if the ordinary way is needed."""

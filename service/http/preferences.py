@@ -7,6 +7,8 @@ one that is no number, and takes seconds for a header of 60 kB.
 import re
 from collections.abc import Iterable
 
+from service.entrance.compression import ENCODINGS
+
 LONGEST = 1000  # bytes of a header that are read; browsers send 150
 # Java's HttpURLConnection writes .2 for 0.2.
 _QUALITY = re.compile(r"\s*q\s*=\s*(0?\.\d{1,3}|0\.?|1(?:\.0{0,3})?)\s*")
@@ -47,3 +49,10 @@ class Preferences:
         order = {name: -named.index(name) if name in named else -len(named) for name in names}
         name = max(order, key=lambda each: (self.of(each), order[each]))
         return name if self.of(name) > 0 else None
+
+
+def wanted_encoding(accept: bytes) -> str | None:
+    """Return the encoding that an Accept-Encoding header wants, of those there are."""
+    preferences = Preferences(accept)
+    best = max(ENCODINGS, key=preferences.of)
+    return best if 0 < preferences.of(best) >= preferences.of("identity") else None

@@ -14,10 +14,10 @@ from msgspec import Struct
 
 from service.batching import Outputs
 from service.catalog.served import ServedModel
+from service.entrance.services import Services
 from service.formats.reply_size import UNKNOWN, check_outputs, check_reply, is_large
 from service.http.reply import Reply
 from service.http.request import Request
-from service.http.services import Services
 from service.inference import Call, Work
 
 

@@ -7,9 +7,10 @@ from msgspec import Struct, field
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service.batching import Timing
+from service.entrance import compression
 from service.errors import RequestError
 from service.formats.predictions import encode
-from service.http import compression
+from service.http.preferences import wanted_encoding
 from service.http.status import STATUS, Headers, headers_of
 
 JSON = b"application/json"
@@ -93,7 +94,7 @@ def encoding_for(reply: Reply, accept_encoding: bytes | None) -> str | None:
     if sum(map(len, reply.body)) < compression.SHORTEST:
         return None
     reply.headers.append((b"vary", b"accept-encoding"))
-    return None if accept_encoding is None else compression.wanted(accept_encoding)
+    return None if accept_encoding is None else wanted_encoding(accept_encoding)
 
 
 async def compress(reply: Reply, encoding: str) -> None:

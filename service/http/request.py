@@ -6,9 +6,9 @@ from litestar.types import HTTPScope, Receive
 from msgspec import Struct
 
 from service.batching import Inputs, Timing
+from service.entrance import compression
+from service.entrance.memory import Memory, bytes_of
 from service.errors import InvalidInput, TooLarge
-from service.http import compression
-from service.http.memory import Memory, bytes_of
 from service.inference import Call
 from service.words import shown
 

@@ -6,10 +6,10 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from service.entrance.services import Services
 from service.http.procedure import Procedure
 from service.http.reply import Reply
 from service.http.request import Request
-from service.http.services import Services
 
 # Who may call where there are API keys: those who have one; also probes, and Prometheus, unless
 # the settings say otherwise; everybody.

@@ -9,6 +9,7 @@ from functools import cache, partial
 
 from msgspec.structs import replace
 
+from service.entrance.services import Services
 from service.errors import InvalidSetting
 from service.formats.predictions import encode
 from service.http.openapi import document, parts, rows
@@ -24,7 +25,6 @@ from service.http.rest import health, models
 from service.http.rest.predict import predict
 from service.http.rest.prepare import prepare
 from service.http.route import Handler, Route, Router, Who, plain_path
-from service.http.services import Services
 from service.http.v2 import metadata as v2
 from service.http.v2.infer import infer
 from service.settings import OF_PLATFORMS, Settings, variable_name

@@ -18,12 +18,12 @@ import uvicorn
 import uvloop
 from msgspec import Struct
 
+from service.entrance.limits import CHECK_EVERY_S, Limits
+from service.entrance.services import Host
 from service.errors import StartupError
 from service.http.app import create_app
 from service.http.connection import Protocol
 from service.http.direct import Direct
-from service.http.limits import CHECK_EVERY_S, Limits
-from service.http.services import Host
 from service.metrics import Metrics
 from service.process.signals import GRACE_S, HANDLED, Terminal, longest_stop_s
 from service.settings import Settings

@@ -8,11 +8,11 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
+from service.entrance.limits import CHECK_EVERY_S, Limits
+from service.entrance.services import Host
 from service.http.app import App, create_app
 from service.http.connection import Protocol
 from service.http.direct import Direct
-from service.http.limits import CHECK_EVERY_S, Limits
-from service.http.services import Host
 from service.settings import Settings
 
 

@@ -23,8 +23,8 @@ from service.card import (
     Picture,
     Target,
 )
+from service.entrance.services import Host
 from service.http.app import App, create_app
-from service.http.services import Host
 from service.settings import Settings
 
 DATASET = Dataset(name="toy", source="made up", sha256="0" * 64, licence="MIT")

@@ -14,8 +14,8 @@ from service.http.openapi import row_schemas, v2
 from service.http.openapi.parts import ERRORS, Context, Json, error, ref
 from service.http.rest import replies as rest_replies
 from service.http.route import Route
-from service.http.v2 import replies as v2_replies
 from service.settings import Settings
+from service.v2 import replies as v2_replies
 
 API_KEYS = {
     "bearer": {"type": "http", "scheme": "bearer"},

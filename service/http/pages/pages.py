@@ -11,12 +11,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from service.entrance.services import Services
 from service.errors import NotFound
-from service.http import compression
 from service.http.pages.modules import with_preloads, without_indentation
+from service.http.preferences import wanted_encoding
 from service.http.reply import Reply
 from service.http.request import Request
-from service.http.services import Services
 from service.words import cut
 
 FOLDER = Path(__file__).parent / "static"
@@ -109,7 +109,7 @@ class Pages:
         """Return a file, compressed if the caller takes gzip."""
         headers = [*self._security, (b"etag", file.etag), (b"cache-control", cache_control), VARY]
         content = file.content
-        if compression.wanted(request.headers.get(b"accept-encoding", b"")) == "gzip":
+        if wanted_encoding(request.headers.get(b"accept-encoding", b"")) == "gzip":
             headers.append((b"content-encoding", b"gzip"))
             content = file.compressed
         return Reply([content], 200, file.media_type, headers)

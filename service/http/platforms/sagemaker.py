@@ -8,6 +8,7 @@ It does not say which model is meant, as an endpoint of theirs has one: it is th
 the one that the body names. MLflow's server has the same path, for bodies of other fields.
 """
 
+from service.entrance.services import Services
 from service.http.platforms.accepted import accepted
 from service.http.platforms.mlflow import mlflow
 from service.http.reply import Reply, json_reply
@@ -16,7 +17,6 @@ from service.http.rest.dialect import Dialect
 from service.http.rest.predict import Rows
 from service.http.rest.replies import ExecutionParameters
 from service.http.rest.several import Several
-from service.http.services import Services
 from service.settings import Settings
 
 # Of batch transform: what it sends unless told otherwise, and the most of payload times requests

@@ -3,10 +3,10 @@
 import asyncio
 from typing import Any
 
+from service.entrance.services import Services
 from service.http.reply import Reply, json_reply
 from service.http.request import Request
 from service.http.rest.replies import Live, Ready
-from service.http.services import Services
 from service.metrics.exposition import CONTENT_TYPE, Page
 
 

@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from service.catalog.catalog import Catalog
 from service.catalog.served import Version
+from service.entrance.services import Services
 from service.errors import NotFound
 from service.formats.predictions import encode, of_all
 from service.http.reply import Reply, json_reply
@@ -22,7 +23,6 @@ from service.http.rest.replies import (
     ModelVersion,
     Plot,
 )
-from service.http.services import Services
 from service.words import cut
 
 _Type: TypeAlias = Literal["number", "integer", "string", "boolean"]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from service.batching import Outputs
 from service.catalog.served import ServedModel
+from service.entrance.services import Services
 from service.formats.images.decode import check_takes_images
 from service.formats.message import Message
 from service.formats.reply_size import check_size, times
@@ -18,7 +19,6 @@ from service.http.procedure import Read, Slowly
 from service.http.reply import Reply
 from service.http.request import Request
 from service.http.rest.dialect import Dialect, Said, writer_of
-from service.http.services import Services
 from service.inference import Call, Work, work_of_rows
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.catalog.served import ServedModel
+from service.entrance.services import Services
 from service.formats.predictions import encode
 from service.formats.registry import FORM, IMAGE, JSON
 from service.http.procedure import Slowly
@@ -14,7 +15,6 @@ from service.http.reply import Reply
 from service.http.request import Request
 from service.http.rest.dialect import Dialect
 from service.http.rest.predict import Rows
-from service.http.services import Services
 
 LARGEST_IN_LOOP = 4096  # numbers of a reply that is written in the event loop
 

@@ -4,6 +4,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from service.batching import Outputs
+from service.entrance.services import Services
 from service.errors import InvalidInput, UnknownField
 from service.formats.json_rows import unknown_field
 from service.formats.registry import JSON
@@ -12,7 +13,6 @@ from service.http.reply import Reply
 from service.http.request import Request
 from service.http.rest.dialect import Said
 from service.http.rest.predict import Rows
-from service.http.services import Services
 from service.inference import Call, Work
 from service.words import quoted
 

@@ -1,5 +1,5 @@
 """The Open Inference Protocol.
 
-infer      an inference, from body to reply; message, inputs, outputs, parameters are its parts
-metadata   everything else below /v2; replies are what it answers
+infer      an inference, from body to reply; message, inputs and outputs are its parts
+metadata   everything else below /v2
 """

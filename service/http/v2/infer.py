@@ -13,17 +13,19 @@ from msgspec import Struct
 
 from service.batching import Outputs
 from service.catalog.served import ServedModel
+from service.entrance.services import Services
 from service.formats.reply_size import check_size
 from service.http.procedure import Read, Slowly
 from service.http.reply import Reply
 from service.http.request import Request
-from service.http.services import Services
-from service.http.v2.inputs import count_rows, read_inputs
+from service.http.v2.inputs import read_inputs
 from service.http.v2.message import HEADER_LENGTH, is_long, split
-from service.http.v2.outputs import infer_reply, reply_bytes, wanted_outputs
-from service.http.v2.parameters import check_parameters
+from service.http.v2.outputs import infer_reply
 from service.inference import Call, Work, work_of_tensors
 from service.settings import Settings
+from service.v2.inputs import count_rows
+from service.v2.outputs import reply_bytes, wanted_outputs
+from service.v2.parameters import check_parameters, flag
 
 
 class Said(Struct, frozen=True):
@@ -60,13 +62,15 @@ class Infer(Struct, frozen=True):
 def _work(call: Call, served: ServedModel, said: Said, body: bytes, settings: Settings) -> Work:
     """Return what a body wants of a model. Raises RequestError."""
     message, binary = split(body, said.header_length, served.model)
+    is_binary = False
     if message.parameters:
         timeout_s = check_parameters(message.parameters)
         call.deadline = min(call.deadline, call.start + timeout_s)
+        is_binary = bool(flag(message.parameters, "binary_data_output", "parameters"))
     max_rows, most_bytes = settings.max_request_rows, settings.most_reply_bytes
     inputs = read_inputs(message.inputs, binary, served.model, max_rows, call.deadline)
     rows = count_rows(inputs, served.model)
-    wanted = wanted_outputs(message, served.model)
+    wanted = wanted_outputs(message.outputs, served.model, is_binary)
     size = reply_bytes(wanted, served, rows)
     check_size(size, most_bytes, rows, "inputs")
     return work_of_tensors(served, inputs, rows, (message.id, wanted), size)

@@ -15,6 +15,7 @@ from service.formats.json_text import decoded
 from service.formats.message import LARGEST_IN_LOOP
 from service.formats.numbers import is_small
 from service.formats.tensors import NAMES
+from service.v2.outputs import RequestedOutput
 from service.words import shown
 
 HEADER_LENGTH = b"inference-header-content-length"
@@ -36,13 +37,6 @@ class InputTensor(Struct, Generic[Data]):
     datatype: str
     parameters: dict[str, Any] | None = None
     data: Data = NULL  # type: ignore[assignment]
-
-
-class RequestedOutput(Struct):
-    """One output that a request wants."""
-
-    name: str
-    parameters: dict[str, Any] | None = None
 
 
 class InferRequest(Struct, Generic[Data]):

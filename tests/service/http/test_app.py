@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from service.entrance.services import Host, Services
 from service.errors import UnsupportedEncoding
 from service.http.app import App, create_app
 from service.http.reply import WHOLE_REPLY, Reply, json_reply
 from service.http.request import Request
 from service.http.route import Handler, Route
-from service.http.services import Host, Services
 from service.metrics.exposition import render
 from service.settings import Settings
 from tests.support.clients import counted

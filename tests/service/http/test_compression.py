@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.entrance import compression
 from service.errors import InvalidInput, RequestError, TooLarge, UnsupportedEncoding
-from service.http import compression
+from service.http.preferences import wanted_encoding
 from service.http.status import headers_of
 from service.settings import Settings
 from tests.support.toys import body as predict_body
@@ -292,13 +293,13 @@ def test_any_bytes_are_decompressed_or_refused(garbage: bytes, cut: int, name: s
     ],
 )
 def test_the_encoding_is_the_one_that_is_wanted_most(accept: str, expected: str | None) -> None:
-    assert compression.wanted(accept.encode()) == expected
+    assert wanted_encoding(accept.encode()) == expected
 
 
 @settings(max_examples=100)
 @given(accept=st.binary(max_size=60))
 def test_any_accept_encoding_is_read(accept: bytes) -> None:
-    assert compression.wanted(accept) in (None, "gzip", "deflate")
+    assert wanted_encoding(accept) in (None, "gzip", "deflate")
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.http.limits import FOR_PROBES
-from service.http.lingering import MOST_BYTES
+from service.entrance.limits import FOR_PROBES
+from service.entrance.lingering import MOST_BYTES
 from tests.support.clients import address, ask, counted, predict_request, read_reply, reset
 from tests.support.processes import Process, resident_mb, running
 from tests.support.toys import body, save_dear, save_toy, toy_card

@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
+from service.entrance.memory import Memory
 from service.errors import InvalidInput, TooLarge
-from service.http.memory import Memory
 from service.http.request import ClientLeft, Request, note_wishes
 from service.inference import Call
 from tests.support.clients import address, counted, read_reply

@@ -17,8 +17,8 @@ import httpx
 import pytest
 import yaml
 
+from service.entrance.services import Host
 from service.http.app import App, create_app
-from service.http.services import Host
 from service.metrics.instruments import QUEUE_ROWS
 from service.process.signals import GRACE_S
 from service.settings import PREFIX, Settings

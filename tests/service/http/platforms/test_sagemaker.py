@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from service.card import Example
-from service.http.services import Host
+from service.entrance.services import Host
 from service.settings import Settings
 from tests.support.clients import counted
 from tests.support.platforms import (

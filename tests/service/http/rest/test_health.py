@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.http.services import Host
+from service.entrance.services import Host
 from service.metrics import Blocks, Reading
 from service.settings import Settings
 from tests.support.toys import save_toy, serving, toy_card

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.card import Example, Target
-from service.http.services import Host
+from service.entrance.services import Host
 from service.settings import Settings
 from service.settings.verdicts import MissingValues, Verdicts
 from tests.support.toys import (

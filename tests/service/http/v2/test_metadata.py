@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto
 
 from service.catalog import reload
-from service.http.services import Host
+from service.entrance.services import Host
 from service.metrics.exposition import render
 from service.settings import Settings
 from tests.support.clients import counted

@@ -9,9 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from math import inf
 from typing import Protocol
 
-from service.http.memory import Memory
-from service.http.reply import lines_of
-from service.http.status import Headers
+from service.entrance.memory import Memory
 from service.settings import Settings
 
 CHECK_EVERY_S = 0.5
@@ -58,8 +56,6 @@ class Limits:
         self.memory = memory
         self.when_full = when_full
         self.count = count
-        self._headers: Headers = []
-        self._lines = b""
         # The time at the last check: near enough, and free to read. It stands still while the
         # process is stopped, as all the clients then wait for it.
         self.now = now
@@ -69,12 +65,6 @@ class Limits:
         self._idle: list[Connection] = []  # those found at the last search, the longest idle last
         self._searched_at = -inf
         self.half_closed: set[Connection] = set()  # whose clients send no more, and may have left
-
-    def default_lines(self, headers: Headers) -> bytes:
-        """Return the lines of headers that all replies have; each second uvicorn makes others."""
-        if headers is not self._headers:
-            self._headers, self._lines = headers, lines_of(headers)
-        return self._lines
 
     def is_over(self, since: float, seconds: float) -> bool:
         """Whether more than `seconds` have passed since then, which was up to a check later."""

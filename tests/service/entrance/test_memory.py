@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto
 
+from service.entrance.memory import Memory
 from service.errors import MemoryFull
-from service.http.memory import Memory
 from service.metrics.exposition import Page
 from service.settings import Settings
 from tests.support.clients import counted, read_reply

@@ -6,8 +6,8 @@ from msgspec import Struct
 
 from service.catalog.catalog import Catalog
 from service.catalog.reload import Reloader
-from service.http.memory import Memory
-from service.http.row_bodies import RowBodies
+from service.entrance.memory import Memory
+from service.entrance.row_bodies import RowBodies
 from service.inference import Inference
 from service.metrics import Metrics
 from service.settings import Settings

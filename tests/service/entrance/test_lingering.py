@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.http.lingering import MOST_BYTES
+from service.entrance.lingering import MOST_BYTES
 from tests.support.clients import address
 from tests.support.processes import Process, running
 from tests.support.toys import body, save_toy, toy_card

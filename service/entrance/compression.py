@@ -4,7 +4,6 @@ import asyncio
 import zlib
 
 from service.errors import InvalidInput, TooLarge, UnsupportedEncoding
-from service.http.preferences import Preferences
 
 ENCODINGS = ("gzip", "deflate")
 WINDOW_BITS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # deflate is zlib's format in HTTP
@@ -70,13 +69,6 @@ def _decompress(body: bytes, name: bytes, limit: int) -> bytes:
         if name == b"deflate" or not body.startswith(_MEMBER, place):
             raise InvalidInput(f"{expected} in one piece, got more behind its end")
     raise TooLarge(f"body: expected at most {MOST_MEMBERS} members of gzip, got more")
-
-
-def wanted(accept: bytes) -> str | None:
-    """Return the encoding that an Accept-Encoding header wants, of those there are."""
-    preferences = Preferences(accept)
-    best = max(ENCODINGS, key=preferences.of)
-    return best if 0 < preferences.of(best) >= preferences.of("identity") else None
 
 
 async def compressed(body: bytes, encoding: str) -> bytes:

@@ -14,7 +14,7 @@ from socket import IPPROTO_TCP, TCP_INFO
 from termios import TIOCOUTQ  # of a socket it is what Linux calls SIOCOUTQ, tcp(7)
 from typing import Any
 
-from service.http.lingering import linger
+from service.entrance.lingering import linger
 
 _CLOSED = b"\x07"  # TCP_CLOSE, the first byte of what Linux says with TCP_INFO, tcp(7)
 

@@ -5,7 +5,7 @@ import contextlib
 import socket
 from typing import Any
 
-from service.http.writes import JoinedWrites
+from service.entrance.writes import JoinedWrites
 
 
 class Transport:

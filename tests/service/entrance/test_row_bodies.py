@@ -17,13 +17,13 @@ from onnx import TensorProto
 
 from service.catalog.served import ServedModel
 from service.engine.model import Model
+from service.entrance.row_bodies import RowBodies
+from service.entrance.services import Services
 from service.errors import DeadlineExceeded, InvalidInput
 from service.formats import tensors
 from service.formats.message import LARGEST_IN_LOOP, Limits, Slow
 from service.http.app import App, create_app
 from service.http.routes import routes_for
-from service.http.row_bodies import RowBodies
-from service.http.services import Services
 from service.settings import Settings
 from tests.support.toys import Client, save_same, serving
 

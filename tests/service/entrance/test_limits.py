@@ -4,8 +4,8 @@ from math import inf
 
 import pytest
 
-from service.http.limits import CHECK_EVERY_S, FOR_PROBES, IDLE_S, Limits
-from service.http.memory import Memory
+from service.entrance.limits import CHECK_EVERY_S, FOR_PROBES, IDLE_S, Limits
+from service.entrance.memory import Memory
 from service.settings import Settings
 
 
