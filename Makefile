@@ -13,8 +13,8 @@ PRETTIER := .venv/node/bin/node node_modules/prettier/bin/prettier.cjs
 OF_PAGES := service/http/pages/static tests/service/http/pages package.json
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-sweep test-stress soak test-promtool test-kserve test-converters test-engines test-deploy test-browser test-programs test-gpu \
-	image-check sbom scan licences train bench bench-score check docs size check-pages format format-pages lock clean
+.PHONY: help serve test test-slow test-sweep test-stress soak test-promtool test-grpc test-kserve test-converters test-engines test-deploy test-browser test-programs test-gpu \
+	image-check sbom scan licences train bench bench-score check docs protoset size check-pages format format-pages lock clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,13 @@ soak: .venv/dev ## serve a mixed load beside every kind of trouble for MINUTES=1
 
 test-promtool: .venv/dev $(PROMTOOL) ## check /metrics with Prometheus's own tool
 	PROMTOOL=$(PROMTOOL) $(PYTEST) -m promtool
+
+test-grpc: .venv/dev .venv/grpc/installed ## ask the service with the gRPC clients of Triton and of gRPC itself
+	PYTHONPATH=$(CURDIR)/.venv/grpc/packages $(PYTEST) -m grpc
+
+protoset: .venv/dev .venv/grpc/installed ## write service/grpc/protocol/torchlit.protoset from the .proto files
+	cd service/grpc/protocol && PYTHONPATH=$(CURDIR)/.venv/grpc/packages $(CURDIR)/.venv/bin/python -m grpc_tools.protoc -I. \
+		--descriptor_set_out=torchlit.protoset open_inference.proto health.proto
 
 test-kserve: .venv/dev .venv/kserve/installed ## ask the service with KServe's client
 	$(PYTEST) -m kserve
@@ -77,7 +84,7 @@ test-gpu: .venv/dev ## run the tests that need a CUDA device
 train: .venv/dev ## train, prove and export all models into models/
 	.venv/bin/python -m training all
 
-bench: .venv/bench ## measure speed and memory beside rivals, write benchmarks/RESULTS.md (needs wrk; Triton: .venv/triton)
+bench: .venv/bench ## measure speed and memory beside rivals, write benchmarks/RESULTS.md (needs wrk, h2load; rivals: .venv/triton, .venv/mlserver, .venv/grpc/installed)
 	.venv/bin/python -m benchmarks --output benchmarks/RESULTS.md
 
 bench-score: .venv/engines/installed ## measure `score` beside an older commit, Spark and Ray with ROWS=10000000 (needs Java)
@@ -125,11 +132,11 @@ clean: ## remove what the targets made
 	$(PYTHON) -m venv .venv
 
 .venv/serve: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP_INSTALL) -e '.[cpu]'
+	$(PIP_INSTALL) -e '.[cpu,grpc]'
 	@touch $@
 
 .venv/bench: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP_INSTALL) -e '.[cpu,bench]'
+	$(PIP_INSTALL) -e '.[cpu,grpc,bench]'
 	@touch $@ .venv/serve
 
 # The rival of the benchmark's part `binary`. Its Triton holds a Python of its own: 3.11.2 works
@@ -138,9 +145,21 @@ clean: ## remove what the targets made
 	$(PYTHON) -m venv $@
 	$@/bin/python -m pip install --quiet --disable-pip-version-check nvidia-pytriton==0.7.0 onnxruntime==1.31.1
 
+# A rival of the benchmark's part `grpc`.
+.venv/mlserver: .venv/bin/python
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check mlserver==1.7.1 onnxruntime
+
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
 	$(PIP_INSTALL) -e '.[cpu,train,dev]'
 	@touch $@ .venv/serve
+
+# grpcio and what is made of it, beside this Python's packages, not among them.
+.venv/grpc/installed: .venv/bin/python tests/system/grpc/requirements.txt
+	rm -rf .venv/grpc && mkdir -p .venv/grpc
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--target .venv/grpc/packages -r tests/system/grpc/requirements.txt
+	@touch $@
 
 # An environment of its own: what the client brings would hold back what is here.
 .venv/kserve/installed: .venv/bin/python tests/system/kserve/requirements.txt

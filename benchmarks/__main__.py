@@ -17,6 +17,7 @@ from benchmarks import (
     binary,
     burst,
     compute,
+    grpc,
     metrics,
     older,
     report,
@@ -30,7 +31,19 @@ from benchmarks.processes import ALL_CORES, BenchmarkError
 
 PARTS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (requests, older, binary, burst, compute, slow, metrics, start, workers, scaling)
+    for module in (
+        requests,
+        older,
+        binary,
+        grpc,
+        burst,
+        compute,
+        slow,
+        metrics,
+        start,
+        workers,
+        scaling,
+    )
 }
 NOTES = Path(__file__).parent / "NOTES.md"
 OPEN_FILES = 8192  # of a server, and of wrk, with 1,024 connections

@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.formats.registry import FORMATS
+from service.grpc.status import CODES
 from service.http.route import Route
 from service.http.routes import routes_for
 from service.http.status import STATUS, headers_of
@@ -119,6 +120,7 @@ def errors() -> str:
     rows = [
         (
             str(status),
+            f"`{CODES[kind].name}`",
             f"`{kind.__name__}`",
             (kind.__doc__ or "").strip().splitlines()[0],
             f"`{kind.outcome}`",
@@ -128,14 +130,16 @@ def errors() -> str:
     ]
     return page(
         "# Errors",
-        "This page lists every status of an error, and when it is answered. Every error is "
+        "This page lists every status of an error, its code over [gRPC](v2.md#grpc), and when it "
+        "is answered. Every error is "
         '`{"error": "<what, expected, got, where>"}`:',
         "```sh\ncurl -s localhost:8000/predict "
         """-d '{"model": "iris", "instances": [[5.0, 3.4, 1.5]]}'\n```"""
         "\n```json\n"
         '{"error":"instances[0]: expected a list of 4 numbers or an object of sepal_length, '
         'sepal_width, petal_length, petal_width, got a list of 3"}\n```',
-        table(("status", "kind", "when", "counted as `outcome`", "headers"), rows),
+        table(("status", "over gRPC", "kind", "when", "counted as `outcome`", "headers"), rows),
+        "Over gRPC the sentence is the message of the status, and there are no other headers.",
         "A binary tensor of `/v2` may hold NaN and infinity, as JSON cannot.",
     )
 

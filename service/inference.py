@@ -7,7 +7,7 @@
 Who answers the caller counts the call when it ends: `inference.count(call, "ok")`.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -61,6 +61,13 @@ class Work(Struct):
         if self.answers_rows:
             check_rows(outputs, self.rows)
             self.served.check_finite(outputs)
+
+
+class Slowly(Struct, frozen=True):
+    """Work that takes too long to read for the event loop; `finish` reads it in a thread."""
+
+    served: ServedModel
+    finish: Callable[[], Awaitable[Work]]
 
 
 def work_of_rows(served: ServedModel, rows: NDArray[Any], reply_bytes: int = 0) -> Work:

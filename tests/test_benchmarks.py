@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from benchmarks import report, rivals, score_inputs, trees, unmetered, wrk
+from benchmarks import grpc, report, rivals, score_inputs, trees, unmetered, wrk
 from benchmarks.__main__ import NOTES, PARTS
 from benchmarks.processes import BenchmarkError
 
@@ -146,3 +146,24 @@ def test_files_of_rows_are_the_same_rows(tmp_path: Path, suffix: str) -> None:
     order = [("a", "ascending"), ("b", "ascending")]
     assert parts.sort_by(order).equals(whole.sort_by(order))
     assert score_inputs.read_back(inputs.first).num_rows == 20
+
+
+H2LOAD = """
+finished in 1.91s, 5232.10 req/s, 1.10MB/s
+requests: 10000 total, 10000 started, 10000 done, {succeeded} succeeded, 0 failed, 0 errored
+traffic: 2.11MB (2210000) total, 1.02MB (1070000) headers (space savings 0.00%), {data} data
+"""
+
+
+def test_what_h2load_prints_is_read() -> None:
+    printed = H2LOAD.format(succeeded=10000, data="585.94KB (600000)")
+    measured = grpc.parsed(printed, [190, 150, 170], 10000, 1.5)
+    assert measured == grpc.Measured(5232.10, 170, 150.0, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("succeeded", "data"), [(9999, "585.94KB (600000)"), (10000, "0B (0)")], ids=["lost", "empty"]
+)
+def test_an_error_of_grpc_is_no_success(succeeded: int, data: str) -> None:
+    with pytest.raises(BenchmarkError):
+        grpc.parsed(H2LOAD.format(succeeded=succeeded, data=data), [1], 10000, 1.0)

@@ -46,10 +46,12 @@ COMMANDS = (
     *("make", "docker", "podman", "kubectl"),
     *(f"{PYTHON} -m benchmarks", f"{PYTHON} -m service card MODEL.onnx"),
 )
+OVER_GRPC = "tritonclient.grpc"  # what needs grpcio
 SOME_BAD = 3  # the exit status of `score` that left rows out
 SHOWN = "text"  # the language of what is only shown: figures and tables
 GUIDE = "## Your own model in 30 lines"
 SKLEARN_GUIDE = "## Your own scikit-learn model in ten lines"
+ADDED = list(filter(None, [os.environ.get("PYTHONPATH")]))  # by `make test-grpc`
 NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 
 
@@ -115,7 +117,13 @@ def name_of(block: Block) -> str:
 
 def of_kind(is_one: Callable[[Block], bool]) -> Any:
     """Parametrize a test over the blocks of a kind."""
-    return pytest.mark.parametrize("block", list(filter(is_one, BLOCKS)), ids=name_of)
+    found = filter(is_one, BLOCKS)
+    return pytest.mark.parametrize("block", [_with_mark(each) for each in found])
+
+
+def _with_mark(block: Block) -> Any:
+    marks = [pytest.mark.grpc] if OVER_GRPC in block.code else []
+    return pytest.param(block, id=name_of(block), marks=marks)
 
 
 def same(printed: str, got: str) -> bool:
@@ -162,7 +170,7 @@ def run(command: str, folder: Path, statuses: tuple[int, ...] = (0,)) -> str:
     done = subprocess.run(
         ["bash", "-ec", command.replace(PYTHON, sys.executable)],
         cwd=folder,
-        env=environment | {"PYTHONPATH": str(ROOT)},
+        env=environment | {"PYTHONPATH": os.pathsep.join([str(ROOT), *ADDED])},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -10,6 +10,8 @@ import msgspec
 from service.entrance import compression
 from service.entrance.limits import FOR_PROBES
 from service.formats import csv_header, json_bodies
+from service.grpc import budget, outline
+from service.grpc.opened import MOST_STREAMS
 from service.http import arrival
 from service.http.v2 import message
 from service.logs import stderr
@@ -25,6 +27,11 @@ FIXED = {
     "digits of a whole number in JSON": sys.int_info.default_max_str_digits,
     "columns of a header in a body, beside those of the model": csv_header.MOST_OTHERS,
     "connections beyond these": FOR_PROBES,
+    "calls of a gRPC connection at a time": MOST_STREAMS,
+    "half a second of a gRPC connection: calls that are cancelled": budget.MOST[budget.RESETS],
+    "the same: pings, settings, priorities, empty frames together": budget.MOST[budget.CONTROL],
+    "the same: changes of windows": budget.MOST[budget.WINDOWS],
+    "fields of a gRPC message of more than 64 KiB, beside its contents": outline.MOST_FIELDS,
     "log lines that wait": stderr.MOST_BYTES,
 }
 NO_BOUNDS = {"port", "workers"}  # numbers

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import onnx
 import torch
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it has none
+from google.protobuf.message import DecodeError
 from msgspec import ValidationError
 from torch import nn
 

@@ -8,7 +8,8 @@ set -eu
 python3 - "$1" > needed.txt <<'END'
 import sys, tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
-print(*project["dependencies"], *project["optional-dependencies"][sys.argv[1]], sep="\n")
+extras = project["optional-dependencies"]
+print(*project["dependencies"], *extras[sys.argv[1]], *extras["grpc"], sep="\n")
 END
 python3 -m venv --without-pip /venv
 pip --python /venv/bin/python install --quiet --no-compile --only-binary=:all: \
@@ -18,7 +19,7 @@ cd /venv/lib/python3*/site-packages
 
 # Packages that others ask for and serving does not import: test data (litestar), and readers of
 # formats that only onnxruntime's tools write.
-rm -rf faker faker-* polyfactory polyfactory-* google protobuf-* flatbuffers flatbuffers-*
+rm -rf faker faker-* polyfactory polyfactory-* flatbuffers flatbuffers-*
 
 # onnxruntime: tools that make models, and the library for C programs: Python's holds all of it.
 rm -rf onnxruntime/transformers onnxruntime/quantization onnxruntime/tools onnxruntime/datasets

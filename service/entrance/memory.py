@@ -46,3 +46,12 @@ def bytes_of(inputs: Inputs) -> int:
     for each in inputs:  # a generator would take a small request 0.3 us more
         size += _OF_A_STRING * each.size if each.dtype.hasobject else each.nbytes
     return size
+
+
+def grown(body: bytes | bytearray, fragment: bytes) -> bytes | bytearray:
+    """Return a body with a further fragment; from the second one on it grows in place."""
+    if not body:
+        return fragment
+    joined = body if isinstance(body, bytearray) else bytearray(body)
+    joined += fragment
+    return joined

@@ -67,8 +67,8 @@ class App:
         self.access = Access(services.settings, routes)
         self.routes_that_infer = Router(each for each in routes if each.is_inference)
         self._read = Router(each for each in routes if each.method == "GET")
-        self._failing = Failing(services.host)
-        self._framework = _framework(services, routes, self._failing.failures)
+        self.failing = Failing(services.host)
+        self._framework = _framework(services, routes, self.failing.failures)
         self.make_id = id_maker()
         self.is_logged = services.settings.access_log
         self._timeout_s = services.settings.request_timeout_s
@@ -177,7 +177,7 @@ class App:
 
     def failure(self, error: Exception, call: Call, path: str) -> tuple[str, Reply]:
         """Return how an inference that failed is counted, and the reply; log what is ours."""
-        told = self._failing.told(error, call, path)
+        told = self.failing.told(error, call, path)
         return told.outcome, error_reply(told)
 
     async def _send(self, reply: Reply, headers: Headers, scope: HTTPScope, send: Send) -> None:

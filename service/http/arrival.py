@@ -63,15 +63,6 @@ def pieces(data: bytes, rest: Callable[[], float]) -> Iterable[tuple[int, bytes]
         place += size
 
 
-def grown(body: bytes | bytearray, fragment: bytes) -> bytes | bytearray:
-    """Return a body with a further fragment; from the second one on it grows in place."""
-    if not body:
-        return fragment
-    joined = body if isinstance(body, bytearray) else bytearray(body)
-    joined += fragment
-    return joined
-
-
 def is_too_long(target: bytes, headers: Headers) -> bool:
     """Whether a head has more than MAX_HEAD_BYTES."""
     size = len(target) + len("GET  HTTP/1.1\r\n\r\n")

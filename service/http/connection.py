@@ -12,10 +12,10 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.entrance.limits import Limits
+from service.entrance.memory import grown
 from service.entrance.writes import JoinedWrites
 from service.errors import MemoryFull, RequestError, RequestTimeout
 from service.http import arrival
-from service.http.arrival import MAX_HEAD_BYTES
 from service.http.direct import Answer, Direct, Head
 from service.http.heads import Heads
 from service.http.reply import (
@@ -122,7 +122,7 @@ class Protocol(Heads):
                 break
             self.head_bytes += len(piece)
             self.feed(piece)
-            if self.head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            if self.head_bytes > arrival.MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.refuse(arrival.head_too_large())
         if self._is_begun:
             self._expect_rest()
@@ -208,7 +208,7 @@ class Protocol(Heads):
             self._limits.make_room()
             return
         self._held += len(body)
-        self._body = arrival.grown(self._body, body)
+        self._body = grown(self._body, body)
         if self.body_bytes > self._limits.max_body_bytes:
             super().on_body(bytes(self._body))  # the app will refuse it
             self._body = b""
@@ -323,7 +323,7 @@ class Protocol(Heads):
             super().shutdown()
 
     def _close_if_silent(self) -> None:
-        if not self._was_heard:
+        if not self._was_heard and self in self.connections:  # no other took it over
             self.transport.close()
 
     def _is_behind(self) -> bool:

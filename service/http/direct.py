@@ -19,11 +19,11 @@ from service.batching import Outputs, Timing
 from service.entrance.memory import bytes_of
 from service.errors import RequestError
 from service.http.app import App
-from service.http.procedure import Procedure, Slowly
+from service.http.procedure import Procedure
 from service.http.reply import Reply, compress, encoding_for, lines_of, note_timing
 from service.http.request import Request, note_wishes
 from service.http.status import Headers
-from service.inference import Call, Work
+from service.inference import Call, Slowly, Work
 from service.logs.request_id import begin, request_id
 
 MOST_HEADS = 1024  # kept at a time: callers may make them up

@@ -6,27 +6,15 @@ No step of a Procedure waits. `follow` is the ordinary way, a coroutine, which w
 direct.py takes them without one.
 """
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
-from msgspec import Struct
-
 from service.batching import Outputs
-from service.catalog.served import ServedModel
 from service.entrance.services import Services
 from service.formats.reply_size import UNKNOWN, check_outputs, check_reply, is_large
 from service.http.reply import Reply
 from service.http.request import Request
-from service.inference import Call, Work
-
-
-class Slowly(Struct, frozen=True):
-    """Work that takes too long to read for the event loop; `finish` reads it in a thread."""
-
-    served: ServedModel
-    finish: Callable[[], Awaitable[Work]]
-
+from service.inference import Call, Slowly, Work
 
 Read: TypeAlias = Work | Slowly
 

@@ -6,6 +6,6 @@ failures     why requests fail, once a second
 request_id   the id of the request that is being answered
 """
 
-from service.logs.lines import access, configure
+from service.logs.lines import access, access_grpc, configure
 
-__all__ = ["access", "configure"]
+__all__ = ["access", "access_grpc", "configure"]

@@ -66,7 +66,16 @@ class JsonFormatter(logging.Formatter):
 
 def access(method: str, path: str, status: int, seconds: float) -> None:
     """Log one reply. The path comes from the caller, so what is not printable is escaped."""
-    shown = path.encode("unicode_escape").decode()
-    fields = {"method": method, "path": path, "status": status, "seconds": round(seconds, 6)}
+    _access({"method": method, "path": path, "status": status}, seconds)
+
+
+def access_grpc(path: str, code: str, seconds: float) -> None:
+    """Log the end of a call of gRPC; `code` is the name of its status."""
+    _access({"method": "POST", "path": path, "grpc_status": code}, seconds)
+
+
+def _access(fields: dict[str, object], seconds: float) -> None:
+    method, path, status = fields.values()
+    shown = str(path).encode("unicode_escape").decode()
     message = f"{method} {shown} {status} in {1000 * seconds:.2f} ms"
-    ACCESS.info("%s", message, extra={"fields": fields})
+    ACCESS.info("%s", message, extra={"fields": fields | {"seconds": round(seconds, 6)}})

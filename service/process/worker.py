@@ -22,10 +22,10 @@ from service.entrance.limits import CHECK_EVERY_S, Limits
 from service.entrance.services import Host
 from service.errors import StartupError
 from service.http.app import create_app
-from service.http.connection import Protocol
 from service.http.direct import Direct
 from service.metrics import Metrics
 from service.process.signals import GRACE_S, HANDLED, Terminal, longest_stop_s
+from service.process.speaking import protocols
 from service.settings import Settings
 
 logger = logging.getLogger("torchlit.worker")
@@ -219,7 +219,7 @@ async def _run(
     limits = Limits(settings, services.memory, app.answer_when_full, unmatched, loop.time())
     config = uvicorn.Config(
         app,
-        http=partial(Protocol, limits, Direct(app)),  # type: ignore[arg-type]
+        http=protocols(app, limits, Direct(app)),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",  # entered below, so that a failure to start is an exception
         log_config=None,

@@ -70,6 +70,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         Versions, "which to open: `all`, `latest`, `latest:2` or `1,3`; also `name=1,3`"
     ] = Versions()
     watch: Annotated[bool, "follow changes in the folder; else only at SIGHUP"] = True
+    grpc: Annotated[
+        bool | None,
+        "whether the port speaks gRPC too (HTTP/2); if unset, where the extra `grpc` is installed",
+    ] = None
     model_control: Annotated[
         bool, "whether callers may load and unload models (`/v2/repository`)"
     ] = False
@@ -253,11 +257,12 @@ def _converted(variable: str, text: str, annotation: Any) -> Any:
     if variable == variable_name("workers") and word == AUTO:
         return resources.available().workers
     value = text
-    if kind is bool or get_origin(kind) is Literal:
-        value = _BOOLEANS.get(word, word) if kind is bool else word
+    is_flag = kind is bool or bool in get_args(kind)
+    if is_flag or get_origin(kind) is Literal:
+        value = _BOOLEANS.get(word, word) if is_flag else word
     try:
         # Not strict, so that texts become numbers; but then "null" would become None.
-        strict = type(None) in get_args(kind)
+        strict = type(None) in get_args(kind) and not is_flag
         return msgspec.convert(value, annotation, strict=strict, dec_hook=_parsed)
     except msgspec.ValidationError as error:
         expected = versions.expected(text) if kind is Versions else _expected(annotation)
@@ -281,6 +286,8 @@ def _expected(annotation: Any) -> str:
         return "one of " + ", ".join(get_args(kind))
     if kind in _IN_WORDS:
         return _IN_WORDS[kind]
+    if bool in get_args(kind):
+        return _IN_WORDS[bool]
     if RoutePath in get_args(kind):
         return "a path that begins with / and has no ?, #, % or blank"
     if kind not in (int, float):

@@ -11,8 +11,8 @@ from uvicorn.server import ServerState
 from service.entrance.limits import CHECK_EVERY_S, Limits
 from service.entrance.services import Host
 from service.http.app import App, create_app
-from service.http.connection import Protocol
 from service.http.direct import Direct
+from service.process.speaking import protocols
 from service.settings import Settings
 
 
@@ -30,6 +30,12 @@ class Listening:
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
 
+    def later(self, seconds: float) -> None:
+        """Check the connections as if so much time had passed."""
+        self.limits.now += seconds
+        for each in list(self.state.connections):
+            each.cut_off_if_slow()  # type: ignore[union-attr]
+
     async def _ordinary(self, scope: Any, receive: Any, send: Any) -> None:
         self.by_asgi.append(scope["path"])
         await self.app(scope, receive, send)
@@ -39,7 +45,9 @@ class Listening:
         loop = asyncio.get_running_loop()
         settings, metrics = self.app.services.settings, self.app.services.metrics
         memory = self.app.services.memory
-        limits = Limits(settings, memory, self.app.answer_when_full, metrics.unmatched, loop.time())
+        self.limits = limits = Limits(
+            settings, memory, self.app.answer_when_full, metrics.unmatched, loop.time()
+        )
         config = uvicorn.Config(
             self._ordinary, interface="asgi3", ws="none", lifespan="off", log_config=None
         )
@@ -47,10 +55,10 @@ class Listening:
         self.state.default_headers = [(b"date", b"today")]
         self.host.is_alone = lambda: len(self.state.tasks) == 1
 
-        def connection() -> Protocol:
-            return Protocol(
-                limits, self.direct, config=config, server_state=self.state, app_state={}
-            )
+        make = protocols(self.app, limits, self.direct)
+
+        def connection() -> asyncio.Protocol:
+            return make(config=config, server_state=self.state, app_state={})
 
         def check() -> None:
             nonlocal timer

@@ -15,11 +15,11 @@ from service.entrance.services import Services
 from service.formats.images.decode import check_takes_images
 from service.formats.message import Message
 from service.formats.reply_size import check_size, times
-from service.http.procedure import Read, Slowly
+from service.http.procedure import Read
 from service.http.reply import Reply
 from service.http.request import Request
 from service.http.rest.dialect import Dialect, Said, writer_of
-from service.inference import Call, Work, work_of_rows
+from service.inference import Call, Slowly, Work, work_of_rows
 
 
 class Rows(Struct, frozen=True):

@@ -10,11 +10,11 @@ from service.catalog.served import ServedModel
 from service.entrance.services import Services
 from service.formats.predictions import encode
 from service.formats.registry import FORM, IMAGE, JSON
-from service.http.procedure import Slowly
 from service.http.reply import Reply
 from service.http.request import Request
 from service.http.rest.dialect import Dialect
 from service.http.rest.predict import Rows
+from service.inference import Slowly
 
 LARGEST_IN_LOOP = 4096  # numbers of a reply that is written in the event loop
 

@@ -8,12 +8,12 @@ from service.entrance.services import Services
 from service.errors import InvalidInput, UnknownField
 from service.formats.json_rows import unknown_field
 from service.formats.registry import JSON
-from service.http.procedure import Read, Slowly
+from service.http.procedure import Read
 from service.http.reply import Reply
 from service.http.request import Request
 from service.http.rest.dialect import Said
 from service.http.rest.predict import Rows
-from service.inference import Call, Work
+from service.inference import Call, Slowly, Work
 from service.words import quoted
 
 

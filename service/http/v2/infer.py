@@ -15,13 +15,13 @@ from service.batching import Outputs
 from service.catalog.served import ServedModel
 from service.entrance.services import Services
 from service.formats.reply_size import check_size
-from service.http.procedure import Read, Slowly
+from service.http.procedure import Read
 from service.http.reply import Reply
 from service.http.request import Request
 from service.http.v2.inputs import read_inputs
 from service.http.v2.message import HEADER_LENGTH, is_long, split
 from service.http.v2.outputs import infer_reply
-from service.inference import Call, Work, work_of_tensors
+from service.inference import Call, Slowly, Work, work_of_tensors
 from service.settings import Settings
 from service.v2.inputs import count_rows
 from service.v2.outputs import reply_bytes, wanted_outputs

@@ -350,6 +350,18 @@ def test_kserve_speaks_v2_and_scrapes_the_port() -> None:
     assert ports == {str(port["containerPort"])}
 
 
+def test_kserve_speaks_grpc_where_the_port_is_named_so() -> None:
+    document = inference_service()
+    (container,) = document["spec"]["predictor"]["containers"]
+    (shown,) = re.findall(r"```yaml\n(.*?)```", (KSERVE.parent / "README.md").read_text(), re.S)
+    (changes,) = yaml.safe_load(shown)["spec"]["predictor"]["containers"]
+    kept = [each for each in container["env"] if each["name"] != "PROTOCOL"]
+    container |= changes | {"env": [*changes["env"], *kept]}
+    assert list(unknown_to_kserve(document)) == []
+    assert container["ports"][0] == {"name": "h2c", "containerPort": 8080, "protocol": "TCP"}
+    assert settings_of(document["spec"]["predictor"]).grpc is not False
+
+
 def test_models_of_a_volume_are_where_kserve_mounts_them() -> None:
     predictor = inference_service(of_a_volume=True)["spec"]["predictor"]
     (container,) = predictor["containers"]
@@ -400,11 +412,12 @@ def test_ports_are_named_alike() -> None:
     documents = built()
     (container,) = containers(pod_template()["spec"])
     named = [each["name"] for each in container["ports"]]
-    assert [each["targetPort"] for each in documents["Service"]["spec"]["ports"]] == named
+    assert {each["targetPort"] for each in documents["Service"]["spec"]["ports"]} == {*named}
     (rule,) = documents["NetworkPolicy"]["spec"]["ingress"]
     assert [each["port"] for each in rule["ports"]] == named
-    ports = [each["name"] for each in documents["Service"]["spec"]["ports"]]
-    assert [each["port"] for each in service_monitor()["spec"]["endpoints"]] == ports
+    spoken = {each["name"]: each["appProtocol"] for each in documents["Service"]["spec"]["ports"]}
+    assert spoken == {"http": "http", "grpc": "kubernetes.io/h2c"}
+    assert [each["port"] for each in service_monitor()["spec"]["endpoints"]] == ["http"]
 
 
 def test_pods_call_nobody_and_only_some_call_them() -> None:

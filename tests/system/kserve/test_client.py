@@ -130,3 +130,23 @@ def test_an_error_is_the_sentence_of_the_service(url: str) -> None:
     assert errors[1].startswith("model: expected one of half, sum, toy, whole, words; got 'nobody'")
     assert "'404 Not Found'" in errors[1]
     assert "FP16 has no form in JSON" in errors[2]
+
+
+def test_the_client_of_grpc_gets_the_same_answers(url: str) -> None:
+    done = subprocess.run(
+        [PYTHON, Path(__file__).with_name("grpc_client.py"), url.removeprefix("http://")],
+        input=json.dumps(ROWS.tolist()),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["probes"] == {"live": True, "ready": True, "toy": True, "nobody": False}
+    for answer in said["answers"]:
+        assert answer["id"] == "7"
+        assert np.abs(np.array(answer["output"]) - toy_answer(ROWS)).max() < 1e-6
+    code, sentence = said["unknown"]
+    assert code == "NOT_FOUND"
+    assert sentence.startswith("model: expected one of ")

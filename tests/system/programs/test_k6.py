@@ -1,10 +1,11 @@
-"""k6, by load.js."""
+"""k6, by load.js and, over gRPC, load_grpc.js."""
 
 import json
 from pathlib import Path
 
 import pytest
 
+from service.grpc.messages import PROTOSET
 from tests.support.processes import Process
 from tests.system.programs.asked import PREDICT, check_predictions
 from tests.system.programs.programs import run
@@ -23,3 +24,11 @@ def test_k6(request: pytest.FixtureRequest, service: Process, place: str) -> Non
     variables = {"URL": url, "BODY": PREDICT.decode(), "REPLY": reply.text}
     checks = json.loads(run("k6", "run", *ALONE, LOAD, **variables))
     assert (checks["passes"], checks["fails"]) == (1200, 0)
+
+
+def test_k6_over_grpc(service: Process) -> None:
+    load = LOAD.with_name("load_grpc.js")
+    address = service.url.removeprefix("http://")
+    variables = {"ADDRESS": address, "PROTOS": str(PROTOSET.parent)}
+    checks = json.loads(run("k6", "run", *ALONE, load, **variables))
+    assert (checks["passes"], checks["fails"]) == (800, 0)

@@ -6,7 +6,6 @@ one server process serves all graphs of tests/onnx_graphs.py. The oracle is NumP
 """
 
 import asyncio
-import itertools
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
@@ -19,34 +18,19 @@ import pytest
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from numpy.typing import NDArray
-from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
+from tritonclient.utils import triton_to_np_dtype
 
 from service.card import Example
 from tests.support import onnx_graphs
 from tests.support.clients import counted
 from tests.support.processes import Process, running
 from tests.support.toys import save_dear, save_toy, toy_answer, toy_card
+from tests.support.triton_cases import FOUR, REFUSALS, ROW, TOY, VALUES, given, wanted
 
 # As slow as it is large: the client imports gevent, and test_infer.py holds the same wire format.
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 FORMS = pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
-ROW = np.array([[1, 2, 3, 4]], np.float32)
-
-# The ends of each datatype, and what is easily lost between them: signs, tiny values, empty texts.
-VALUES: dict[str, NDArray[Any]] = {
-    "BOOL": np.array([[True, False], [False, True]]),
-    "FP16": np.array([[-65504, 65504], [6e-8, -0.0]], np.float16),
-    "FP32": np.array([[-3.4028235e38, 3.4028235e38], [1e-45, -0.0]], np.float32),
-    "FP64": np.array([[-1.7976931348623157e308, 1.7976931348623157e308], [5e-324, -0.0]]),
-    "BYTES": np.array([["", "Grüße, 東京 🚀"], ['"[\\', "line\nand\x00zero"]], np.object_),
-} | {
-    f"{'U' * unsigned}INT{bits}": np.array(
-        [[limits.min, limits.max], [limits.max - 1, 1]], limits.dtype
-    )
-    for bits, unsigned in itertools.product((8, 16, 32, 64), (False, True))
-    for limits in [np.iinfo(f"{'u' * unsigned}int{bits}")]
-}
 
 
 class Awaited:
@@ -107,15 +91,6 @@ async def client(address: str, request: pytest.FixtureRequest) -> AsyncIterator[
     else:
         async with triton_aio.InferenceServerClient(address) as client:
             yield client
-
-
-def given(name: str, array: NDArray[Any], *, binary: bool = True) -> triton.InferInput:
-    given = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
-    return given.set_data_from_numpy(array, binary_data=binary)
-
-
-def wanted(name: str, *, binary: bool = True, classes: int = 0) -> triton.InferRequestedOutput:
-    return triton.InferRequestedOutput(name, binary_data=binary, class_count=classes)
 
 
 def texts(array: NDArray[Any]) -> list[Any]:
@@ -672,79 +647,7 @@ def test_a_request_of_json_alone_is_answered_with_json(service: Process) -> None
     assert np.abs(answer.as_numpy("probabilities") - toy_answer(ROW)).max() < 1e-6
 
 
-TOY = "probabilities"
-FOUR = np.ones(4, np.float32)
-
-
-@pytest.mark.parametrize(
-    ("status", "sentence", "inputs", "outputs"),
-    [
-        (
-            400,
-            "inputs[0].shape: expected [-1, 4] for input input, with sizes from 1 for -1; "
-            "got [1, 5]",
-            [given("input", np.ones((1, 5), np.float32))],
-            [],
-        ),
-        (400, "inputs[0].shape: expected [-1, 4] for ", [given("input", FOUR)], []),
-        (400, "inputs[0].shape: expected [-1, 4] for ", [given("input", FOUR[:0])], []),
-        (
-            400,
-            "inputs[0].shape: expected [-1, 4] for ",
-            [given("input", np.ones((0, 4), np.float32))],
-            [],
-        ),
-        (
-            413,
-            "inputs: expected at most 4096 rows in one request, got 4097",
-            [given("input", np.ones((4097, 4), np.float32))],
-            [],
-        ),
-        (
-            400,
-            "inputs[0].datatype: expected FP32 for input input, got INT64",
-            [given("input", np.ones((1, 4), np.int64))],
-            [],
-        ),
-        (
-            400,
-            "inputs[0].datatype: expected FP32 for input input, got BYTES",
-            [given("input", np.full((1, 4), "1", np.object_), binary=False)],
-            [],
-        ),
-        (
-            400,
-            "inputs[0].datatype: expected one of BOOL, UINT8, ",
-            [triton.InferInput("input", [1, 4], "BF16")],
-            [],
-        ),
-        (
-            400,
-            'inputs[0].name: expected one of input; got "inputs"',
-            [given("inputs", ROW)],
-            [],
-        ),
-        (
-            400,
-            "inputs[1].name: expected each input once, got input again",
-            [given("input", ROW), given("input", ROW)],
-            [],
-        ),
-        (400, "inputs: expected input; got no input", [], []),
-        (
-            400,
-            f'outputs[1].name: expected one of {TOY}; got "logits"',
-            [given("input", ROW)],
-            [wanted(TOY), wanted("logits")],
-        ),
-        (
-            400,
-            "inputs[0]: expected either data or parameters.binary_data_size, got none",
-            [triton.InferInput("input", [1, 4], "FP32")],
-            [],
-        ),
-    ],
-)
+@pytest.mark.parametrize(("status", "sentence", "inputs", "outputs"), REFUSALS)
 async def test_what_does_not_fit_is_refused_and_the_client_goes_on(
     client: Any,
     status: int,

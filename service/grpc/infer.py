@@ -1,0 +1,207 @@
+"""ModelInfer: the Open Inference Protocol over gRPC, from message to answer.
+
+    message -> model, held -> tensors -> outputs -> tensors -> message
+
+What is sent and answered: https://github.com/kserve/open-inference-protocol
+(open_inference_grpc.proto), and Triton's extensions as over HTTP (http/v2/infer.py). What was sent
+raw is answered raw; typed contents are answered by typed contents.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from service.batching import Inputs, Outputs
+from service.catalog.served import ServedModel
+from service.engine.model import Model
+from service.entrance.services import Services
+from service.errors import InvalidInput
+from service.formats import tensors
+from service.formats.message import LARGEST_IN_LOOP
+from service.formats.reply_size import check_size
+from service.grpc.messages import Message, ModelInferRequest, ModelInferResponse, parsed
+from service.grpc.outline import LONG, Outline, outline
+from service.grpc.tensors import NO_FP16, read_contents, write_contents
+from service.inference import Call, Slowly, Work, work_of_tensors
+from service.settings import Settings
+from service.v2.inputs import (
+    check_tensor,
+    count_rows,
+    input_again,
+    missing_input,
+    too_many_rows,
+    unknown_input,
+    wrong_datatype,
+)
+from service.v2.outputs import RequestedOutput, Wanted, labels_of, reply_bytes, wanted_outputs
+from service.v2.parameters import check_parameters, parameter
+
+_RAW_OUTPUT = b"2"  # the key of raw_output_contents: field 6, of bytes
+
+
+class Asked(Struct, frozen=True):
+    """How an answer is wanted."""
+
+    id: str
+    wanted: list[Wanted]
+    is_raw: bool
+
+
+def read(services: Services, call: Call, data: bytes) -> Work | Slowly:
+    """Find the model of a message, and read the tensors that are its inputs.
+
+    Raises RequestError.
+    """
+    settings = services.settings
+    if len(data) > LONG:
+        parts = outline(data)
+        served = services.inference.model(call, parts.name, parts.version or None)
+        work = partial(_work_of_outline, call, served, parts, settings)
+        is_long = len(parts.rest) > LARGEST_IN_LOOP or _has_strings(served.model)
+    else:
+        message = parsed(ModelInferRequest, data)
+        version = message.model_version or None
+        served = services.inference.model(call, message.model_name, version)
+        raw = message.raw_input_contents
+        if len(data) <= LARGEST_IN_LOOP or (raw and not _has_strings(served.model)):
+            return _work(call, served, message, raw, settings)
+        work, is_long = partial(_work, call, served, message, raw, settings), True
+    if is_long:
+        return Slowly(served, partial(services.bodies.in_thread, work, call.deadline))
+    return work()
+
+
+def _has_strings(model: Model) -> bool:
+    return any(each.dtype is np.object_ for each in model.inputs)
+
+
+def _work_of_outline(call: Call, served: ServedModel, parts: Outline, settings: Settings) -> Work:
+    message = parsed(ModelInferRequest, parts.rest)
+    return _work(call, served, message, parts.raw, settings)
+
+
+def _work(
+    call: Call,
+    served: ServedModel,
+    message: Message,
+    raw: Sequence[bytes | memoryview],
+    settings: Settings,
+) -> Work:
+    """Return what a message wants of a model. Raises RequestError."""
+    if message.parameters:
+        timeout_s = check_parameters(_values(message.parameters))
+        call.deadline = min(call.deadline, call.start + timeout_s)
+    model = served.model
+    inputs = _inputs(message, raw, model, settings.max_request_rows, call.deadline)
+    rows = count_rows(inputs, model)
+    outputs = [RequestedOutput(each.name, _values(each.parameters)) for each in message.outputs]
+    wanted = wanted_outputs(outputs, model, True)
+    is_raw = len(raw) > 0
+    if not is_raw:
+        _check_typed(wanted, model)
+    size = reply_bytes(wanted, served, rows)
+    check_size(size, settings.most_reply_bytes, rows, "inputs")
+    return work_of_tensors(served, inputs, rows, Asked(message.id, wanted, is_raw), size)
+
+
+def _inputs(
+    message: Message,
+    raw: Sequence[bytes | memoryview],
+    model: Model,
+    max_rows: int,
+    deadline: float,
+) -> Inputs:
+    """Return the arrays in the model's order.
+
+    Raises InvalidInput with the place, TooLarge, DeadlineExceeded.
+    """
+    sent = message.inputs
+    if raw and len(raw) != len(sent):
+        raise InvalidInput(
+            f"raw_input_contents: expected one for each input, {len(sent)}, got {len(raw)}"
+        )
+    arrays: dict[str, NDArray[Any]] = {}
+    for index, each in enumerate(sent):
+        where, name, datatype = f"inputs[{index}]", each.name, each.datatype
+        shape = list(each.shape)
+        tensor = model.input_named.get(name)
+        if tensor is None:
+            raise unknown_input(name, model, where)
+        if name in arrays:
+            raise input_again(name, where)
+        check_tensor(datatype, shape, tensor, where)
+        if model.is_batched and shape[0] > max_rows:
+            raise too_many_rows(shape[0], max_rows)
+        if each.parameters and parameter(_values(each.parameters), "shared_memory_region"):
+            raise InvalidInput(
+                f"{where}: expected data in the request, as shared memory is not served"
+            )
+        if not raw:
+            contents = f"{where}.contents"
+            array = read_contents(each.contents, shape, datatype, contents, deadline)
+        elif each.HasField("contents"):
+            raise InvalidInput(f"{where}: expected contents or raw_input_contents, got both")
+        else:
+            array = tensors.read_binary(memoryview(raw[index]), shape, datatype, where)
+        if not tensor.shape and tensor.has_shape:
+            array = array.reshape(())  # Triton's clients send a single number as [1]
+        wide = tensors.widened(array, tensor.dtype)
+        if wide is None:
+            raise wrong_datatype(datatype, tensor, where)
+        arrays[name] = wide
+    if len(arrays) < len(model.input_named):
+        raise missing_input(arrays, model)
+    return [arrays[name] for name in model.input_named]
+
+
+def _values(parameters: Message) -> dict[str, Any]:
+    """Return parameters as over HTTP; those without a value say nothing."""
+    chosen = {name: each.WhichOneof("parameter_choice") for name, each in parameters.items()}
+    return {name: getattr(parameters[name], choice) for name, choice in chosen.items() if choice}
+
+
+def _check_typed(wanted: list[Wanted], model: Model) -> None:
+    """Raise InvalidInput for outputs that have no typed contents."""
+    for each in wanted:
+        tensor = model.outputs[each.place]
+        if tensor.dtype is np.float16 and not each.most_classes:
+            raise InvalidInput(f"output {tensor.name}: {NO_FP16}")
+
+
+def written(
+    asked: Asked, served: ServedModel, outputs: Outputs, request_id: str
+) -> list[bytes | memoryview]:
+    """Return the message that holds the outputs which are wanted, in parts."""
+    model = served.model
+    message = ModelInferResponse(
+        model_name=served.name, model_version=str(served.version), id=asked.id or request_id
+    )
+    raw: list[bytes | memoryview] = []
+    for each in asked.wanted:
+        array, tensor = outputs[each.place], model.outputs[each.place]
+        datatype = tensors.NAMES[tensor.dtype]
+        if each.most_classes:
+            labels = labels_of(model, each.place)
+            array = tensors.classified(array, each.most_classes, labels, has_rows=model.is_batched)
+            datatype = "BYTES"
+        output = message.outputs.add(name=tensor.name, datatype=datatype, shape=array.shape)
+        if asked.is_raw:
+            data = tensors.as_binary(array)
+            raw += (_RAW_OUTPUT + _varint(len(data)), data)
+        else:
+            write_contents(output.contents, array, datatype)
+    return [message.SerializeToString(), *raw]
+
+
+def _varint(value: int) -> bytes:
+    """Return a number as protobuf has it (protobuf.dev, "Encoding")."""
+    digits = bytearray()
+    while value > 0x7F:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)

@@ -1,0 +1,87 @@
+"""A long ModelInferRequest, taken apart before it is parsed.
+
+Raw contents are left where they are, in place of two copies of each. What else is long takes many
+times its bytes once it is parsed, so the fields are counted first.
+"""
+
+from msgspec import Struct
+
+from service.errors import InvalidInput, TooLarge
+
+LONG = 65_536  # bytes of a message that is taken apart
+MOST_FIELDS = 16_384  # of the message, its inputs and outputs
+_NAME, _VERSION, _INPUTS, _OUTPUTS, _RAW = 1, 2, 5, 6, 7  # numbers of fields
+_VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5  # wire types
+_LONGEST_VARINT = 10
+_BROKEN = "message: expected a ModelInferRequest, got something else"
+
+
+class Outline(Struct):
+    """The parts of a message."""
+
+    name: str  # of the model
+    version: str
+    rest: bytes  # the message without its raw contents
+    raw: list[memoryview]
+
+
+def outline(data: bytes) -> Outline:
+    """Take a message apart. Raises InvalidInput, TooLarge."""
+    view = memoryview(data)
+    rest: list[memoryview] = []
+    raw: list[memoryview] = []
+    names = {_NAME: b"", _VERSION: b""}
+    fields = [0]
+    start = place = 0
+    while place < len(data):
+        number, begin, end = _field(data, place, len(data), fields)
+        if number == _RAW and begin:
+            rest.append(view[start:place])
+            raw.append(view[begin:end])
+            start = end
+        elif number in names:
+            names[number] = data[begin:end]
+        elif number in (_INPUTS, _OUTPUTS) and begin:
+            inner = begin
+            while inner < end:
+                _, _, inner = _field(data, inner, end, fields)
+        place = end
+    rest.append(view[start:])
+    try:
+        name, version = names[_NAME].decode(), names[_VERSION].decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(_BROKEN) from error
+    return Outline(name, version, b"".join(rest), raw)
+
+
+def _field(data: bytes, place: int, stop: int, fields: list[int]) -> tuple[int, int, int]:
+    """Return the number of a field, where its bytes begin (0: it has none), and where it ends."""
+    fields[0] += 1
+    if fields[0] > MOST_FIELDS:
+        raise TooLarge(f"message: expected at most {MOST_FIELDS} fields, got more")
+    key, place = _varint(data, place)
+    wire, begin = key & 7, 0
+    if wire == _BYTES:
+        length, place = _varint(data, place)
+        begin, place = place, place + length
+    elif wire == _VARINT:
+        _, place = _varint(data, place)
+    elif wire in (_EIGHT_BYTES, _FOUR_BYTES):
+        place += 8 if wire == _EIGHT_BYTES else 4
+    else:
+        raise InvalidInput(_BROKEN)
+    if place > stop:
+        raise InvalidInput(_BROKEN)
+    return key >> 3, begin, place
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    """Return a number (protobuf.dev, "Encoding"), and where it ends."""
+    value = shift = 0
+    for byte in data[place : place + _LONGEST_VARINT]:
+        place += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, place
+        shift += 7
+    raise InvalidInput(_BROKEN)
