@@ -28,7 +28,15 @@ def test_k6(request: pytest.FixtureRequest, service: Process, place: str) -> Non
 
 def test_k6_over_grpc(service: Process) -> None:
     load = LOAD.with_name("load_grpc.js")
-    address = service.url.removeprefix("http://")
-    variables = {"ADDRESS": address, "PROTOS": str(PROTOSET.parent)}
+    row = [5.0, 3.4, 1.5, 0.2]
+    inputs = [{"name": "input", "datatype": "FP32", "shape": [1, 4], "data": row}]
+    reply = service.post("/v2/models/toy/infer", json={"inputs": inputs}).json()
+    variables = {
+        "ADDRESS": service.url.removeprefix("http://"),
+        "PROTOS": str(PROTOSET.parent),
+        "MODEL": "toy",
+        "ROW": json.dumps(row),
+        "ANSWER": json.dumps(reply["outputs"][0]["data"][0]),
+    }
     checks = json.loads(run("k6", "run", *ALONE, load, **variables))
     assert (checks["passes"], checks["fails"]) == (800, 0)
