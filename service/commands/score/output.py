@@ -5,6 +5,7 @@ on, so the result is the same bytes as if it had never stopped.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from service.errors import NotWritten
 # Makes of a complete part, at the first path, the result, at the second. Raises OSError.
 Convert: TypeAlias = Callable[[Path, Path], None]
 
+PART = ".part"
 ALSO_STDOUT = {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 
 
@@ -46,8 +48,8 @@ class Part:
         self._given = str(output)
         self._output = Path(os.path.realpath(output))  # a link stays one
         self._force = force
-        self.path = self._output.with_name(self._output.name + ".part")
-        self._sidecar = self._output.with_name(self._output.name + ".part.json")
+        self.path = beside(self._output, PART)
+        self._sidecar = beside(self._output, f"{PART}.json")
         self._file = -1
         self.convert: Convert | None = None  # if the part is not the result
 
@@ -55,6 +57,7 @@ class Part:
         """Raise NotWritten if there is a file that may not be replaced."""
         if self._given in ALSO_STDOUT:
             raise NotWritten(f"{self._given}: expected a file; stdout is -")
+        check_name(self._output, f"{PART}.json.new")
         if not os.path.lexists(self._output):
             return
         if not self._output.is_file():
@@ -65,7 +68,8 @@ class Part:
     def __enter__(self) -> Self:
         """Open the file, as far as it is. Raises NotWritten."""
         with self._writing():
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._file = os.open(self.path, flags, 0o666)
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not os.path.samestat(os.fstat(self._file), self.path.stat()):
@@ -73,6 +77,13 @@ class Part:
             except (BlockingIOError, FileNotFoundError):
                 os.close(self._file)
                 raise NotWritten(f"{self.path}: another process is writing it") from None
+            is_ours = self._sidecar.exists() or not os.fstat(self._file).st_size
+            if not (is_ours or self._force):
+                os.close(self._file)
+                raise NotWritten(
+                    f"{self.path}: expected one of a job that was stopped, got another file: "
+                    "move it away, or replace it with --force"
+                )
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -99,11 +110,15 @@ class Part:
             return None
         return mark if mark.output_bytes <= os.fstat(self._file).st_size else None
 
-    def begin(self) -> None:
-        """Begin anew. Raises NotWritten."""
+    def begin(self, mark: Mark) -> None:
+        """Begin anew, and say so beside it: what is there without that is of somebody else.
+
+        Raises NotWritten.
+        """
         with self._writing():
             self._sidecar.unlink(missing_ok=True)  # before the bytes that it speaks of are others
         self.go_on(0)
+        self._note(mark)
 
     def go_on(self, output_bytes: int) -> None:
         """Cut off what is beyond, and write on from there. Raises NotWritten."""
@@ -118,15 +133,18 @@ class Part:
 
     def save(self, mark: Mark) -> None:
         """Keep how far it is; what is said to be written is on the disk. Raises NotWritten."""
-        beside = self._sidecar.with_name(self._sidecar.name + ".new")
+        self._note(mark)
+
+    def _note(self, mark: Mark) -> None:
+        new = beside(self._sidecar, ".new")
         with self._writing():
             try:
                 os.fsync(self._file)
-                beside.write_bytes(msgspec.json.encode(mark))
-                beside.replace(self._sidecar)
+                new.write_bytes(msgspec.json.encode(mark))
+                new.replace(self._sidecar)
             except OSError:
                 with contextlib.suppress(OSError):
-                    beside.unlink(missing_ok=True)
+                    new.unlink(missing_ok=True)
                 raise
 
     def finish(self) -> None:
@@ -148,15 +166,34 @@ class Part:
             self._sidecar.unlink(missing_ok=True)
 
 
+def beside(path: Path, suffix: str) -> Path:
+    """Return the path of a file or folder beside another. Raises NotWritten for one of no name."""
+    if not path.name:
+        raise NotWritten(f"{path}: expected a file or folder that has a name")
+    return path.with_name(path.name + suffix)
+
+
+def check_name(path: Path, suffix: str) -> None:
+    """Raise NotWritten where a name is too long to have others beside it."""
+    try:
+        os.lstat(beside(path, suffix))
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise NotWritten(
+                f"{path}: expected a name that is {len(suffix)} bytes below the longest, got "
+                f"{len(os.fsencode(path.name))} bytes"
+            ) from error
+
+
 def made_of(part: Path, result: Path, convert: Convert) -> None:
     """Make a file of a part, beside it, and give it its name. Raises OSError."""
-    beside = part.with_name(part.name + ".new")
+    new = beside(part, ".new")
     try:
-        convert(part, beside)
-        with beside.open("rb") as file:
+        convert(part, new)
+        with new.open("rb") as file:
             os.fsync(file.fileno())
-        beside.replace(result)
+        new.replace(result)
     except BaseException:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            new.unlink(missing_ok=True)
         raise

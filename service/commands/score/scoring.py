@@ -137,7 +137,7 @@ def go_on(
     pass_to: passes what a mark says, and returns whether the input is the same; else it is at its
     beginning. Raises CannotScore where that would cost what another job has done, unless `force`.
     """
-    if found := part.mark():
+    if (found := part.mark()) and (found.rows or found.bad):
         mark = found
 
         def is_same() -> bool:
@@ -147,7 +147,7 @@ def go_on(
             part.go_on(found.output_bytes)
             say(f"goes on after {unit} {found.lines}")
             return found
-    part.begin()
+    part.begin(new)
     return new
 
 

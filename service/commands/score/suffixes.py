@@ -2,10 +2,12 @@
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePath
 
 from msgspec import Struct
+
+from service.errors import CannotScore
 
 
 class Kind(Struct, frozen=True):
@@ -64,22 +66,46 @@ def _is_pattern(input: str) -> bool:
 
 
 def files_in(input: str, left_out: Iterable[Path] = ()) -> Iterator[Found]:
-    """Yield each file of a kind in a folder or of a pattern, in order of the names."""
+    """Yield each file of a kind in a folder or of a pattern, in order of the names.
+
+    Raises CannotScore for a folder that cannot be read.
+    """
     if _is_pattern(input):
-        paths = [Path(each) for each in glob.glob(input, recursive=True) if Path(each).is_file()]
+        found = map(Path, set(glob.glob(input, recursive=True)))
+        named = _named(input)
+        paths = [each for each in found if each.is_file() and not _is_hidden(each, named)]
         parents = [each.parent for each in paths]
         base = Path(os.path.commonpath(parents)) if parents else Path()
     else:
         base = Path(input)
-        paths = [each for each in base.rglob("*") if not _is_hidden(each.relative_to(base))]
+        paths = [
+            Path(folder, name)
+            for folder, _, names in os.walk(base, onerror=_raise, followlinks=False)
+            for name in names
+            if not _is_hidden(Path(folder, name).relative_to(base))
+        ]
     for path in sorted(paths):
         kind = kind_of(path.name)
         real = path.absolute()
         if kind is None or not path.is_file() or any(real.is_relative_to(one) for one in left_out):
             continue
-        yield Found(path.relative_to(base).as_posix(), path, kind)
+        yield Found(printable(path.relative_to(base).as_posix()), path, kind)
 
 
-def _is_hidden(path: Path) -> bool:
-    """Whether a file is none of the data, as Hadoop and Spark have it."""
-    return any(each.startswith((".", "_")) for each in path.parts)
+def _named(pattern: str) -> frozenset[str]:
+    """Return the parts of a pattern that name a folder or file as it is."""
+    return frozenset(each for each in Path(pattern).parts if not glob.has_magic(each))
+
+
+def _is_hidden(path: Path, named: Collection[str] = ()) -> bool:
+    """Whether a file is none of the data, as Hadoop and Spark have it, and nobody named it."""
+    return any(each.startswith((".", "_")) and each not in named for each in path.parts)
+
+
+def _raise(error: OSError) -> None:
+    raise CannotScore(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+
+def printable(name: str) -> str:
+    """Return the name of a file, which may be no text, as text."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

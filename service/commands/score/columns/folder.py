@@ -11,12 +11,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 
 import msgspec
 from msgspec import Struct
 
-from service.commands.score.output import Convert, Mark, made_of
+from service.commands.score.output import PART, Convert, Mark, beside, check_name, made_of
 from service.commands.terminal import write_all
 from service.errors import NotWritten
 
@@ -51,7 +52,7 @@ class Folder:
         """Say which folder is to be made, and whether it may replace one that is there."""
         self.output = Path(os.path.realpath(output))
         self._force = force
-        self.path = self.output.with_name(self.output.name + ".part")
+        self.path = beside(self.output, PART)
         self._lock = self._file = -1
         self._name = ""  # of the file that is being written
         self._done: list[Entry] = []
@@ -59,13 +60,14 @@ class Folder:
 
     def check(self) -> None:
         """Raise NotWritten if there is something that may not be replaced."""
+        check_name(self.output, PART)
         if not os.path.lexists(self.output):
             return
         if not self.output.is_dir():
             raise NotWritten(f"{self.output}: expected a folder, as INPUT is several files")
         if not any(self.output.iterdir()):
             return
-        if not (self.output / MANIFEST).is_file():
+        if _read(self.output) is None:
             raise NotWritten(f"{self.output}: expected a folder of answers, or none, got another")
         if not self._force:
             raise NotWritten(f"{self.output}: is there already; --force replaces it")
@@ -82,7 +84,7 @@ class Folder:
             except (BlockingIOError, FileNotFoundError):
                 os.close(self._lock)
                 raise NotWritten(f"{self.path}: another process is writing it") from None
-            if any(self.path.iterdir()) and not (self.path / MANIFEST).exists():
+            if any(self.path.iterdir()) and _read(self.path) is None:
                 os.close(self._lock)
                 raise NotWritten(
                     f"{self.path}: expected one of a job that was stopped, got another"
@@ -104,10 +106,7 @@ class Folder:
 
     def manifest(self) -> Manifest | None:
         """Return what is complete, if that can be said."""
-        try:
-            return msgspec.json.decode((self.path / MANIFEST).read_bytes(), type=Manifest)
-        except (OSError, msgspec.DecodeError):
-            return None
+        return _read(self.path)
 
     def is_whole(self, entry: Entry) -> bool:
         """Whether a file is what its entry says."""
@@ -177,14 +176,14 @@ class Folder:
             self._write_manifest()
 
     def _write_manifest(self) -> None:
-        beside = self.path / (MANIFEST + ".new")
+        new = self.path / (MANIFEST + ".new")
         manifest = Manifest(self._job, sorted(self._done, key=lambda each: each.input))
         text = msgspec.json.format(msgspec.json.encode(manifest))
-        with beside.open("wb") as file:
+        with new.open("wb") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(self.path / MANIFEST)
+        new.replace(self.path / MANIFEST)
 
     def finish(self) -> None:
         """Give the folder its name. Raises NotWritten."""
@@ -192,16 +191,36 @@ class Folder:
         with self._writing():
             self._write_manifest()
             (self.path / SUCCESS).touch()
-            old = self.path.with_name(self.output.name + ".old")
-            if self.output.exists():
-                self.output.rename(old)
-            self.path.rename(self.output)
-            if old.exists():
-                shutil.rmtree(old)
+            with _moved_away(self.output):
+                self.path.rename(self.output)
 
     def drop(self) -> None:
         """Remove the folder, of which nothing is worth keeping."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _read(folder: Path) -> Manifest | None:
+    """Return the manifest of a folder, None if it has none."""
+    try:
+        return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+@contextlib.contextmanager
+def _moved_away(folder: Path) -> Iterator[None]:
+    """Let a folder give its place to another, and remove it then. Raises OSError."""
+    if not folder.exists():
+        yield
+        return
+    with TemporaryDirectory(prefix=f"{folder.name}.old-", dir=folder.parent) as name:
+        old = Path(name) / folder.name
+        folder.rename(old)
+        try:
+            yield
+        except OSError:
+            old.rename(folder)
+            raise
 
 
 def _digest(path: Path) -> str:

@@ -22,7 +22,7 @@ from service.commands.score.columns.folder import Entry, Folder
 from service.commands.score.columns.pool import Pool, Step
 from service.commands.score.columns.shipped import shipped
 from service.commands.score.columns.sources import Reading, Source, reading, sources_of
-from service.commands.score.columns.steps import Passed, Steps
+from service.commands.score.columns.steps import Passed, Steps, naming
 from service.commands.score.columns.worker import be_small
 from service.commands.score.columns.writers import Writer
 from service.commands.score.identity import Identity, identity_of
@@ -134,7 +134,7 @@ class Columns:
     def all_into_one(self, part: Part | None) -> int:
         """Answer several sources, one after the other."""
         self._steps.has_files = True
-        with self._steps.open(self._sources[0]) as input:
+        with naming(self._sources[0]), self._steps.open(self._sources[0]) as input:
             writer, unit = self._steps.writer_for(input), input.unit
 
         def pass_to(mark: Mark) -> bool:

@@ -26,6 +26,7 @@ from service.commands.score.suffixes import (
     files_in,
     is_several,
     kind_of,
+    printable,
 )
 from service.errors import CannotScore
 
@@ -87,7 +88,8 @@ class Source(Struct, frozen=True):
     def check(self) -> None:
         """Raise OSError if it cannot be read."""
         if self.path is not None:
-            self.path.open("rb").close()
+            if self.is_file:  # who writes to a pipe would lose who reads it
+                self.path.open("rb").close()
         elif not self.images:
             os.fstat(0)
 
@@ -163,6 +165,7 @@ def _source(input: str, given: Kind | None, written: Path | None) -> Source:
         if each is not None and path.exists() and each.exists() and path.samefile(each):
             raise CannotScore(f"{each}: expected another file than the one that is read")
     kind = kind_of(input) or given
+    name = printable(input)
     if kind == IMAGES:
-        return Source(input, IMAGES, None, ((input, path),))
-    return Source(input, kind or CSV, path)
+        return Source(name, IMAGES, None, ((name, path),))
+    return Source(name, kind or CSV, path)

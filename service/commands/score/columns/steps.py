@@ -1,7 +1,7 @@
 """The way through the files of INPUT, step by step: a block to answer, or the end of a file."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ from service.commands.score.columns.sources import Input, Reading, Source
 from service.commands.score.columns.worker import Task
 from service.commands.score.columns.writers import Writer, writer_of
 from service.commands.score.suffixes import IMAGES, Kind
-from service.errors import CannotScore
+from service.errors import CannotScore, InvalidInput
 
 FILE = "file"  # the column that says which file a row is from
 
@@ -63,7 +63,7 @@ class Steps:
         """
         at = start
         for source in sources:
-            with self.open(source) as input:
+            with naming(source), self.open(source) as input:
                 writer = self.writer_for(input)
                 if first is not None and writer != first:
                     raise CannotScore(
@@ -98,6 +98,16 @@ class Steps:
         with self.open(source) as input:
             input.pass_to(Position(2**62, 2**62, ""))
             return input.position
+
+
+@contextmanager
+def naming(source: Source) -> Iterator[None]:
+    """Name the file in what is wrong with its first lines."""
+    try:
+        yield
+    except InvalidInput as error:
+        name = f"{source.name}: "
+        raise InvalidInput(name + str(error).removeprefix(name)) from error
 
 
 def behind(at: Position, source: Source, end: Position) -> Position:

@@ -744,6 +744,7 @@ def test_a_stream_that_is_closed_is_no_other_file(
 @BOTH_WAYS
 def test_a_pipe_leaves_nothing_of_a_file_that_was_there(run: Run, stream: Become) -> None:
     Path("out.csv.part").write_text("of another job, and longer than this one " * 99)
+    Path("out.csv.part.json").write_text("{}")
     reader, writer = os.pipe()
     os.write(writer, csv_text(ROWS).encode())
     os.close(writer)

@@ -8,6 +8,7 @@ import pytest
 from service.commands.score.output import ALSO_STDOUT, Mark, Part
 from service.errors import NotWritten
 
+NEW = Mark(job={})
 MARK = Mark(job={"the model": "x", "--keep": True}, input_sha256="ab", lines=3, output_bytes=4)
 
 
@@ -24,7 +25,7 @@ def test_a_file_has_its_name_once_it_is_finished(part: Part, tmp_path: Path) -> 
     part.check()
     with part:
         assert part.mark() is None
-        part.begin()
+        part.begin(NEW)
         part.write(b"a\n")
         part.write(b"b\n")
         part.save(MARK)
@@ -37,7 +38,7 @@ def test_a_file_has_its_name_once_it_is_finished(part: Part, tmp_path: Path) -> 
 
 def test_it_goes_on_after_what_counts(part: Part, tmp_path: Path) -> None:
     with part:
-        part.begin()
+        part.begin(NEW)
         part.write(b"a\nb\n")
         part.save(MARK)
         part.write(b"what was written after that, and half a li")
@@ -53,7 +54,7 @@ def test_it_goes_on_after_what_counts(part: Part, tmp_path: Path) -> None:
 def test_a_mark_that_cannot_be_true_is_none(part: Part, tmp_path: Path, damage: str) -> None:
     sidecar = tmp_path / "out.csv.part.json"
     with part:
-        part.begin()
+        part.begin(NEW)
         part.write(b"a\nb\n")
         part.save(MARK)
         if damage == "cut":
@@ -67,17 +68,17 @@ def test_a_mark_that_cannot_be_true_is_none(part: Part, tmp_path: Path, damage: 
 
 def test_who_begins_anew_leaves_no_mark_of_the_old_bytes(part: Part, tmp_path: Path) -> None:
     with part:
-        part.begin()
+        part.begin(NEW)
         part.write(b"a\nb\n")
         part.save(MARK)
-        part.begin()
-        assert part.mark() is None
+        part.begin(NEW)
+        assert part.mark() == NEW
         assert (tmp_path / "out.csv.part").read_bytes() == b""
 
 
 def test_what_is_not_worth_keeping_is_removed(part: Part, tmp_path: Path) -> None:
     with part:
-        part.begin()
+        part.begin(NEW)
         part.write(b"a\n")
         part.save(MARK)
         part.drop()
@@ -94,7 +95,7 @@ def test_what_is_there_is_replaced_by_force_only(part: Part, tmp_path: Path) -> 
     forced = Part(tmp_path / "link", force=True)
     forced.check()
     with forced:
-        forced.begin()
+        forced.begin(NEW)
         forced.write(b"new")
         assert (tmp_path / "out.csv").read_text() == "precious"
         forced.finish()
@@ -105,11 +106,11 @@ def test_what_is_there_is_replaced_by_force_only(part: Part, tmp_path: Path) -> 
 def test_what_came_meanwhile_is_not_replaced(part: Part, tmp_path: Path) -> None:
     part.check()
     with part:
-        part.begin()
+        part.begin(NEW)
         (tmp_path / "out.csv").write_text("precious")
         with pytest.raises(NotWritten, match="is there already"):
             part.finish()
-    assert names(tmp_path) == ["out.csv", "out.csv.part"]
+    assert names(tmp_path) == ["out.csv", "out.csv.part", "out.csv.part.json"]
 
 
 @pytest.mark.parametrize("force", [True, False])
@@ -125,7 +126,7 @@ def test_what_is_no_file_is_never_replaced(tmp_path: Path, force: bool) -> None:
 
 def test_two_processes_do_not_write_one_file(part: Part, tmp_path: Path) -> None:
     with part:
-        part.begin()
+        part.begin(NEW)
         part.write(b"a\n")
         other = Part(tmp_path / "out.csv", force=True)
         with pytest.raises(NotWritten, match=r"out\.csv\.part: another process is writing it$"):
@@ -158,7 +159,7 @@ def test_a_result_that_is_made_of_the_part_appears_when_it_is_complete(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with part:
-        part.begin()
+        part.begin(NEW)
         part.write(b"a\n")
         part.save(MARK)
         part.convert = fail
@@ -184,7 +185,7 @@ def test_what_cannot_be_written_is_told(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with part:
-        part.begin()
+        part.begin(NEW)
         part.write(b"a\n")
         for name in ("write", "fsync", "ftruncate"):
             with monkeypatch.context() as patch:
@@ -192,8 +193,29 @@ def test_what_cannot_be_written_is_told(
                 for attempt in {
                     "write": [lambda: part.write(b"b")],
                     "fsync": [lambda: part.save(MARK), part.finish],
-                    "ftruncate": [part.begin, lambda: part.go_on(0)],
+                    "ftruncate": [lambda: part.begin(NEW), lambda: part.go_on(0)],
                 }[name]:
                     with pytest.raises(NotWritten, match="cannot be written: No space left"):
                         attempt()
         assert names(tmp_path) == ["out.csv.part"]
+
+
+def test_a_part_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+    other = tmp_path / "out.csv.part"
+    other.write_text("precious")
+    with pytest.raises(NotWritten, match="expected one of a job that was stopped, got another"):
+        Part(tmp_path / "out.csv", force=False).__enter__()
+    other.unlink()
+    (tmp_path / "target").write_text("precious")
+    other.symlink_to("target")
+    for force in (False, True):
+        with pytest.raises(NotWritten, match="cannot be written"):
+            Part(tmp_path / "out.csv", force=force).__enter__()
+    assert (tmp_path / "target").read_text() == "precious"
+
+
+def test_names_that_have_no_room_beside_them_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotWritten, match="expected a name that is 14 bytes below the longest"):
+        Part(tmp_path / ("x" * 245), force=False).check()
+    with pytest.raises(NotWritten, match="/: expected a file or folder that has a name"):
+        Part(Path("/"), force=False)

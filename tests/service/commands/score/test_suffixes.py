@@ -57,7 +57,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("in", ["[g].csv", "a.csv.gz", "b.csv", "sub/c.csv"]),
         ("in/", ["[g].csv", "a.csv.gz", "b.csv", "sub/c.csv"]),
         ("in/*.csv", ["[g].csv", "b.csv"]),
-        ("in/**/*.csv", ["[g].csv", "_temporary/e.csv", "b.csv", "sub/c.csv"]),
+        ("in/**/*.csv", ["[g].csv", "b.csv", "sub/c.csv"]),
+        ("in/**/**/*.csv", ["[g].csv", "b.csv", "sub/c.csv"]),  # each once
+        ("in/_temporary/*", ["e.csv"]),  # which is named
         ("*/sub/*", ["c.csv"]),
         ("in/*.parquet", []),
     ],

@@ -2,9 +2,10 @@ import errno
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from service.commands.score.columns.folder import MANIFEST, SUCCESS, Entry, Folder
+from service.commands.score.columns.folder import MANIFEST, SUCCESS, Entry, Folder, Manifest
 from service.commands.score.output import Mark
 from service.errors import NotWritten
 
@@ -78,13 +79,19 @@ def test_what_is_there_is_replaced_by_force_only_and_only_answers(tmp_path: Path
     (out / "precious").touch()
     with pytest.raises(NotWritten, match="expected a folder of answers, or none, got another"):
         Folder(out, force=True).check()
-    (out / MANIFEST).touch()
+    for other in ("", '{"name": "an app", "icons": []}'):  # of the web
+        (out / MANIFEST).write_text(other)
+        with pytest.raises(NotWritten, match="expected a folder of answers, or none, got another"):
+            Folder(out, force=True).check()
+    (out / MANIFEST).write_bytes(msgspec.json.encode(Manifest(JOB, [])))
     with pytest.raises(NotWritten, match="is there already; --force replaces it"):
         Folder(out, force=False).check()
+    (tmp_path / "out.old").mkdir()  # of somebody else
     with Folder(out, force=True) as forced:
         forced.go_on(JOB, [])
         forced.finish()
     assert names(tmp_path) == [f"out/{SUCCESS}", f"out/{MANIFEST}"]
+    assert sorted(os.listdir(tmp_path)) == ["out", "out.old"]
     (tmp_path / "file").touch()
     with pytest.raises(NotWritten, match="file: expected a folder, as INPUT is several files"):
         Folder(tmp_path / "file", force=True).check()

@@ -7,6 +7,7 @@ oracle.
 import os
 import shutil
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from pyarrow import csv, feather, parquet
 from service.batch import csv_input, image_blocks, table_blocks
 from service.commands.score.columns.worker import Task
 from tests.support import drawings
-from tests.support.scoring import NAMES, Run, table, values
+from tests.support.scoring import NAMES, ROWS, Run, csv_text, table, values
 
 COUNT = 20
 
@@ -334,3 +335,23 @@ def test_a_folder_of_images_becomes_a_table(run: Run, monkeypatch: pytest.Monkey
     assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes()
     status, said = run("toy", "images", "no.csv")
     assert (status, said) == (1, "torchlit: toy/1: expected a model that takes images\n")
+
+
+def test_what_is_wrong_with_a_file_among_others_names_it(run: Run) -> None:
+    Path("in").mkdir()
+    Path("in/a.csv").write_text(csv_text(ROWS, NAMES))
+    Path("in/b.csv").write_text("x,y\n1,2\n")
+    for output in ("out", "out.csv"):
+        assert run("toy", "in", output) == (
+            1,
+            "torchlit: b.csv: line 1: expected a column a, got none\n",
+        )
+
+
+def test_a_pipe_that_has_a_name_is_read_once(run: Run) -> None:
+    os.mkfifo("in.csv")
+    writer = Thread(target=lambda: Path("in.csv").write_text(csv_text(ROWS, NAMES)), daemon=True)
+    writer.start()
+    assert run("toy", "in.csv", "out.csv")[0] == 0
+    writer.join(10)
+    assert len(table("out.csv")) == 1 + len(ROWS)
