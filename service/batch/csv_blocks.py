@@ -129,8 +129,18 @@ class _Lines:
             ends = np.append(ends, len(data))
         self._starts = np.concatenate([[0], ends[:-1] + 1])
         self._ends = ends
-        if (ends - self._starts).max() >= longest:
+        size = (ends - self._starts).max()
+        if size >= longest or (size > csv.field_size_limit() and self._may_have_a_long_cell()):
             raise NotColumns
+
+    def _may_have_a_long_cell(self) -> bool:
+        """Whether a cell may be longer than those that the csv module reads."""
+        if b'"' in self._data:
+            return True
+        is_end = self._characters == ord(self._table.separator)
+        ends = np.flatnonzero(is_end | (self._characters == _LINE_FEED))
+        cells = np.diff(ends, prepend=-1, append=len(self._data)) - 1
+        return bool(cells.max() > csv.field_size_limit())
 
     def rows(self, *, are_ragged: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the lines that are rows, and those of too few or too many cells."""

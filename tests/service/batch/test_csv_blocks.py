@@ -213,3 +213,12 @@ def test_a_bad_line_is_named_and_the_others_are_answered(scorer: Open) -> None:
         {"line": 2, "id": "x"},
         {"line": 6, "id": "w"},
     ]
+
+
+def test_a_cell_that_is_too_long_for_csv_is_refused_either_way(scorer: Open) -> None:
+    text = f"id,a,b,c,d\n{'x' * 131_073},1,2,3,4\n{'x' * 131_072},1,2,3,4\n".encode()
+    found, _ = answered(scorer("toy"), text, keep=False)
+    assert found is not None
+    assert found.bad == ["line 2: expected CSV, got: field larger than field limit (131072)"]
+    text = text.replace(b"x" * 131_073, b"x" * 131_072)
+    assert answered(scorer("toy"), text, keep=False)[1] == 2  # blocks, both in columns
