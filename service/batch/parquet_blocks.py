@@ -83,7 +83,9 @@ def _batches(block: ParquetBlock) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a row group, `size` at once."""
     names = block.chosen.names
     buffer = max(_LEAST_BUFFER, min(_CHUNK_BYTES, _BUFFERS_BYTES // max(1, len(names))))
-    with parquet.ParquetFile(block.path, buffer_size=buffer, pre_buffer=False) as file:
+    with parquet.ParquetFile(
+        block.path, buffer_size=buffer, pre_buffer=False, page_checksum_verification=True
+    ) as file:
         yield from file.iter_batches(
             batch_size=block.size, row_groups=[block.group], columns=names, use_threads=False
         )

@@ -122,3 +122,17 @@ def test_columns_that_fit_no_row_are_refused_before_any_is_read(
     with pytest.raises(InvalidInput) as raised:
         ParquetInput(tmp_path / "in.parquet", scorer("toy"), keep=False)
     assert str(raised.value).replace(f"{tmp_path}/", "") == sentence
+
+
+def test_a_page_that_is_not_as_it_was_written_is_refused(scorer: Open, tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    table = pa.table({name: [1.0, 2.0, 3.0, 4.0] for name in "abcd"})
+    parquet.write_table(
+        table, path, write_page_checksum=True, use_dictionary=False, compression="none"
+    )
+    data = path.read_bytes()
+    path.write_bytes(data.replace(np.float64(3).tobytes(), np.float64(5).tobytes(), 1))
+    toy = scorer("toy")
+    ((block, _),) = ParquetInput(path, toy, keep=False)
+    with pytest.raises(CannotScore, match=r"cannot be read: .*CRC"):
+        block.answer(toy)
