@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from msgspec import Struct
 from pyarrow import parquet
 
+from service.batch.inputs import is_binary
 from service.batch.scorer import Scorer
 from service.commands.score.layout import check_names, columns_of
 from service.commands.score.suffixes import CSV, PARQUET, Kind
@@ -93,10 +94,15 @@ def writer_of(kind: Kind, suffix: str, before: pa.Schema, scorer: Scorer) -> Wri
 
 def _is_a_cell(type: pa.DataType) -> bool:
     """Whether the values of a kept column have a form as text."""
-    if pa.types.is_binary(type) or pa.types.is_large_binary(type):
+    if isinstance(type, pa.BaseExtensionType):
+        return False
+    if is_binary(type) or pa.types.is_fixed_size_binary(type):
         return False  # bytes may be no text
     try:
-        pa.nulls(0, type).cast(pa.string())
+        values = pa.nulls(0, type)
+        if pa.types.is_timestamp(type):  # its zone is looked up for a value
+            values = pa.array([0], pa.int64()).cast(type)
+        values.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return False
     return True
@@ -127,22 +133,21 @@ def _texts(column: pa.Array) -> pa.Array:
         texts = pc.if_else(column, "True", "False")
     elif pa.types.is_floating(type):
         texts = column.cast(pa.float64()).cast(pa.string())
-    elif pa.types.is_string(type) or pa.types.is_large_string(type):
-        texts = _quoted(column)
     elif pa.types.is_integer(type):
         texts = column.cast(pa.string())
     else:
-        texts = _quoted(column.cast(pa.string()))
+        texts = _quoted(column.cast(pa.large_string()))
     return pc.fill_null(texts.cast(pa.large_string()), "")
 
 
 def _quoted(texts: pa.Array) -> pa.Array:
-    """Return cells in quotation marks where they need them."""
+    """Return cells (large_string) in quotation marks where they need them."""
     are_special = pc.match_substring_regex(texts, _TO_QUOTE)
     if not pc.any(are_special).as_py():
         return texts
     doubled = pc.replace_substring(texts, '"', '""')
-    return pc.if_else(are_special, pc.binary_join_element_wise('"', doubled, '"', ""), texts)
+    mark, empty = pa.scalar('"', pa.large_string()), pa.scalar("", pa.large_string())
+    return pc.if_else(are_special, pc.binary_join_element_wise(mark, doubled, mark, empty), texts)
 
 
 def _to_parquet(part: Path, result: Path) -> None:

@@ -52,7 +52,17 @@ def test_csv_says_what_the_csv_module_reads_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "type", [pa.list_(pa.string()), pa.struct({"a": pa.int8()}), pa.binary()], ids=str
+    "type",
+    [
+        pa.list_(pa.string()),
+        pa.struct({"a": pa.int8()}),
+        pa.binary(),
+        pa.binary(16),
+        pa.binary_view(),
+        pa.uuid(),
+        pa.timestamp("us", "Mars/Olympus"),
+    ],
+    ids=str,
 )
 def test_what_is_no_cell_is_not_kept_in_csv(tmp_path: Path, type: pa.DataType) -> None:
     save_toy(tmp_path, card=toy_card())
@@ -118,3 +128,15 @@ def test_answers_of_an_open_shape_are_no_cells(tmp_path: Path) -> None:
     with pytest.raises(CannotScore, match="expected a shape for CSV, got an open one"):
         writer_of(CSV, ".csv", before, series)
     assert writer_of(PARQUET, ".parquet", before, series).names == ["row", "output"]
+
+
+def test_strings_of_each_width_are_quoted() -> None:
+    rows = pa.record_batch(
+        {
+            "large": pa.array(['a "b"', None, "c"], pa.large_string()),
+            "view": pa.array(["a,b", None, "c"], pa.string_view()),
+        }
+    )
+    assert Writer(CSV, "", rows.schema, ["large", "view"]).encode(rows) == (
+        b'"a ""b""","a,b"\n,\nc,c\n'
+    )
