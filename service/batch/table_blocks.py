@@ -30,20 +30,61 @@ class Chosen(Struct, frozen=True):
         return [*self.features, *self.kept]
 
     def answer(self, scorer: Scorer, batch: pa.RecordBatch, before: int) -> Answered:
-        """Return the answers to rows that stand behind so many others."""
+        """Return the answers to rows that stand behind so many others.
+
+        Raises CannotScore for a kept column that cannot be written.
+        """
         numbers = np.arange(before + 1, before + 1 + batch.num_rows)
         kept = None
         if self.kept:
-            arrays = [plain(batch.column(each)) for each in self.kept]
+            arrays = [_whole(batch.column(each), each) for each in self.kept]
             kept = pa.RecordBatch.from_arrays(arrays, self.kept)
         return answered(scorer.of_batch(batch.select(self.features)), UNIT, numbers, kept)
 
     def kept_schema(self, schema: pa.Schema) -> pa.Schema:
-        """Return the kept columns as `answer` has them."""
-        arrays = [plain(pa.nulls(0, schema.field(each).type)) for each in self.kept]
+        """Return the kept columns as `answer` has them. Raises CannotScore."""
+        arrays = [_whole(pa.nulls(0, schema.field(each).type), each) for each in self.kept]
         return pa.schema(
             [pa.field(name, each.type) for name, each in zip(self.kept, arrays, strict=True)]
         )
+
+
+def _whole(array: pa.Array, name: str) -> pa.Array:
+    """Return a kept column without dictionaries. Raises CannotScore where it has no right values.
+
+    A batch that is serialized alone has none of its dictionaries.
+    """
+    try:
+        array = plain(array)
+        type = _without_dictionaries(array.type)
+        array = array if type == array.type else array.cast(type)
+        array.validate(full=True)
+    except pa.ArrowException as error:
+        why = str(error).strip().partition("\n")[0]
+        raise CannotScore(f"column {name!r}: cannot be kept: {why}") from error
+    return array
+
+
+def _without_dictionaries(type: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(type):
+        return _without_dictionaries(type.value_type)
+    if pa.types.is_struct(type):
+        return pa.struct([_field(each) for each in type])
+    if pa.types.is_map(type):
+        return pa.map_(_field(type.key_field), _field(type.item_field), type.keys_sorted)
+    if pa.types.is_fixed_size_list(type):
+        return pa.list_(_field(type.value_field), type.list_size)
+    if pa.types.is_list(type):
+        return pa.list_(_field(type.value_field))
+    if pa.types.is_large_list(type):
+        return pa.large_list(_field(type.value_field))
+    return type
+
+
+def _field(field: pa.Field) -> pa.Field:
+    if pa.types.is_dictionary(field.type) and pa.types.is_nested(field.type.value_type):
+        raise pa.ArrowNotImplementedError(f"Unsupported cast from {field.type}")
+    return field.with_type(_without_dictionaries(field.type))
 
 
 def chosen(schema: pa.Schema, scorer: Scorer, where: str, *, keep: bool) -> Chosen:

@@ -70,3 +70,42 @@ def test_a_file_that_cannot_be_read_is_one_sentence(
 ) -> None:
     with pytest.raises(CannotScore, match=r"^in: cannot be read: [^\n]+$"):
         list(given(data))
+
+
+NUMBERS = {name: [1.0, 2.0] for name in "abcd"}
+NOT_UTF8 = pa.array([b"a", b"\xff"]).view(pa.string())
+
+
+def of_stream(table: pa.Table, scorer: Scorer) -> ArrowInput:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    file = io.BufferedReader(io.BytesIO(sink.getvalue().to_pybytes()))
+    return ArrowInput(file, "rows", scorer, keep=True)
+
+
+def test_dictionaries_within_lists_are_kept_as_their_values(scorer: Open) -> None:
+    words = pa.array(["x", "y"]).dictionary_encode()
+    lists = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), words)
+    table = pa.table(
+        NUMBERS | {"lists": lists, "structs": pa.StructArray.from_arrays([words], "w")}
+    )
+    given = of_stream(table, scorer("toy"))
+    ((block, _),) = given
+    kept = block.answer(scorer("toy")).table.select(["lists", "structs"])
+    assert kept.schema == given.kept
+    assert given.kept.types == [pa.list_(pa.string()), pa.struct({"w": pa.string()})]
+    assert kept.to_pydict() == {"lists": [["x"], ["y"]], "structs": [{"w": "x"}, {"w": "y"}]}
+
+
+def test_what_cannot_be_without_dictionaries_is_refused_at_once(scorer: Open) -> None:
+    type = pa.list_(pa.dictionary(pa.int8(), pa.list_(pa.int8())))
+    table = pa.table(NUMBERS | {"x": pa.nulls(2, type)})
+    with pytest.raises(CannotScore, match="column 'x': cannot be kept: Unsupported cast from dict"):
+        of_stream(table, scorer("toy"))
+
+
+def test_strings_that_are_none_are_not_kept(scorer: Open) -> None:
+    ((block, _),) = of_stream(pa.table(NUMBERS | {"word": NOT_UTF8}), scorer("toy"))
+    with pytest.raises(CannotScore, match=r"column 'word': cannot be kept: .*UTF8"):
+        block.answer(scorer("toy"))
