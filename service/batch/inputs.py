@@ -35,7 +35,7 @@ def plain(array: pa.Array) -> pa.Array:
     if isinstance(array.type, pa.BaseExtensionType):
         array = array.storage
     if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+        array = plain(array.dictionary).take(array.indices)  # decoding takes no lists
     elif pa.types.is_run_end_encoded(array.type):
         array = pc.run_end_decode(array)
     if pa.types.is_string_view(array.type):  # as Polars has them; few kernels of Arrow take them
@@ -101,8 +101,18 @@ def _filled(array: pa.Array, fill: Any) -> NDArray[Any]:
 def _strings(array: pa.Array) -> Values:
     try:
         return Values(_filled(array, ""), _present(array))
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"expected strings in UTF-8, got bytes that are not: {error}") from error
+    except (UnicodeDecodeError, pa.ArrowException):
+        texts = [_text(each) for each in array.cast(pa.large_binary()).to_pylist()]
+        sure = np.array([each is not None for each in texts], np.bool_)
+        return Values(np.array([each or "" for each in texts], np.object_), sure)
+
+
+def _text(data: bytes | None) -> str | None:
+    """Return bytes as text; None where they are none."""
+    try:
+        return None if data is None else data.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _floats(array: pa.Array, column: Column) -> Values:
@@ -121,6 +131,8 @@ def _floats(array: pa.Array, column: Column) -> Values:
 def _whole_numbers(array: pa.Array, column: Column) -> Values:
     limits: Any = np.iinfo(np.dtype(column.dtype))
     numbers = _filled(array, 0)
+    if numbers.dtype.kind == "f":  # narrower ones round the limits
+        numbers = numbers.astype(np.float64)
     with np.errstate(invalid="ignore"):
         sure = (numbers >= limits.min) & (numbers <= limits.max)
         if numbers.dtype.kind == "f":
@@ -188,6 +200,8 @@ def _is_list(type: pa.DataType) -> bool:
 def _depth(type: pa.DataType) -> int:
     if isinstance(type, pa.BaseExtensionType):
         return _depth(type.storage_type)
+    if pa.types.is_dictionary(type) or pa.types.is_run_end_encoded(type):
+        return _depth(type.value_type)
     return 1 + _depth(type.value_type) if _is_list(type) else 0
 
 

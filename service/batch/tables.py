@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
-from service.batch.inputs import Values, is_list, lists_of, values_of
+from service.batch.inputs import Values, is_list, lists_of, plain, values_of
 from service.batching import Inputs
 from service.engine.columns import Column
 from service.engine.model import Model
@@ -53,7 +53,7 @@ class Reading(Struct, frozen=True):
 
     def judge(self, batch: pa.RecordBatch, place: int) -> Any:
         """Return the values of one row. Raises InvalidInput, with its place in the row."""
-        values = [_value(batch.column(each)[place].as_py()) for each in self.places]
+        values = [_value(plain(batch.column(each).slice(place, 1))[0]) for each in self.places]
         return row(values[0] if self.is_list else values, "", self.model)
 
 
@@ -110,8 +110,14 @@ def reading_of(schema: pa.Schema, model: Model) -> Reading:
     )
 
 
-def _value(value: Any) -> Any:
-    """Return a value of a table as JSON has it."""
-    if isinstance(value, list):
-        return [_value(each) for each in value]
-    return float(value) if isinstance(value, Decimal) else value
+def _value(scalar: pa.Scalar) -> Any:
+    """Return a value of a table as JSON has it; what is no UTF-8 has lone surrogates."""
+    if is_list(scalar.type) and scalar.is_valid:
+        return [_value(each) for each in plain(scalar.values)]
+    try:
+        value = scalar.as_py()
+    except UnicodeDecodeError:
+        return scalar.as_buffer().to_pybytes().decode(errors="surrogateescape")
+    if isinstance(value, Decimal):
+        return int(value) if value == int(value) else float(value)
+    return value

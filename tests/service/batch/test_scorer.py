@@ -16,6 +16,8 @@ import pytest
 
 from service.batch import Scorer
 from service.batch import scorer as module
+from service.batch.inputs import values_of
+from service.engine.columns import Column
 from service.errors import CannotScore, InvalidInput, NotFound
 from service.settings import Settings
 from service.settings.verdicts import Verdicts
@@ -341,3 +343,49 @@ def test_what_cannot_be_opened_is_refused(batch_dir: Path, tmp_path: Path) -> No
     broken.write_bytes(b"broken")
     with pytest.raises(CannotScore, match="not a model that ONNX Runtime can open"):
         Scorer(broken, settings)
+
+
+@pytest.mark.parametrize("type", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
+def test_strings_that_are_no_utf8_have_a_sentence(scorer: Open, type: pa.DataType) -> None:
+    bad = pa.array([b"a", b"\xff", None]).view(pa.string()).cast(type)
+    why = "expected a string that has a form in UTF-8"
+    first, second, _ = plainly(scorer("words")(pa.table({"w": bad})))
+    assert first == {"output": "a"}
+    assert second["error"].endswith(why)
+    columns = {"age": [1.0] * 3, "rooms": [1] * 3, "paid": [True] * 3}
+    answers = plainly(scorer("columns")(pa.table(columns | {"city": bad})))
+    assert answers[1] == {"error": f"city: {why}"}
+    assert "error" not in answers[0]
+
+
+def test_whole_decimals_are_exact(scorer: Open) -> None:
+    values = [decimal.Decimal(2**53 + 1), decimal.Decimal("2.5"), decimal.Decimal(2**63)]
+    table: dict[str, Any] = {"age": [1.0] * 3, "city": ["x"] * 3, "paid": [True] * 3}
+    columns = scorer("columns")
+    rooms = pa.array(values, pa.decimal128(38, 2))
+    answers = plainly(columns(pa.table(table | {"rooms": rooms})))
+    (expected,) = plainly(
+        columns(pa.table({k: v[:1] for k, v in table.items()} | {"rooms": [2**53 + 1]}))
+    )
+    assert answers[0] == expected
+    assert answers[1]["error"].endswith("got 2.5")
+    assert answers[2]["error"].endswith(f"got {2**63}")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("type", [pa.float16(), pa.float32(), pa.float64()], ids=str)
+def test_floats_of_whole_numbers_give_no_warning(scorer: Open, type: pa.DataType) -> None:
+    values = pa.array([np.float16(3), np.float16(300), np.float16(math.inf), None]).cast(type)
+    answers = plainly(scorer("bytes")(pa.table({"a": values, "b": values})))
+    assert [each.get("output") for each in answers] == [[3, 3], None, None, None]
+    column = Column("n", np.int32, False)
+    assert np.array_equal(values_of(values, column, "n").sure, [True, True, False, False])
+    limit = values_of(pa.array([2.0**31], pa.float32()), column, "n")
+    assert np.array_equal(limit.sure, [False])
+
+
+def test_lists_of_a_dictionary_are_lists(scorer: Open) -> None:
+    lists = pa.array([[1.0, 2, 3, 4, 5, 6], [0.0] * 6])
+    table = pa.table({"x": pa.DictionaryArray.from_arrays(pa.array([1, 0, None]), lists)})
+    expected = scorer("same")(pa.table({"x": lists.take(pa.array([1, 0, None]))}))
+    assert scorer("same")(table) == expected
