@@ -106,5 +106,7 @@ def _opened(file: BinaryIO) -> tuple[Iterator[pa.RecordBatch], pa.Schema]:
     if file.seekable() and file.peek(len(_MAGIC)).startswith(_MAGIC):  # type: ignore[attr-defined]  # buffered
         whole = pa.ipc.open_file(file)
         return map(whole.get_batch, range(whole.num_record_batches)), whole.schema
+    if file.peek(len(_MAGIC)).startswith(_MAGIC):  # type: ignore[attr-defined]  # buffered
+        raise OSError("expected a stream of Arrow, got a file, which is read from its end")
     stream = pa.ipc.open_stream(file)
     return iter(stream), stream.schema

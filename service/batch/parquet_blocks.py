@@ -23,6 +23,7 @@ from service.batch.table_blocks import (
     width_of,
 )
 
+_CHANGED = "it changed while it was read"
 _CHUNK_BYTES = 2**20
 _BUFFERS_BYTES, _LEAST_BUFFER = 2**24, 2**13  # of all columns together, of one
 
@@ -36,6 +37,7 @@ class ParquetBlock(Struct, frozen=True):
     stop: int
     size: int
     before: int  # rows of the file
+    footer: str  # what identifies the file: another may get its name meanwhile
     chosen: Chosen
 
     def answer(self, scorer: Scorer) -> Answered:
@@ -66,7 +68,7 @@ class _Reading:
             start, batch = self._at, next(self._batches, None)
             if batch is None:
                 self._of = ()
-                raise OSError("it changed while it was read")
+                raise OSError(_CHANGED)
             self._at += batch.num_rows
             if start >= block.start:  # a column that is held in pieces ends a batch early
                 found.append(batch)
@@ -83,12 +85,29 @@ def _batches(block: ParquetBlock) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a row group, `size` at once."""
     names = block.chosen.names
     buffer = max(_LEAST_BUFFER, min(_CHUNK_BYTES, _BUFFERS_BYTES // max(1, len(names))))
-    with parquet.ParquetFile(
-        block.path, buffer_size=buffer, pre_buffer=False, page_checksum_verification=True
-    ) as file:
-        yield from file.iter_batches(
-            batch_size=block.size, row_groups=[block.group], columns=names, use_threads=False
-        )
+    with pa.OSFile(block.path) as source:
+        if _footer(source) != block.footer:
+            raise OSError(_CHANGED)
+        with parquet.ParquetFile(
+            source, buffer_size=buffer, pre_buffer=False, page_checksum_verification=True
+        ) as file:
+            yield from file.iter_batches(
+                batch_size=block.size, row_groups=[block.group], columns=names, use_threads=False
+            )
+
+
+def _footer(source: pa.NativeFile) -> str:
+    """Return the digest of what stands behind the rows: their places, and what is in them.
+
+    The length of that stands before the last four bytes (the format's README, "File format").
+    """
+    end = source.size() - 8
+    source.seek(end)
+    size = int.from_bytes(source.read(4), "little")
+    source.seek(max(0, end - size))
+    digest = sha256(source.read(size)).hexdigest()
+    source.seek(0)
+    return digest
 
 
 class ParquetInput:
@@ -100,8 +119,9 @@ class ParquetInput:
         """Read what the file says of itself. Raises CannotScore, InvalidInput."""
         self._path = path
         try:
-            with parquet.ParquetFile(path) as file:
+            with pa.OSFile(str(path)) as source, parquet.ParquetFile(source) as file:
                 schema, self._metadata = file.schema_arrow, file.metadata
+                self._footer = _footer(source)
         except (OSError, pa.ArrowException) as error:
             raise unreadable(path, error) from error
         self._chosen = chosen(schema, scorer, str(path), keep=keep)
@@ -150,7 +170,14 @@ class ParquetInput:
                 self._number = before + stop
                 self._bytes = self._begin + (self._hashed - self._begin) * stop // count
                 yield ParquetBlock(
-                    str(self._path), group, start, stop, size, before + start, self._chosen
+                    str(self._path),
+                    group,
+                    start,
+                    stop,
+                    size,
+                    before + start,
+                    self._footer,
+                    self._chosen,
                 )
 
     def _extent(self, group: int) -> tuple[int, int]:

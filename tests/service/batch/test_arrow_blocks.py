@@ -84,6 +84,15 @@ def of_stream(table: pa.Table, scorer: Scorer) -> ArrowInput:
     return ArrowInput(file, "rows", scorer, keep=True)
 
 
+def test_a_file_in_a_pipe_says_that_it_is_read_from_its_end(scorer: Open) -> None:
+    class Pipe(io.BufferedReader):
+        def seekable(self) -> bool:
+            return False
+
+    with pytest.raises(CannotScore, match="-: cannot be read: expected a stream of Arrow, got a"):
+        ArrowInput(Pipe(io.BytesIO(as_file())), "-", scorer("toy"), keep=False)
+
+
 def test_dictionaries_within_lists_are_kept_as_their_values(scorer: Open) -> None:
     words = pa.array(["x", "y"]).dictionary_encode()
     lists = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), words)

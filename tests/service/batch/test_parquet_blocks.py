@@ -136,3 +136,14 @@ def test_a_page_that_is_not_as_it_was_written_is_refused(scorer: Open, tmp_path:
     ((block, _),) = ParquetInput(path, toy, keep=False)
     with pytest.raises(CannotScore, match=r"cannot be read: .*CRC"):
         block.answer(toy)
+
+
+def test_a_file_that_takes_the_place_of_another_is_not_mixed_in(file: Path, scorer: Open) -> None:
+    toy = scorer("toy")
+    blocks = [block for block, _ in ParquetInput(file, toy, keep=False)]
+    blocks[0].answer(toy)
+    other = file.with_name("other.parquet")
+    parquet.write_table(pa.concat_tables([rows().slice(1), rows(1)]), other, row_group_size=20)
+    other.replace(file)
+    with pytest.raises(CannotScore, match="it changed while it was read"):
+        blocks[3].answer(toy)  # of the next row group
