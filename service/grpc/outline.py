@@ -11,7 +11,7 @@ from service.errors import InvalidInput, TooLarge
 LONG = 65_536  # bytes of a message that is taken apart
 MOST_FIELDS = 16_384  # of the message, its inputs and outputs
 _NAME, _VERSION, _INPUTS, _OUTPUTS, _RAW = 1, 2, 5, 6, 7  # numbers of fields
-_VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5  # wire types
+_VARINT, _EIGHT_BYTES, _BYTES, _GROUP, _END, _FOUR_BYTES = range(6)  # wire types
 _LONGEST_VARINT = 10
 _BROKEN = "message: expected a ModelInferRequest, got something else"
 
@@ -39,7 +39,7 @@ def outline(data: bytes) -> Outline:
             rest.append(view[start:place])
             raw.append(view[begin:end])
             start = end
-        elif number in names:
+        elif number in names and begin:
             names[number] = data[begin:end]
         elif number in (_INPUTS, _OUTPUTS) and begin:
             inner = begin
@@ -68,11 +68,28 @@ def _field(data: bytes, place: int, stop: int, fields: list[int]) -> tuple[int, 
         _, place = _varint(data, place)
     elif wire in (_EIGHT_BYTES, _FOUR_BYTES):
         place += 8 if wire == _EIGHT_BYTES else 4
+    elif wire == _GROUP:
+        place = _end_of_group(data, place, stop, fields)
     else:
         raise InvalidInput(_BROKEN)
     if place > stop:
         raise InvalidInput(_BROKEN)
     return key >> 3, begin, place
+
+
+def _end_of_group(data: bytes, place: int, stop: int, fields: list[int]) -> int:
+    """Return where a group ends; protobuf looks whether it is the end of that group."""
+    depth = 1
+    while depth:
+        key, behind = _varint(data, place)
+        kind = key & 7
+        if kind in (_GROUP, _END):
+            depth += 1 if kind == _GROUP else -1
+            fields[0] += 1
+            place = behind
+        else:
+            _, _, place = _field(data, place, stop, fields)
+    return place
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:

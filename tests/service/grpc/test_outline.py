@@ -33,6 +33,19 @@ def test_many_small_fields_are_refused_before_they_are_parsed(data: bytes) -> No
         outline(data)
 
 
+GROUP = b"\xa3\x06\x08\x01\xab\x06\x3a\x01x\xac\x06\xa4\x06"  # 100, in it 1, 101 and 7
+
+
+@pytest.mark.parametrize("unknown", [b"\x08\x07", b"\x10\x07", b"\x28\x07", GROUP])
+def test_what_protobuf_does_not_know_is_left_to_it(unknown: bytes) -> None:
+    request = infer_request("toy", np.ones((1, 4), np.float32), model_version="2")
+    parts = outline(request.SerializeToString() + unknown)
+    assert (parts.name, parts.version) == ("toy", "2")
+    assert [bytes(each) for each in parts.raw] == list(request.raw_input_contents)
+    del request.raw_input_contents[:]
+    assert parts.rest == request.SerializeToString() + unknown
+
+
 @pytest.mark.parametrize("data", [b"\x0b", b"\x0a\x05ab", b"\xff" * 11, b"\x0a\x01\xff"])
 def test_what_is_no_message_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidInput, match="expected a ModelInferRequest"):
