@@ -16,18 +16,18 @@ _MEMBER = b"\x1f\x8b"  # how each begins
 _PIECE = 65_536  # bytes given to zlib at a time: it copies what is behind the end of a member
 
 
-async def decompressed(body: bytes, encoding: bytes, limit: int) -> bytes:
+async def decompressed(body: bytes, encoding: bytes, limit: int, what: str = "body") -> bytes:
     """Return the body that was compressed; no more than `limit` bytes are ever decompressed.
 
     encoding: as Content-Encoding says it, those that were applied, in their order; none is the body
-    as it is. Raises UnsupportedEncoding, InvalidInput if it is not complete or not of that
-    encoding, TooLarge.
+    as it is. what: the name of the body in sentences. Raises UnsupportedEncoding, InvalidInput if
+    it is not complete or not of that encoding, TooLarge.
     """
     names = _applied(encoding)
     if len(names) == 1 and len(body) <= LARGEST_IN_LOOP:
-        return _decompress(body, names[0], limit)
+        return _decompress(body, names[0], limit, what)
     for name in reversed(names):
-        body = await asyncio.to_thread(_decompress, body, name, limit)
+        body = await asyncio.to_thread(_decompress, body, name, limit, what)
     return body
 
 
@@ -44,9 +44,9 @@ def _applied(encoding: bytes) -> list[bytes]:
     return names
 
 
-def _decompress(body: bytes, name: bytes, limit: int) -> bytes:
+def _decompress(body: bytes, name: bytes, limit: int, what: str) -> bytes:
     """Return what was compressed with one encoding; gzip has members, one behind the other."""
-    expected = f"body: expected it compressed with {name.decode()}"
+    expected = f"{what}: expected it compressed with {name.decode()}"
     parts: list[bytes] = []
     left, place = limit, 0
     for _ in range(MOST_MEMBERS):
@@ -62,13 +62,13 @@ def _decompress(body: bytes, name: bytes, limit: int) -> bytes:
             parts.append(part)
             left -= len(part)
             if left < 0:
-                raise TooLarge(f"body: expected at most {limit} bytes decompressed, got more")
+                raise TooLarge(f"{what}: expected at most {limit} bytes decompressed, got more")
             place += len(piece) - len(decompressor.unused_data)
         if place == len(body):
             return b"".join(parts)
         if name == b"deflate" or not body.startswith(_MEMBER, place):
             raise InvalidInput(f"{expected} in one piece, got more behind its end")
-    raise TooLarge(f"body: expected at most {MOST_MEMBERS} members of gzip, got more")
+    raise TooLarge(f"{what}: expected at most {MOST_MEMBERS} members of gzip, got more")
 
 
 async def compressed(body: bytes, encoding: str) -> bytes:

@@ -11,7 +11,6 @@ from service.batching import Timing
 from service.entrance import compression
 from service.entrance.memory import bytes_of
 from service.errors import (
-    InvalidInput,
     NotFound,
     RequestError,
     TooManyConnections,
@@ -27,6 +26,7 @@ from service.grpc.stream import Answer, Stream
 from service.grpc.worker import Worker
 from service.inference import Slowly, Work
 from service.logs.request_id import begin, request_id
+from service.v2.metadata import check_control
 
 _TIMING = b"x-request-timing"
 
@@ -80,6 +80,13 @@ class Calls:
         stream.method = METHODS.get(path)
         if stream.method is None and path not in (INFER, WATCH):
             raise methods.unknown(path)
+        if stream.method is not None and stream.method.is_control:
+            check_control(self._settings)
+
+    def most_bytes(self, stream: Stream) -> int:
+        """Return how many bytes the message of a call may have."""
+        most = self._settings.max_body_bytes
+        return most if stream.path == INFER else min(most, methods.MOST_BYTES)
 
     def _is_open(self, path: str) -> bool:
         return path in PROBES and not self._settings.protect_health
@@ -90,8 +97,7 @@ class Calls:
             data, is_compressed = message_in(stream.buffer)
             stream.buffer = b""
             if is_compressed:
-                if stream.headers.get(b"grpc-encoding") != b"gzip":
-                    raise InvalidInput("message: expected one that is not compressed, got another")
+                heads.check_compressed(stream.headers)
                 self._follow_in_task(stream, data, is_compressed=True)
             elif stream.path == INFER:
                 self._infer(stream, data)
@@ -137,8 +143,8 @@ class Calls:
         begin(stream.request_id, stream.headers)
         try:
             if is_compressed and isinstance(what, bytes):
-                limit = self._settings.max_body_bytes
-                what = await compression.decompressed(what, b"gzip", limit)
+                limit = self.most_bytes(stream)
+                what = await compression.decompressed(what, b"gzip", limit, "message")
                 self._hold(stream, len(what))
             if stream.path == INFER:
                 parts = await self._inferred(stream, what)

@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
         try:
             self._limits.memory.take(len(data), stream.held)
             stream.held += len(data)
-            stream.add(data, self._limits.max_body_bytes)
+            stream.add(data, self._calls.most_bytes(stream))
         except RequestError as error:
             self._refuse_later(stream, error)
             return

@@ -44,3 +44,13 @@ def check_encoding(headers: dict[bytes, bytes]) -> None:
     if encoding not in ENCODINGS:
         got = shown(encoding.decode("latin-1"))
         raise UnsupportedEncoding(f"grpc-encoding: expected identity or gzip, got {got}")
+
+
+def check_compressed(headers: dict[bytes, bytes]) -> None:
+    """Raise InvalidInput for a message that is compressed, unless the headers say how."""
+    encoding = headers.get(b"grpc-encoding")
+    if encoding != b"gzip":
+        got = "none" if encoding is None else encoding.decode("latin-1")
+        raise InvalidInput(
+            f"grpc-encoding: expected gzip, as the message says that it is compressed; got {got}"
+        )

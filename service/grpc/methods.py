@@ -21,6 +21,7 @@ from service.words import quoted
 
 INFER = f"/{SERVICE}/ModelInfer"
 WATCH = f"/{HEALTH}/Watch"
+MOST_BYTES = 65_536  # of a message, which is parsed in the event loop
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3  # HealthCheckResponse.ServingStatus
 
 # What a method answers: fields of its message, or the message.
@@ -34,6 +35,7 @@ class Method(Struct, frozen=True):
     request: Message
     answer: Message
     said: Said
+    is_control: bool = False  # of what is loaded; not served everywhere
     is_probe: bool = False  # needs a key only where health does; is answered when all is full
 
 
@@ -80,14 +82,12 @@ def _index(services: Services, message: Message) -> Answered:
 
 
 async def _load(services: Services, message: Message) -> Answered:
-    v2.check_control(services.settings)
     v2.check_load(message.parameters)
     await services.reloader.load(_loaded(message))
     return {}
 
 
 async def _unload(services: Services, message: Message) -> Answered:
-    v2.check_control(services.settings)
     await services.reloader.unload(_loaded(message))
     return {}
 
@@ -118,8 +118,8 @@ def _fields(said: Struct) -> Answered:
     return fields
 
 
-def _method(service: str, name: str, said: Said, *, is_probe: bool = False) -> Method:
-    return Method(request_of(service, name), answer_of(service, name), said, is_probe)
+def _method(service: str, name: str, said: Said, **kind: bool) -> Method:
+    return Method(request_of(service, name), answer_of(service, name), said, **kind)
 
 
 _ours = partial(_method, SERVICE)
@@ -132,8 +132,8 @@ METHODS: dict[str, Method] = {
     f"/{SERVICE}/ModelConfig": _ours("ModelConfig", _model_config),
     f"/{SERVICE}/ModelStatistics": _ours("ModelStatistics", _statistics),
     f"/{SERVICE}/RepositoryIndex": _ours("RepositoryIndex", _index),
-    f"/{SERVICE}/RepositoryModelLoad": _ours("RepositoryModelLoad", _load),
-    f"/{SERVICE}/RepositoryModelUnload": _ours("RepositoryModelUnload", _unload),
+    f"/{SERVICE}/RepositoryModelLoad": _ours("RepositoryModelLoad", _load, is_control=True),
+    f"/{SERVICE}/RepositoryModelUnload": _ours("RepositoryModelUnload", _unload, is_control=True),
     f"/{HEALTH}/Check": _method(HEALTH, "Check", _health, is_probe=True),
 }
 PROBES = frozenset({WATCH, *(path for path, each in METHODS.items() if each.is_probe)})

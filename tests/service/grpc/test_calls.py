@@ -300,10 +300,33 @@ async def test_messages_may_be_compressed_with_gzip_and_are_bounded(client: Clie
         return await client.answer(id)
 
     assert (await send(gzip.compress(ASKED), grpc_encoding="gzip")).code == 0
-    assert (await send(gzip.compress(ASKED))).code == Code.INVALID_ARGUMENT
+    unsaid = await send(gzip.compress(ASKED))
+    assert unsaid.code == Code.INVALID_ARGUMENT
+    assert unsaid.sentence.startswith("grpc-encoding: expected gzip, as the message says")
     bomb = await send(gzip.compress(bytes(20_000_000)), grpc_encoding="gzip")
     assert bomb.code == Code.RESOURCE_EXHAUSTED
-    assert (await send(b"no gzip", grpc_encoding="gzip")).code == Code.INVALID_ARGUMENT
+    assert bomb.sentence == "message: expected at most 1000000 bytes decompressed, got more"
+    broken = await send(b"no gzip", grpc_encoding="gzip")
+    assert broken.code == Code.INVALID_ARGUMENT
+    assert broken.sentence.startswith("message: expected it compressed with gzip, got: ")
+
+
+@pytest.mark.parametrize("method", [f"{SERVICE}/ModelReady", f"{HEALTH}/Check", f"{HEALTH}/Watch"])
+async def test_a_message_that_is_short_by_nature_is_bounded(client: Client, method: str) -> None:
+    id = client.begin(f"/{method}")
+    client.send(id, b"\0" + (65_537).to_bytes(4), end=False)
+    answered = await client.answer(id)
+    assert answered.code == Code.RESOURCE_EXHAUSTED
+    assert answered.sentence == "message: expected at most 65536 bytes, got 65537"
+    id = client.begin(f"/{method}", grpc_encoding="gzip")
+    bomb = gzip.compress(bytes(65_537))
+    client.send(id, b"\1" + len(bomb).to_bytes(4) + bomb)
+    assert (await client.answer(id)).code == Code.RESOURCE_EXHAUSTED
+
+
+async def test_what_is_not_served_is_refused_before_it_is_parsed(client: Client) -> None:
+    answered = await client.call(f"/{SERVICE}/RepositoryModelLoad", b"\xff")
+    assert answered.code == Code.UNIMPLEMENTED
 
 
 async def test_a_message_that_is_too_long_is_refused_before_it_is_here(client: Client) -> None:
