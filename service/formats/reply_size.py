@@ -14,7 +14,7 @@ from service.formats.turns import Turns
 UNKNOWN = 2**62  # bytes of an answer whose size only shows when it is here
 MOST_NUMBERS_IN_LOOP = 16_384  # that are written in the event loop
 
-_STRING = 16  # numbers that a string counts as
+STRING = 16  # numbers that a string counts as
 # The most characters that JSON needs for a value, with its comma: not known of strings.
 _WIDTH_OF_KIND = {"b": 6, "i": 21, "u": 21, "f": 26, "O": UNKNOWN}
 WIDTH = {dtype: _WIDTH_OF_KIND[np.dtype(dtype).kind] for dtype in DTYPES.values()}
@@ -63,7 +63,7 @@ def check_reply(size: int, most: int, how: str = "") -> None:
 
 def is_large(outputs: Sequence[NDArray[Any]]) -> bool:
     """Whether outputs take long to write."""
-    return sum(_STRING * a.size if a.dtype == object else a.size for a in outputs) > (
+    return sum(STRING * a.size if a.dtype == object else a.size for a in outputs) > (
         MOST_NUMBERS_IN_LOOP
     )
 

@@ -16,7 +16,7 @@ from service.errors import (
     TooManyConnections,
     UnsupportedMediaType,
 )
-from service.formats.reply_size import UNKNOWN, check_outputs, check_reply, is_large
+from service.formats.reply_size import UNKNOWN, check_outputs, check_reply
 from service.grpc import heads, infer, methods
 from service.grpc.framing import message_in
 from service.grpc.messages import parsed
@@ -112,6 +112,7 @@ class Calls:
             isinstance(work, Slowly)
             or not work.served.batcher.fits(work.rows, work.kind)
             or work.reply_bytes == UNKNOWN
+            or infer.is_slowly_written(work)
         ):
             self._follow_in_task(stream, work, is_compressed=False)
             return
@@ -177,7 +178,7 @@ class Calls:
             if work.reply_bytes == UNKNOWN:
                 check_outputs(outputs, most)
             id, served, asked = stream.request_id.decode(), work.served, work.asked
-            if asked.is_raw or not is_large(outputs):
+            if not infer.is_slowly_written(work, [array.size for array in outputs]):
                 parts = infer.written(asked, served, outputs, id)
             else:
                 parts = await self._services.bodies.in_thread(

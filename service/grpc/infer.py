@@ -9,7 +9,7 @@ raw is answered raw; typed contents are answered by typed contents.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -22,10 +22,16 @@ from service.entrance.services import Services
 from service.errors import InvalidInput
 from service.formats import tensors
 from service.formats.message import LARGEST_IN_LOOP
-from service.formats.reply_size import check_size
-from service.grpc.messages import Message, ModelInferRequest, ModelInferResponse, parsed
-from service.grpc.outline import LONG, Outline, outline
-from service.grpc.tensors import NO_FP16, read_contents, write_contents
+from service.formats.reply_size import MOST_NUMBERS_IN_LOOP, STRING, check_size, values_of
+from service.grpc.messages import (
+    InferOutputTensor,
+    Message,
+    ModelInferRequest,
+    ModelInferResponse,
+    parsed,
+)
+from service.grpc.outline import LONG, Outline, outline, prefixed
+from service.grpc.tensors import NO_FP16, contents_of, read_contents
 from service.inference import Call, Slowly, Work, work_of_tensors
 from service.settings import Settings
 from service.v2.inputs import (
@@ -40,7 +46,9 @@ from service.v2.inputs import (
 from service.v2.outputs import RequestedOutput, Wanted, labels_of, reply_bytes, wanted_outputs
 from service.v2.parameters import check_parameters, parameter
 
-_RAW_OUTPUT = b"2"  # the key of raw_output_contents: field 6, of bytes
+Parts: TypeAlias = list[bytes | memoryview]
+_OUTPUTS, _RAW_OUTPUT = 5, 6  # numbers of fields of the answer
+_CONTENTS = 5  # of an output
 
 
 class Asked(Struct, frozen=True):
@@ -61,7 +69,11 @@ def read(services: Services, call: Call, data: bytes) -> Work | Slowly:
         parts = outline(data)
         served = services.inference.model(call, parts.name, parts.version or None)
         work = partial(_work_of_outline, call, served, parts, settings)
-        is_long = len(parts.rest) > LARGEST_IN_LOOP or _has_strings(served.model)
+        is_long = (
+            len(parts.rest) > LARGEST_IN_LOOP
+            or any(each is not None for each in parts.contents)
+            or _has_strings(served.model)
+        )
     else:
         message = parsed(ModelInferRequest, data)
         version = message.model_version or None
@@ -81,7 +93,7 @@ def _has_strings(model: Model) -> bool:
 
 def _work_of_outline(call: Call, served: ServedModel, parts: Outline, settings: Settings) -> Work:
     message = parsed(ModelInferRequest, parts.rest)
-    return _work(call, served, message, parts.raw, settings)
+    return _work(call, served, message, parts.raw, settings, parts.contents)
 
 
 def _work(
@@ -90,13 +102,14 @@ def _work(
     message: Message,
     raw: Sequence[bytes | memoryview],
     settings: Settings,
+    contents: Sequence[memoryview | None] = (),
 ) -> Work:
     """Return what a message wants of a model. Raises RequestError."""
     if message.parameters:
         timeout_s = check_parameters(_values(message.parameters))
         call.deadline = min(call.deadline, call.start + timeout_s)
     model = served.model
-    inputs = _inputs(message, raw, model, settings.max_request_rows, call.deadline)
+    inputs = _inputs(message, raw, contents, model, settings.max_request_rows, call.deadline)
     rows = count_rows(inputs, model)
     outputs = [RequestedOutput(each.name, _values(each.parameters)) for each in message.outputs]
     wanted = wanted_outputs(outputs, model, True)
@@ -111,6 +124,7 @@ def _work(
 def _inputs(
     message: Message,
     raw: Sequence[bytes | memoryview],
+    typed: Sequence[memoryview | None],
     model: Model,
     max_rows: int,
     deadline: float,
@@ -140,10 +154,11 @@ def _inputs(
             raise InvalidInput(
                 f"{where}: expected data in the request, as shared memory is not served"
             )
+        cut = typed[index] if typed else None
         if not raw:
             contents = f"{where}.contents"
-            array = read_contents(each.contents, shape, datatype, contents, deadline)
-        elif each.HasField("contents"):
+            array = read_contents(cut or each.contents, shape, datatype, contents, deadline)
+        elif cut is not None or each.HasField("contents"):
             raise InvalidInput(f"{where}: expected contents or raw_input_contents, got both")
         else:
             array = tensors.read_binary(memoryview(raw[index]), shape, datatype, where)
@@ -172,15 +187,30 @@ def _check_typed(wanted: list[Wanted], model: Model) -> None:
             raise InvalidInput(f"output {tensor.name}: {NO_FP16}")
 
 
-def written(
-    asked: Asked, served: ServedModel, outputs: Outputs, request_id: str
-) -> list[bytes | memoryview]:
+def is_slowly_written(work: Work, sizes: Sequence[int] | None = None) -> bool:
+    """Whether an answer takes long to write; numbers that are raw are only copied.
+
+    sizes: of each output, where the model does not say it.
+    """
+    asked, model = work.asked, work.served.model
+    count = 0
+    for each in asked.wanted:
+        is_text = model.outputs[each.place].dtype is np.object_
+        if asked.is_raw and not is_text and not each.most_classes:
+            continue
+        values = values_of(model, each.place, work.rows) if sizes is None else sizes[each.place]
+        texts = min(values, work.rows * each.most_classes) if each.most_classes else values
+        count += values + STRING * texts if is_text or each.most_classes else values
+    return count > MOST_NUMBERS_IN_LOOP
+
+
+def written(asked: Asked, served: ServedModel, outputs: Outputs, request_id: str) -> Parts:
     """Return the message that holds the outputs which are wanted, in parts."""
     model = served.model
     message = ModelInferResponse(
         model_name=served.name, model_version=str(served.version), id=asked.id or request_id
     )
-    raw: list[bytes | memoryview] = []
+    behind: Parts = []
     for each in asked.wanted:
         array, tensor = outputs[each.place], model.outputs[each.place]
         datatype = tensors.NAMES[tensor.dtype]
@@ -188,20 +218,19 @@ def written(
             labels = labels_of(model, each.place)
             array = tensors.classified(array, each.most_classes, labels, has_rows=model.is_batched)
             datatype = "BYTES"
-        output = message.outputs.add(name=tensor.name, datatype=datatype, shape=array.shape)
+        fields = {"name": tensor.name, "datatype": datatype, "shape": array.shape}
         if asked.is_raw:
+            message.outputs.add(**fields)
             data = tensors.as_binary(array)
-            raw += (_RAW_OUTPUT + _varint(len(data)), data)
+            behind += (prefixed(_RAW_OUTPUT, len(data)), data)
         else:
-            write_contents(output.contents, array, datatype)
-    return [message.SerializeToString(), *raw]
+            head = InferOutputTensor(**fields).SerializeToString()
+            behind += _typed(head, contents_of(array, datatype))
+    return [message.SerializeToString(), *behind]
 
 
-def _varint(value: int) -> bytes:
-    """Return a number as protobuf has it (protobuf.dev, "Encoding")."""
-    digits = bytearray()
-    while value > 0x7F:
-        digits.append(value & 0x7F | 0x80)
-        value >>= 7
-    digits.append(value)
-    return bytes(digits)
+def _typed(head: bytes, contents: Parts) -> Parts:
+    """Return an output with its contents."""
+    size = sum(map(len, contents))
+    inner = [head, prefixed(_CONTENTS, size), *contents]
+    return [prefixed(_OUTPUTS, sum(map(len, inner))), *inner]

@@ -47,6 +47,8 @@ def answer_of(service: str, method: str) -> Message:
 
 ModelInferRequest = message("inference.ModelInferRequest")
 ModelInferResponse = message("inference.ModelInferResponse")
+InferTensorContents = message("inference.InferTensorContents")
+InferOutputTensor = message("inference.ModelInferResponse.InferOutputTensor")
 
 
 def parsed(of: Message, data: bytes) -> Message:

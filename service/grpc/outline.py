@@ -11,6 +11,7 @@ from service.errors import InvalidInput, TooLarge
 LONG = 65_536  # bytes of a message that is taken apart
 MOST_FIELDS = 16_384  # of the message, its inputs and outputs
 _NAME, _VERSION, _INPUTS, _OUTPUTS, _RAW = 1, 2, 5, 6, 7  # numbers of fields
+_CONTENTS = 5  # of an input
 _VARINT, _EIGHT_BYTES, _BYTES, _GROUP, _END, _FOUR_BYTES = range(6)  # wire types
 _LONGEST_VARINT = 10
 _BROKEN = "message: expected a ModelInferRequest, got something else"
@@ -21,15 +22,17 @@ class Outline(Struct):
 
     name: str  # of the model
     version: str
-    rest: bytes  # the message without its raw contents
+    rest: bytes  # the message without its contents
     raw: list[memoryview]
+    contents: list[memoryview | None]  # typed ones of each input; None: in `rest`
 
 
 def outline(data: bytes) -> Outline:
     """Take a message apart. Raises InvalidInput, TooLarge."""
     view = memoryview(data)
-    rest: list[memoryview] = []
+    rest: list[bytes | memoryview] = []
     raw: list[memoryview] = []
+    contents: list[memoryview | None] = []
     names = {_NAME: b"", _VERSION: b""}
     fields = [0]
     start = place = 0
@@ -42,16 +45,39 @@ def outline(data: bytes) -> Outline:
         elif number in names and begin:
             names[number] = data[begin:end]
         elif number in (_INPUTS, _OUTPUTS) and begin:
-            inner = begin
-            while inner < end:
-                _, _, inner = _field(data, inner, end, fields)
+            found = _contents_in(data, begin, end, fields)
+            if number == _INPUTS:
+                contents.append(view[found[1] : found[2]] if found else None)
+                if found:
+                    rest += (view[start:place], _without(view, begin, end, found))
+                    start = end
         place = end
     rest.append(view[start:])
     try:
         name, version = names[_NAME].decode(), names[_VERSION].decode()
     except UnicodeDecodeError as error:
         raise InvalidInput(_BROKEN) from error
-    return Outline(name, version, b"".join(rest), raw)
+    return Outline(name, version, b"".join(rest), raw, contents)
+
+
+def _contents_in(
+    data: bytes, begin: int, end: int, fields: list[int]
+) -> tuple[int, int, int] | None:
+    """Return where the only contents of an input stand: the field, its bytes, its end."""
+    found: list[tuple[int, int, int]] = []
+    place = begin
+    while place < end:
+        number, inner, stop = _field(data, place, end, fields)
+        if number == _CONTENTS and inner:
+            found.append((place, inner, stop))
+        place = stop
+    return found[0] if len(found) == 1 else None
+
+
+def _without(view: memoryview, begin: int, end: int, cut: tuple[int, int, int]) -> bytes:
+    """Return an input without its contents."""
+    inner = b"".join((view[begin : cut[0]], view[cut[2] : end]))
+    return prefixed(_INPUTS, len(inner)) + inner
 
 
 def _field(data: bytes, place: int, stop: int, fields: list[int]) -> tuple[int, int, int]:
@@ -59,13 +85,13 @@ def _field(data: bytes, place: int, stop: int, fields: list[int]) -> tuple[int, 
     fields[0] += 1
     if fields[0] > MOST_FIELDS:
         raise TooLarge(f"message: expected at most {MOST_FIELDS} fields, got more")
-    key, place = _varint(data, place)
+    key, place = varint_at(data, place)
     wire, begin = key & 7, 0
     if wire == _BYTES:
-        length, place = _varint(data, place)
+        length, place = varint_at(data, place)
         begin, place = place, place + length
     elif wire == _VARINT:
-        _, place = _varint(data, place)
+        _, place = varint_at(data, place)
     elif wire in (_EIGHT_BYTES, _FOUR_BYTES):
         place += 8 if wire == _EIGHT_BYTES else 4
     elif wire == _GROUP:
@@ -81,7 +107,7 @@ def _end_of_group(data: bytes, place: int, stop: int, fields: list[int]) -> int:
     """Return where a group ends; protobuf looks whether it is the end of that group."""
     depth = 1
     while depth:
-        key, behind = _varint(data, place)
+        key, behind = varint_at(data, place)
         kind = key & 7
         if kind in (_GROUP, _END):
             depth += 1 if kind == _GROUP else -1
@@ -92,7 +118,7 @@ def _end_of_group(data: bytes, place: int, stop: int, fields: list[int]) -> int:
     return place
 
 
-def _varint(data: bytes, place: int) -> tuple[int, int]:
+def varint_at(data: bytes | memoryview, place: int) -> tuple[int, int]:
     """Return a number (protobuf.dev, "Encoding"), and where it ends."""
     value = shift = 0
     for byte in data[place : place + _LONGEST_VARINT]:
@@ -102,3 +128,18 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
             return value, place
         shift += 7
     raise InvalidInput(_BROKEN)
+
+
+def varint(value: int) -> bytes:
+    """Return a number as protobuf has it."""
+    digits = bytearray()
+    while value > 0x7F:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)
+
+
+def prefixed(number: int, size: int) -> bytes:
+    """Return what stands before a field of `size` bytes."""
+    return varint(number << 3 | _BYTES) + varint(size)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service.grpc import infer
 from service.grpc.messages import HEALTH, SERVICE, ModelInferRequest, message
 from service.grpc.status import Code
+from service.grpc.tensors import FIELDS
 from service.settings import Settings
 from tests.support import onnx_graphs
 from tests.support.grpc_client import INFER, Client, framed, infer_request, outputs_of
@@ -114,9 +117,9 @@ async def test_each_datatype_is_answered_bit_for_bit_as_over_http(
         return
     typed = ModelInferRequest(model_name=name)
     tensor = typed.inputs.add(name="input", datatype=datatype, shape=[2, 2])
-    from service.grpc.tensors import write_contents
-
-    write_contents(tensor.contents, array, datatype)
+    values = array.ravel().tolist()
+    values = [each.encode() for each in values] if datatype == "BYTES" else values
+    getattr(tensor.contents, FIELDS[datatype]).extend(values)
     answer_typed = await client.infer(typed.SerializeToString())
     assert not answer_typed.raw_output_contents
     assert [each.datatype for each in answer_typed.outputs] == [
@@ -375,6 +378,35 @@ async def test_typed_contents_that_are_many_are_read_in_a_thread(client: Client)
     answer = await client.infer(request.SerializeToString())
     got = {each.name: each.contents.fp32_contents for each in answer.outputs}
     assert np.array_equal(got["doubled"], (rows * 2).ravel())
+
+
+@pytest.mark.parametrize("asked", ["toy", "bytes", "int64"])
+async def test_answers_that_are_many_are_written_in_a_thread(
+    client: Client, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: NDArray[Any] = np.full((4000, 2), "a", np.object_)
+    if asked == "toy":
+        rows = np.ones((4000, 4), np.float32)
+    request = infer_request(asked, rows)
+    if asked == "toy":
+        output = request.outputs.add(name="probabilities")
+        output.parameters["classification"].int64_param = 2
+    elif asked == "int64":
+        rows = np.ones((4096, 2), np.int64)
+        request = ModelInferRequest(model_name=asked)
+        tensor = request.inputs.add(name="input", datatype="INT64", shape=rows.shape)
+        tensor.contents.int64_contents.extend(rows.ravel().tolist())
+    threads = []
+    write = infer.written
+
+    def written(*given: Any) -> Any:
+        threads.append(threading.get_ident())
+        return write(*given)
+
+    monkeypatch.setattr(infer, "written", written)
+    answer = await client.infer(request.SerializeToString())
+    assert answer.outputs[0].shape[0] == len(rows)
+    assert (threading.get_ident() in threads) == (asked == "int64")
 
 
 async def test_the_other_methods(client: Client) -> None:

@@ -58,4 +58,23 @@ def test_whatever_comes_is_taken_apart_or_refused(data: bytes) -> None:
         parts = outline(data)
     except RequestError:
         return
-    assert len(parts.rest) + sum(map(len, parts.raw)) <= len(data)
+    contents = [each for each in parts.contents if each is not None]
+    assert len(parts.rest) + sum(map(len, [*parts.raw, *contents])) <= len(data)
+
+
+def test_typed_contents_are_cut_out_unless_they_are_unusual() -> None:
+    request = ModelInferRequest(model_name="toy", id="7")
+    for name in "ab":
+        request.inputs.add(name=name, datatype="FP32", shape=[2]).contents.fp32_contents.extend(
+            [1, 2]
+        )
+    twice = b"\x2a\x06\x2a\x01\x00\x2a\x01\x00"  # an input with contents and contents
+    request.inputs.add(name="c", shape=[2])
+    parts = outline(request.SerializeToString() + twice)
+    assert parts.contents[2:] == [None, None]
+    assert [bytes(each or b"") for each in parts.contents[:2]] == [
+        each.contents.SerializeToString() for each in request.inputs[:2]
+    ]
+    for each in request.inputs:
+        each.ClearField("contents")
+    assert parts.rest == request.SerializeToString() + twice
