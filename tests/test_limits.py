@@ -10,7 +10,7 @@ import msgspec
 from service.entrance import compression
 from service.entrance.limits import FOR_PROBES
 from service.formats import csv_header, json_bodies
-from service.grpc import budget, outline
+from service.grpc import budget, methods, outline
 from service.grpc.opened import MOST_STREAMS
 from service.http import arrival
 from service.http.v2 import message
@@ -31,6 +31,7 @@ FIXED = {
     "half a second of a gRPC connection: calls that are cancelled": budget.MOST[budget.RESETS],
     "the same: pings, settings, priorities, empty frames together": budget.MOST[budget.CONTROL],
     "the same: changes of windows": budget.MOST[budget.WINDOWS],
+    "gRPC message of any method but ModelInfer": methods.MOST_BYTES,
     "fields of a gRPC message of more than 64 KiB, beside its contents": outline.MOST_FIELDS,
     "log lines that wait": stderr.MOST_BYTES,
 }
