@@ -66,6 +66,9 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=ROWS, help=f"of each table; {ROWS}")
     parser.add_argument("--images", type=int, default=IMAGES, help=f"PNG; {IMAGES}")
     parser.add_argument("--rounds", type=int, default=1, help="of each comparison; 1")
+    parser.add_argument(
+        "--models", nargs="+", choices=MODELS, default=list(MODELS), help="whose rows; all"
+    )
     parser.add_argument("--against", default=AGAINST, help=f"commit; {AGAINST}")
     options = parser.parse_args()
     if options.rows < FEWEST * FILES or options.images <= FEW_IMAGES or options.rounds < 1:
@@ -88,7 +91,8 @@ def main() -> int:
 
 def blocks(options: argparse.Namespace, folder: Path, older: Path) -> Iterator[str]:
     """Yield a table for each model and format, then that of images."""
-    for model, column in MODELS.items():
+    for model in options.models:
+        column = MODELS[model]
         names = list(Scorer(model, Settings(models_dir=ROOT / "models")).model.column_names)
         for suffix in SUFFIXES:
             say(f"{model}, {suffix}: makes {options.rows} rows")
