@@ -23,6 +23,8 @@ from tests.support.grpc_client import INFER, framed, infer_request, outputs_of
 from tests.support.sockets import Listening, listening
 from tests.support.toys import save_toy, toy_answer
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Callable[[Listening], Coroutine[Any, Any, None]]], None]
 HEADERS = [
     (":method", "POST"),

@@ -1,5 +1,6 @@
 """What stops `score` in columns, and how much memory it takes: real processes, a million rows."""
 
+import json
 import os
 import re
 import resource
@@ -87,6 +88,15 @@ def wait_until_begun(process: "subprocess.Popen[str]", part: Path, least: int = 
         time.sleep(0.01)
 
 
+def wait_until_saved(process: "subprocess.Popen[str]", sidecar: Path) -> None:
+    """Wait until it says of rows that they are answered."""
+    deadline = time.monotonic() + 60
+    while not (sidecar.exists() and json.loads(sidecar.read_bytes() or b"{}").get("rows")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -109,7 +119,7 @@ def test_a_parent_that_is_stopped_leaves_no_process_and_goes_on(
 ) -> None:
     output = f"{number.name}.parquet"
     process = score(folder, "in.parquet", output, "--workers", "2")
-    wait_until_begun(process, folder / f"{output}.part.json")
+    wait_until_saved(process, folder / f"{output}.part.json")
     left = children(process)
     assert len(workers(process)) == 2
     process.send_signal(number)
