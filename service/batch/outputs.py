@@ -36,7 +36,7 @@ class Columns:
         seen = model.trial.outputs or model.outputs
         self._sizes = [each.shape[1:] if each.has_shape else (-1,) for each in seen]
         classifier = model.classifier
-        # Classes that are called as another column is stand in one column of lists.
+        # A column for each class; one of lists where a class is called as another column is.
         self._are_apart = classifier is not None and _are_names(model, classifier)
         nothing = [
             np.zeros((0, *(max(size, 0) for size in sizes)), each.dtype)

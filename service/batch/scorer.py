@@ -56,7 +56,7 @@ class Scorer:
         Raises ServiceError: NotFound, CannotScore where it cannot be opened or takes no rows.
         """
         settings = settings or Settings.from_env(os.environ)
-        place = find(str(model), settings)
+        self.place = place = find(str(model), settings)
         self.name = place.name
         # Where it is opened again the working directory may be another.
         folder = settings.models_dir.absolute()

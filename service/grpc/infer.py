@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from service.batching import Inputs, Outputs
 from service.catalog.served import ServedModel
 from service.engine.model import Model
+from service.engine.protobuf import head
 from service.entrance.services import Services
 from service.errors import InvalidInput
 from service.formats import tensors
@@ -30,7 +31,7 @@ from service.grpc.messages import (
     ModelInferResponse,
     parsed,
 )
-from service.grpc.outline import LONG, Outline, outline, prefixed
+from service.grpc.outline import LONG, Outline, outline
 from service.grpc.tensors import NO_FP16, contents_of, read_contents
 from service.inference import Call, Slowly, Work, work_of_tensors
 from service.settings import Settings
@@ -222,15 +223,15 @@ def written(asked: Asked, served: ServedModel, outputs: Outputs, request_id: str
         if asked.is_raw:
             message.outputs.add(**fields)
             data = tensors.as_binary(array)
-            behind += (prefixed(_RAW_OUTPUT, len(data)), data)
+            behind += (head(_RAW_OUTPUT, len(data)), data)
         else:
-            head = InferOutputTensor(**fields).SerializeToString()
-            behind += _typed(head, contents_of(array, datatype))
+            begin = InferOutputTensor(**fields).SerializeToString()
+            behind += _typed(begin, contents_of(array, datatype))
     return [message.SerializeToString(), *behind]
 
 
-def _typed(head: bytes, contents: Parts) -> Parts:
+def _typed(begin: bytes, contents: Parts) -> Parts:
     """Return an output with its contents."""
     size = sum(map(len, contents))
-    inner = [head, prefixed(_CONTENTS, size), *contents]
-    return [prefixed(_OUTPUTS, sum(map(len, inner))), *inner]
+    inner = [begin, head(_CONTENTS, size), *contents]
+    return [head(_OUTPUTS, sum(map(len, inner))), *inner]

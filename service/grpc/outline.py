@@ -6,6 +6,7 @@ times its bytes once it is parsed, so the fields are counted first.
 
 from msgspec import Struct
 
+from service.engine.protobuf import head
 from service.errors import InvalidInput, TooLarge
 
 LONG = 65_536  # bytes of a message that is taken apart
@@ -77,7 +78,7 @@ def _contents_in(
 def _without(view: memoryview, begin: int, end: int, cut: tuple[int, int, int]) -> bytes:
     """Return an input without its contents."""
     inner = b"".join((view[begin : cut[0]], view[cut[2] : end]))
-    return prefixed(_INPUTS, len(inner)) + inner
+    return head(_INPUTS, len(inner)) + inner
 
 
 def _field(data: bytes, place: int, stop: int, fields: list[int]) -> tuple[int, int, int]:
@@ -128,18 +129,3 @@ def varint_at(data: bytes | memoryview, place: int) -> tuple[int, int]:
             return value, place
         shift += 7
     raise InvalidInput(_BROKEN)
-
-
-def varint(value: int) -> bytes:
-    """Return a number as protobuf has it."""
-    digits = bytearray()
-    while value > 0x7F:
-        digits.append(value & 0x7F | 0x80)
-        value >>= 7
-    digits.append(value)
-    return bytes(digits)
-
-
-def prefixed(number: int, size: int) -> bytes:
-    """Return what stands before a field of `size` bytes."""
-    return varint(number << 3 | _BYTES) + varint(size)

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.engine.protobuf import head
 from service.formats.turns import Turns, check_deadline
-from service.grpc.outline import prefixed, varint_at
+from service.grpc.outline import varint_at
 
 _PIECE = 65_536  # bytes, or numbers
 _LONGEST = 10  # bytes of a varint
@@ -122,7 +123,7 @@ def contents_of(array: NDArray[Any], number: int) -> list[bytes | memoryview]:
         parts: list[bytes | memoryview] = [flat.view(np.uint8).data]
     else:
         parts = list(_varints(flat))
-    return [prefixed(number, sum(map(len, parts))), *parts]
+    return [head(number, sum(map(len, parts))), *parts]
 
 
 def _texts(flat: NDArray[Any], number: int) -> Iterator[bytes]:
@@ -130,7 +131,7 @@ def _texts(flat: NDArray[Any], number: int) -> Iterator[bytes]:
     for start in range(0, len(flat), _TEXTS_AT_A_TIME):
         give_way()
         texts = [text.encode() for text in flat[start : start + _TEXTS_AT_A_TIME]]
-        yield b"".join(prefixed(number, len(each)) + each for each in texts)
+        yield b"".join(head(number, len(each)) + each for each in texts)
 
 
 def _varints(flat: NDArray[Any]) -> Iterator[bytes]:

@@ -67,16 +67,9 @@ class Part:
 
     def __enter__(self) -> Self:
         """Open the file, as far as it is. Raises NotWritten."""
-        with self._writing():
+        with writing(self.path):
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._file = os.open(self.path, flags, 0o666)
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not os.path.samestat(os.fstat(self._file), self.path.stat()):
-                    raise BlockingIOError  # it was finished before it was held
-            except (BlockingIOError, FileNotFoundError):
-                os.close(self._file)
-                raise NotWritten(f"{self.path}: another process is writing it") from None
+            self._file = held(os.open(self.path, flags, 0o666), self.path)
             is_ours = self._sidecar.exists() or not os.fstat(self._file).st_size
             if not (is_ours or self._force):
                 os.close(self._file)
@@ -88,14 +81,6 @@ class Part:
 
     def __exit__(self, *error: object) -> None:
         os.close(self._file)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Raise NotWritten for an OSError."""
-        try:
-            yield
-        except OSError as error:
-            raise NotWritten(f"{self.path}: cannot be written: {error.strerror}") from error
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -115,20 +100,20 @@ class Part:
 
         Raises NotWritten.
         """
-        with self._writing():
+        with writing(self.path):
             self._sidecar.unlink(missing_ok=True)  # before the bytes that it speaks of are others
         self.go_on(0)
         self._note(mark)
 
     def go_on(self, output_bytes: int) -> None:
         """Cut off what is beyond, and write on from there. Raises NotWritten."""
-        with self._writing():
+        with writing(self.path):
             os.ftruncate(self._file, output_bytes)
             os.lseek(self._file, output_bytes, os.SEEK_SET)
 
     def write(self, data: bytes) -> None:
         """Write all of `data`. Raises NotWritten."""
-        with self._writing():
+        with writing(self.path):
             write_all(self._file, data)
 
     def save(self, mark: Mark) -> None:
@@ -137,7 +122,7 @@ class Part:
 
     def _note(self, mark: Mark) -> None:
         new = beside(self._sidecar, ".new")
-        with self._writing():
+        with writing(self.path):
             try:
                 os.fsync(self._file)
                 new.write_bytes(msgspec.json.encode(mark))
@@ -150,7 +135,7 @@ class Part:
     def finish(self) -> None:
         """Give the file its name. Raises NotWritten."""
         self.check()
-        with self._writing():
+        with writing(self.path):
             os.fsync(self._file)
             if self.convert is None:
                 self.path.replace(self._output)
@@ -166,11 +151,36 @@ class Part:
             self._sidecar.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise NotWritten for an OSError."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise NotWritten(f"{path}: cannot be written: {why}") from error
+
+
 def beside(path: Path, suffix: str) -> Path:
     """Return the path of a file or folder beside another. Raises NotWritten for one of no name."""
     if not path.name:
         raise NotWritten(f"{path}: expected a file or folder that has a name")
     return path.with_name(path.name + suffix)
+
+
+def held(opened: int, path: Path) -> int:
+    """Hold what was opened at a path against other processes, and return it.
+
+    Closes it and raises NotWritten where another process holds it.
+    """
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(opened), path.stat()):
+            raise BlockingIOError  # it was finished before it was held
+    except (BlockingIOError, FileNotFoundError):
+        os.close(opened)
+        raise NotWritten(f"{path}: another process is writing it") from None
+    return opened
 
 
 def check_name(path: Path, suffix: str) -> None:

@@ -85,6 +85,27 @@ async def send(writer: asyncio.StreamWriter, data: bytes, cuts: list[int]) -> No
             await asyncio.sleep(0)
 
 
+def noted_problems() -> list[Any]:
+    """Return where the event loop puts what nobody answers, from now on."""
+    problems: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: problems.append(context))
+    return problems
+
+
+async def ended_well(
+    service: Listening, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Say no more, and see that nothing is left of the connection."""
+    writer.write_eof()
+    await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    async with asyncio.timeout(20):
+        while service.state.connections or service.state.tasks:
+            await asyncio.sleep(0)
+    assert service.app.services.memory.held == 0
+
+
 @FAST
 @given(cuts=st.lists(st.integers(0, 10_000), max_size=12), order=st.permutations(range(4)))
 def test_however_calls_are_cut_each_has_its_own_answer(
@@ -126,9 +147,7 @@ def test_whatever_frames_come_the_service_goes_on(
     run: Run, frames: list[bytes], cuts: list[int]
 ) -> None:
     async def case(service: Listening) -> None:
-        loop = asyncio.get_running_loop()
-        problems: list[Any] = []
-        loop.set_exception_handler(lambda _, context: problems.append(context))
+        problems = noted_problems()
         reader, writer = await service.connect()
         h2 = begun()
         h2.send_headers(1, HEADERS)
@@ -138,14 +157,8 @@ def test_whatever_frames_come_the_service_goes_on(
         data = h2.data_to_send()
         assert data.startswith(PREFACE)
         await send(writer, data + b"".join(frames), cuts)
-        writer.write_eof()
-        await asyncio.wait_for(reader.read(), 20)
-        writer.close()
-        async with asyncio.timeout(20):
-            while service.state.connections or service.state.tasks:
-                await asyncio.sleep(0)
-        assert service.app.services.memory.held == 0
-        loop.set_exception_handler(None)
+        await ended_well(service, reader, writer)
+        asyncio.get_running_loop().set_exception_handler(None)
         assert not problems
 
     run(case)
@@ -164,9 +177,7 @@ def test_whatever_a_client_does_the_service_goes_on(run: Run, deeds: list[tuple[
     """It calls, cancels, opens windows or leaves them shut, in any order, many in one write."""
 
     async def case(service: Listening) -> None:
-        problems: list[Any] = []
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: problems.append(context))
+        problems = noted_problems()
         reader, writer = await service.connect()
         h2 = begun()
         ids: list[int] = []
@@ -209,14 +220,8 @@ def test_whatever_a_client_does_the_service_goes_on(run: Run, deeds: list[tuple[
         if len(deeds) % 2:
             for each in list(service.state.connections):
                 each.shutdown()
-        writer.write_eof()
-        await asyncio.wait_for(reader.read(), 20)
-        writer.close()
-        async with asyncio.timeout(20):
-            while service.state.connections or service.state.tasks:
-                await asyncio.sleep(0)
-        assert service.app.services.memory.held == 0
-        loop.set_exception_handler(None)
+        await ended_well(service, reader, writer)
+        asyncio.get_running_loop().set_exception_handler(None)
         assert not problems
 
     run(case)

@@ -5,7 +5,6 @@ lies there when it goes on is removed.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -17,7 +16,16 @@ from typing import Self
 import msgspec
 from msgspec import Struct
 
-from service.commands.score.output import PART, Convert, Mark, beside, check_name, made_of
+from service.commands.score.output import (
+    PART,
+    Convert,
+    Mark,
+    beside,
+    check_name,
+    held,
+    made_of,
+    writing,
+)
 from service.commands.terminal import write_all
 from service.errors import NotWritten
 
@@ -74,16 +82,10 @@ class Folder:
 
     def __enter__(self) -> Self:
         """Open the folder, as far as it is. Raises NotWritten."""
-        with self._writing():
+        with writing(self.path):
             self.path.mkdir(exist_ok=True)
-            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not os.path.samestat(os.fstat(self._lock), self.path.stat()):
-                    raise BlockingIOError  # it was finished before it was held
-            except (BlockingIOError, FileNotFoundError):
-                os.close(self._lock)
-                raise NotWritten(f"{self.path}: another process is writing it") from None
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            self._lock = held(os.open(self.path, flags), self.path)
             if any(self.path.iterdir()) and _read(self.path) is None:
                 os.close(self._lock)
                 raise NotWritten(
@@ -94,15 +96,6 @@ class Folder:
     def __exit__(self, *error: object) -> None:
         self._close()
         os.close(self._lock)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Raise NotWritten for an OSError."""
-        try:
-            yield
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise NotWritten(f"{self.path}: cannot be written: {why}") from error
 
     def manifest(self) -> Manifest | None:
         """Return what is complete, if that can be said."""
@@ -119,7 +112,7 @@ class Folder:
         """Keep these files and no others. Raises NotWritten."""
         self._job, self._done = job, done
         kept = {self.path / each.output for each in done}
-        with self._writing():
+        with writing(self.path):
             self._write_manifest()  # before files that it speaks of go
             for each in sorted(self.path.rglob("*"), reverse=True):  # what is in a folder first
                 if each.is_dir() and not each.is_symlink():
@@ -131,7 +124,7 @@ class Folder:
     def begin_file(self, name: str) -> None:
         """Begin a file. Raises NotWritten."""
         self._name = name
-        with self._writing():
+        with writing(self.path):
             path = self._part
             path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -139,11 +132,11 @@ class Folder:
 
     @property
     def _part(self) -> Path:
-        return self.path / (self._name + ".part")
+        return self.path / (self._name + PART)
 
     def write(self, data: bytes) -> None:
         """Write all of `data` to the file that was begun. Raises NotWritten."""
-        with self._writing():
+        with writing(self.path):
             write_all(self._file, data)
 
     def end_file(
@@ -154,7 +147,7 @@ class Folder:
         input: the name, bytes and digest of what it was made of. Raises NotWritten.
         """
         result = self.path / self._name
-        with self._writing():
+        with writing(self.path):
             os.fsync(self._file)
             self._close()
             if convert is None:
@@ -172,7 +165,7 @@ class Folder:
 
     def save(self, mark: Mark) -> None:
         """Keep which files are complete. Raises NotWritten."""
-        with self._writing():
+        with writing(self.path):
             self._write_manifest()
 
     def _write_manifest(self) -> None:
@@ -188,7 +181,7 @@ class Folder:
     def finish(self) -> None:
         """Give the folder its name. Raises NotWritten."""
         self.check()
-        with self._writing():
+        with writing(self.path):
             self._write_manifest()
             (self.path / SUCCESS).touch()
             with _moved_away(self.output):

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from service.batch.answered import Position
 from service.batch.scorer import Scorer
-from service.catalog.place import find, sentence
+from service.catalog.place import sentence
 from service.commands.score.columns.folder import Entry, Folder
 from service.commands.score.columns.pool import Pool, Step
 from service.commands.score.columns.shipped import shipped
@@ -82,7 +82,7 @@ def _output(plan: Plan) -> Part | Folder | None:
 
 
 def _identity(plan: Plan, sources: list[Source], scorer: Scorer, settings: Settings) -> Identity:
-    place = find(plan.model, settings)
+    place = scorer.place
     formats = f"{sources[0].kind.name} {plan.output_suffix}"
     try:
         identity = identity_of(
@@ -283,7 +283,7 @@ class Columns:
             return
         from service.commands.score.columns.on_ray import Actors, connected
 
-        model = shipped(find(plan.model, scorer.settings), scorer)
+        model = shipped(scorer.place, scorer)
         with connected(plan.on.address):
             actors = Actors(model)
             with Pool(scorer, plan.workers or actors.cores, actors) as pool:

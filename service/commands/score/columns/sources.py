@@ -18,6 +18,7 @@ from service.batch.parquet_blocks import ParquetInput
 from service.batch.scorer import Scorer
 from service.commands.score.columns.unpacked import is_compressed, open_unpacked
 from service.commands.score.columns.worker import Block
+from service.commands.score.output import PART, beside
 from service.commands.score.suffixes import (
     CSV,
     IMAGES,
@@ -144,7 +145,7 @@ def sources_of(input: str, given: Kind | None, written: Path | None) -> list[Sou
     """
     if not is_several(input):
         return [_source(input, given, written)]
-    outputs = [] if written is None else [written, written.with_name(written.name + ".part")]
+    outputs = [] if written is None else [written, beside(written, PART)]
     found = list(files_in(input, outputs))
     if not found:
         raise CannotScore(f"{input}: expected files to score, got none of a suffix that is known")
@@ -161,7 +162,7 @@ def _source(input: str, given: Kind | None, written: Path | None) -> Source:
     if input == STDIN:
         return Source(input, given or CSV, None)
     path = Path(input)
-    for each in (written, written and written.with_name(written.name + ".part")):
+    for each in (written, written and beside(written, PART)):
         if each is not None and path.exists() and each.exists() and path.samefile(each):
             raise CannotScore(f"{each}: expected another file than the one that is read")
     kind = kind_of(input) or given
