@@ -4,6 +4,7 @@ Scorer("iris")(table)  # label, probability, setosa, versicolor, virginica, erro
 """
 
 import os
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from service.batch.tables import Rows, reading_of
 from service.catalog.opening import open_tested
 from service.catalog.place import find, sentence
 from service.engine.model import Model
+from service.engine.trial import Trial
 from service.errors import CannotScore, InvalidInput, ModelError, TooLarge
 from service.settings import Settings
 
@@ -43,16 +45,17 @@ class Answers(Struct, frozen=True):
 class Scorer:
     """Answers tables with one model, in this process and on one thread.
 
-    It is pickled as the words that made it: each process opens the model for itself, once.
+    It is pickled as the words that made it, and what was seen of the model: each process opens it
+    for itself, once.
     """
 
     def __init__(
-        self, model: str | Path, settings: Settings | None = None, *, rows: int | None = None
+        self, model: str | Path, settings: Settings | None = None, *, trial: Trial | None = None
     ) -> None:
         """Open a model, which tests itself: `iris`, `iris/1` or a path to an .onnx file.
 
         settings: of TORCHLIT_MODELS_DIR and the like; those of the environment if not given.
-        rows: of a run, as another process found that they may be run together.
+        trial: what another process saw of this model, which is not tried again then.
         Raises ServiceError: NotFound, CannotScore where it cannot be opened or takes no rows.
         """
         settings = settings or Settings.from_env(os.environ)
@@ -63,9 +66,9 @@ class Scorer:
         self.settings = structs.replace(settings, models_dir=folder)
         self._again = place.name if place.model else str(place.path.absolute())
         most = max(self.settings.max_batch_size, ROWS_OF_RUN)
-        trial = structs.replace(self.settings, max_batch_size=most)
+        larger = structs.replace(self.settings, max_batch_size=most)
         try:
-            self.model: Model = open_tested(place.path, place.model, trial, threads=1)
+            self.model: Model = open_tested(place.path, place.model, larger, threads=1, trial=trial)
         except ModelError as error:
             raise CannotScore(sentence(place, error)) from error
         if why := self.model.why_no_rows:
@@ -73,14 +76,13 @@ class Scorer:
         self._columns = Columns(self.model)
         self._images = Images(self.model, self.settings)
         self.schema: pa.Schema = self._columns.schema  # of the answers, without `error`
-        sizes = (most, self.settings.max_batch_size)
-        self.rows = rows or rows_of_run(self.model, sizes)
+        self.rows = rows_of_run(self.model, (most, self.settings.max_batch_size))
         self._runs = Runs(self.model, self.rows)
 
     def __reduce__(
         self,
-    ) -> tuple[Callable[[str, Settings, int], "Scorer"], tuple[str, Settings, int]]:
-        return _opened, (self._again, self.settings, self.rows)
+    ) -> tuple[Callable[[str, Settings, bytes], "Scorer"], tuple[str, Settings, bytes]]:
+        return _opened, (self._again, self.settings, pickle.dumps(self.model.trial))
 
     def __call__(self, table: Any) -> pa.Table:
         """Return the answers to a table: `schema` and `error`, a row for each row.
@@ -187,6 +189,6 @@ def _sentence(why: str | None) -> str | None:
 
 
 @lru_cache
-def _opened(model: str, settings: Settings, rows: int) -> Scorer:
+def _opened(model: str, settings: Settings, trial: bytes) -> Scorer:
     """Return a model that was opened elsewhere; each process opens it once."""
-    return Scorer(model, settings, rows=rows)
+    return Scorer(model, settings, trial=pickle.loads(trial))

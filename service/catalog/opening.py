@@ -11,20 +11,28 @@ from service.catalog.folder import MODEL_FILE, check_readable
 from service.engine.file import unreadable
 from service.engine.model import Model
 from service.engine.providers import has_choice
+from service.engine.trial import Trial
 from service.errors import OutOfResources, ServiceError, StartupError
 from service.settings import Settings
 
 
 def open_tested(
-    path: Path, name: str, settings: Settings, threads: int, *, only_slow_in_threads: bool = True
+    path: Path,
+    name: str,
+    settings: Settings,
+    threads: int,
+    *,
+    only_slow_in_threads: bool = True,
+    trial: Trial | None = None,
 ) -> Model:
     """Open the file of the model `name`, in any thread, and test it by its examples.
 
     Raises ModelError or StartupError; see Model.open.
     """
+    untested = partial(_opened, path, name, settings, threads, only_slow_in_threads, trial)
 
     def opened(device: str, short_of: str) -> Model:
-        model = _opened(path, name, settings, threads, only_slow_in_threads, device, short_of)
+        model = untested(device, short_of)
         with _worded(path):
             model.self_test()
         return model
@@ -38,7 +46,7 @@ def open_untested(
     """Open the file of the model `name`. Raises ModelError or StartupError; see Model.open."""
     return _or_on_the_cpu(
         settings.device,
-        partial(_opened, path, name, settings, threads, only_slow_in_threads),
+        partial(_opened, path, name, settings, threads, only_slow_in_threads, None),
     )
 
 
@@ -59,6 +67,7 @@ def _opened(
     settings: Settings,
     threads: int,
     only_slow_in_threads: bool,
+    trial: Trial | None,
     device: str,
     short_of: str,
 ) -> Model:
@@ -73,6 +82,7 @@ def _opened(
             missing=settings.missing.of(name),
             only_slow_in_threads=only_slow_in_threads,
             short_of=short_of,
+            trial=trial,
         )
 
 
@@ -114,7 +124,7 @@ def warnings(model: Model) -> Iterator[str]:
         yield f"{model.short_of}: opened again, it may do better"
     if not model.trial.is_steady:
         yield "the same row gets other answers each time: does it draw random numbers?"
-    if not model.is_optimized:
+    if not model.trial.is_optimized:
         yield (
             "runs as it is written: with ONNX Runtime's optimizations a run changes the next; was "
             "it exported in training mode?"

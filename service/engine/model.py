@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 import onnxruntime as ort
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from service.batching import check_rows
@@ -62,7 +63,6 @@ class Model:
         batching: Batching | None = None,
         missing: Missing | None = None,
         why_slow: str = "",
-        is_optimized: bool = True,
         short_of: str = "",
     ) -> None:
         """Take the finished parts; use `Model.open`.
@@ -112,7 +112,6 @@ class Model:
         self.batch_s = trial.batch_s if is_known else None
         self.why_slow = why_slow
         self.short_of = short_of or (_SHORT_TRIAL if trial.is_short else "")
-        self.is_optimized = is_optimized  # else ONNX Runtime runs the graph as it is written
 
     @classmethod
     def open(
@@ -126,36 +125,39 @@ class Model:
         missing: Missing | None = None,
         only_slow_in_threads: bool = True,
         short_of: str = "",
+        trial: Trial | None = None,
     ) -> Self:
         """Open the file at `path`, try it, and check that it can be served; `self_test` is next.
 
         Only a model that is slow gets more than one thread, unless `only_slow_in_threads` is
         false; all are tried on one, so that the verdict is that of every machine.
+
+        trial: what another process saw of this file; it is not tried again then.
         Raises ModelError when the file is not a model, has an input or only outputs that no
         protocol can carry, or contradicts its card; StartupError when `device` is "cuda" and ONNX
         Runtime runs it elsewhere.
         """
         file = with_plain_outputs(path, read(path))
         opened = partial(open_session, path, file, device=device)
-        session = opened(threads=1)
+        session = opened(threads=1, is_optimized=trial is None or trial.is_optimized)
         text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         card = None if text is None else Card.from_json(text)
         spec = spec_of(session, file.graph)
         if card is not None:
             check_inputs(card, spec)
         before = resident_bytes()
-        trial = try_out(session, spec, file, max_batch_size)
-        is_optimized = True
-        if not trial.is_steady:  # as networks in training mode, whose statistics are rewritten
-            plain = opened(threads=1, is_optimized=False)
-            as_written = try_out(plain, spec, file, max_batch_size)
-            if as_written.is_steady:
-                session, trial, is_optimized = plain, as_written, False
+        if trial is None:
+            trial = try_out(session, spec, file, max_batch_size)
+            if not trial.is_steady:  # as networks in training mode, whose statistics are rewritten
+                plain = opened(threads=1, is_optimized=False)
+                as_written = try_out(plain, spec, file, max_batch_size)
+                if as_written.is_steady:
+                    session, trial = plain, replace(as_written, is_optimized=False)
         if card is not None:
             check_outputs(card, spec, trial)
         if resident_bytes() - before > _LEFT_BEHIND:
             del session  # a run that was stopped keeps what it took
-            session = opened(threads=1, is_optimized=is_optimized)
+            session = opened(threads=1, is_optimized=trial.is_optimized)
         finished = partial(
             cls,
             card=card,
@@ -164,14 +166,13 @@ class Model:
             batching=batching,
             missing=missing,
             why_slow=why_cost_depends_on_values(file, spec),
-            is_optimized=is_optimized,
             short_of=short_of,
         )
         model = finished(session=session, trial=trial)
         if threads > 1 and not (only_slow_in_threads and model.is_fast):
             model.close()
             del session  # its memory is free before there are two of it
-            session = opened(threads=threads, is_optimized=is_optimized)
+            session = opened(threads=threads, is_optimized=trial.is_optimized)
             model = finished(session=session, trial=measured(session, spec, file, trial))
         return model
 

@@ -60,6 +60,7 @@ class Trial(Struct, frozen=True):
     answers_rows: bool = True  # no run was seen that did not answer each row
     is_one_by_one: bool = False  # a run takes a single row
     is_steady: bool = True  # the same row had the same answer each time
+    is_optimized: bool = True  # ONNX Runtime may rewrite the graph; else rows were not steady
     is_short: bool = False  # of memory, files or threads: another trial may see more
     failure: str = ""  # why no row could be run, if none could
     takes_zeros: bool = False

@@ -4,10 +4,10 @@ In columns, where INPUT is CSV, Parquet, Arrow or images, and OUTPUT one of the 
 row, where one of them is JSON Lines or MessagePack, and from CSV to CSV without pyarrow.
 """
 
-import importlib
+from importlib.util import find_spec
 from pathlib import Path
 
-from service.commands.score import job as row_by_row
+from service.commands.score.columns.processes import Processes
 from service.commands.score.options import Job
 from service.commands.score.suffixes import (
     BY_NAME,
@@ -42,15 +42,17 @@ def score(job: Job, settings: Settings) -> int:
         return _row_by_row(job, source, result, settings)
     if result not in BY_NAME:
         raise CannotScore(f"{job.output}: expected CSV, Parquet or Arrow, as INPUT is {source}")
-    try:
-        importlib.import_module("pyarrow")
-    except ImportError:
+    if find_spec("pyarrow") is None:
         return _without_pyarrow(job, source, result, settings)
-    if job.cluster is not None:
-        try:
-            importlib.import_module("ray")
-        except ImportError as error:
-            raise CannotScore("--on: expected Ray: install the extra ray") from error
+    if job.cluster is not None and find_spec("ray") is None:
+        raise CannotScore("--on: expected Ray: install the extra ray")
+    with Processes(1 if job.cluster else job.processes) as processes:  # they import while we do
+        return _in_columns(job, source, result, settings, processes)
+
+
+def _in_columns(
+    job: Job, source: str, result: str, settings: Settings, processes: Processes
+) -> int:
     from service.commands.score.columns.job import Plan, score_in_columns
 
     suffix = suffix_of(job.output)
@@ -69,7 +71,7 @@ def score(job: Job, settings: Settings) -> int:
         strict=job.strict,
         force=job.force,
     )
-    return score_in_columns(plan, settings)
+    return score_in_columns(plan, settings, processes)
 
 
 def _formats(job: Job) -> tuple[str, str]:
@@ -148,7 +150,9 @@ def _row_by_row(job: Job, source: str, result: str, settings: Settings) -> int:
         result = "jsonl"
     if job.keep and source != CSV.name and result == CSV.name:
         raise CannotScore("--keep: expected JSON Lines as OUTPUT, as fields are no columns of CSV")
-    return row_by_row.score(job, (_BY_ROWS[source], _BY_ROWS[result]), settings)
+    from service.commands.score.job import score_by_rows
+
+    return score_by_rows(job, (_BY_ROWS[source], _BY_ROWS[result]), settings)
 
 
 def _without_pyarrow(job: Job, source: str, result: str, settings: Settings) -> int:

@@ -35,7 +35,7 @@ from service.inference import run_rows
 from service.settings import Settings, machine
 
 
-def score(job: Job, formats: tuple[Format, Format], settings: Settings) -> int:
+def score_by_rows(job: Job, formats: tuple[Format, Format], settings: Settings) -> int:
     """Score a file of a format into one; return the exit status. Raises as command.score."""
     part = None if job.output == "-" else Part(Path(job.output), force=job.force)
     if part is not None:

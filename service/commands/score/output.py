@@ -8,18 +8,16 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import Self
 
 import msgspec
 from msgspec import Struct
 
+from service.commands.score.conversion import Conversion, Convert
 from service.commands.terminal import write_all
 from service.errors import NotWritten
-
-# Makes of a complete part, at the first path, the result, at the second. Raises OSError.
-Convert: TypeAlias = Callable[[Path, Path], None]
 
 PART = ".part"
 ALSO_STDOUT = {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
@@ -51,7 +49,9 @@ class Part:
         self.path = beside(self._output, PART)
         self._sidecar = beside(self._output, f"{PART}.json")
         self._file = -1
+        self._conversion: Conversion | None = None
         self.convert: Convert | None = None  # if the part is not the result
+        self.is_converted_beside = False  # while it grows: there is a core for that
 
     def check(self) -> None:
         """Raise NotWritten if there is a file that may not be replaced."""
@@ -80,6 +80,8 @@ class Part:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self._conversion is not None:
+            self._conversion.drop()
         os.close(self._file)
 
     @property
@@ -110,11 +112,15 @@ class Part:
         with writing(self.path):
             os.ftruncate(self._file, output_bytes)
             os.lseek(self._file, output_bytes, os.SEEK_SET)
+            if self.is_converted_beside and self.convert is not None:
+                self._conversion = begun(self.path, self.convert, output_bytes)
 
     def write(self, data: bytes) -> None:
         """Write all of `data`. Raises NotWritten."""
         with writing(self.path):
             write_all(self._file, data)
+            if self._conversion is not None:
+                self._conversion.grew(len(data))
 
     def save(self, mark: Mark) -> None:
         """Keep how far it is; what is said to be written is on the disk. Raises NotWritten."""
@@ -140,7 +146,9 @@ class Part:
             if self.convert is None:
                 self.path.replace(self._output)
             else:
-                made_of(self.path, self._output, self.convert)
+                conversion = self._conversion or begun(self.path, self.convert)
+                self._conversion = None
+                conversion.finish(self._output)
                 self.path.unlink()
             self._sidecar.unlink(missing_ok=True)
 
@@ -195,15 +203,6 @@ def check_name(path: Path, suffix: str) -> None:
             ) from error
 
 
-def made_of(part: Path, result: Path, convert: Convert) -> None:
-    """Make a file of a part, beside it, and give it its name. Raises OSError."""
-    new = beside(part, ".new")
-    try:
-        convert(part, new)
-        with new.open("rb") as file:
-            os.fsync(file.fileno())
-        new.replace(result)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
-        raise
+def begun(part: Path, convert: Convert, size: int = 0) -> Conversion:
+    """Begin to make a file, beside it, of a part of so many bytes. Raises OSError."""
+    return Conversion(part, beside(part, ".new"), convert, size)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from msgspec import structs
 
 from service.batch import Scorer
 from service.batch import scorer as module
@@ -313,7 +314,16 @@ def test_a_run_has_as_many_rows_as_were_tried_together(batch_dir: Path) -> None:
         assert Scorer(name, settings).rows == rows
     alone = Settings(models_dir=batch_dir, batching=Verdicts("toy=requests"))
     assert Scorer("toy", alone).rows == 1
-    assert Scorer("toy", alone, rows=7).rows == 7  # as another process found
+
+
+def test_a_model_is_not_tried_again_in_another_process(batch_dir: Path) -> None:
+    settings = Settings(models_dir=batch_dir)
+    scorer = Scorer("toy", settings)
+    seen = structs.replace(scorer.model.trial, largest_batch=7, row_s=0.5)
+    assert Scorer("toy", settings, trial=seen).model.trial == seen
+    scorer.model.trial = seen
+    other = pickle.loads(pickle.dumps(scorer))
+    assert (other.model.trial, other.rows, other.model.row_s) == (seen, 1, 0.5)
 
 
 def test_a_scorer_goes_to_other_processes(scorer: Open, tmp_path: Path) -> None:

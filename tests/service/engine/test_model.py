@@ -442,12 +442,16 @@ def test_a_model_in_training_mode_runs_as_it_is_written(tmp_path: Path) -> None:
         **{name: np.full(3, name in ("scale", "var"), np.float32) for name in names},
     )
     opened = Model.open(save(tmp_path, "training", model), threads=2)
-    assert (opened.trial.is_steady, opened.is_optimized, opened.is_batched) == (True, False, False)
+    assert (opened.trial.is_steady, opened.trial.is_optimized, opened.is_batched) == (
+        True,
+        False,
+        False,
+    )
     rows = np.random.default_rng(0).normal(5, 2, (8, 3)).astype(np.float32)
     expected = (rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5)
     for _ in range(3):
         np.testing.assert_allclose(opened.run([rows])[0], expected, atol=1e-4)
-    assert Model.open(save_toy(tmp_path, card=toy_card())).is_optimized
+    assert Model.open(save_toy(tmp_path, card=toy_card())).trial.is_optimized
 
 
 def test_a_run_is_stopped_from_another_thread_and_the_next_is_not(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ unpacked  what a compressed file holds
 steps     the way through them
 writers   answers as bytes, and what a part becomes in the end
 folder    OUTPUT.part/: a folder in the making, and its manifest
-pool      worker processes: blocks out, answers in, in order
+pool      workers: blocks out, answers in, in order
+processes the worker processes of this machine
 worker    what happens in each of them
 on_ray    actors of a Ray cluster in their place
 shipped   a model as it is sent there

@@ -16,14 +16,14 @@ from typing import Self
 import msgspec
 from msgspec import Struct
 
+from service.commands.score.conversion import Conversion, Convert
 from service.commands.score.output import (
     PART,
-    Convert,
     Mark,
+    begun,
     beside,
     check_name,
     held,
-    made_of,
     writing,
 )
 from service.commands.terminal import write_all
@@ -63,6 +63,9 @@ class Folder:
         self.path = beside(self.output, PART)
         self._lock = self._file = -1
         self._name = ""  # of the file that is being written
+        self._convert: Convert | None = None
+        self._conversion: Conversion | None = None
+        self.is_converted_beside = False  # while a part grows: there is a core for that
         self._done: list[Entry] = []
         self._job: dict[str, str | int | bool] = {}
 
@@ -121,14 +124,16 @@ class Folder:
                 elif each not in kept and each != self.path / MANIFEST:
                     each.unlink()
 
-    def begin_file(self, name: str) -> None:
-        """Begin a file. Raises NotWritten."""
-        self._name = name
+    def begin_file(self, name: str, convert: Convert | None) -> None:
+        """Begin a file, which is made of its part if `convert` is given. Raises NotWritten."""
+        self._name, self._convert = name, convert
         with writing(self.path):
             path = self._part
             path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
             self._file = os.open(path, flags, 0o666)
+            if self.is_converted_beside and convert is not None:
+                self._conversion = begun(path, convert)
 
     @property
     def _part(self) -> Path:
@@ -138,10 +143,10 @@ class Folder:
         """Write all of `data` to the file that was begun. Raises NotWritten."""
         with writing(self.path):
             write_all(self._file, data)
+            if self._conversion is not None:
+                self._conversion.grew(len(data))
 
-    def end_file(
-        self, input: tuple[str, int, str], rows: int, bad: int, convert: Convert | None
-    ) -> None:
+    def end_file(self, input: tuple[str, int, str], rows: int, bad: int) -> None:
         """Give the file its name.
 
         input: the name, bytes and digest of what it was made of. Raises NotWritten.
@@ -149,16 +154,21 @@ class Folder:
         result = self.path / self._name
         with writing(self.path):
             os.fsync(self._file)
-            self._close()
-            if convert is None:
+            if self._convert is None:
                 self._part.replace(result)
             else:
-                made_of(self._part, result, convert)
+                conversion = self._conversion or begun(self._part, self._convert)
+                self._conversion = None
+                conversion.finish(result)
                 self._part.unlink()
+            self._close()
             size, sha256 = result.stat().st_size, _digest(result)
         self._done.append(Entry(*input, rows, bad, self._name, size, sha256))
 
     def _close(self) -> None:
+        if self._conversion is not None:
+            self._conversion.drop()
+            self._conversion = None
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

@@ -20,6 +20,7 @@ from service.batch.scorer import Scorer
 from service.catalog.place import sentence
 from service.commands.score.columns.folder import Entry, Folder
 from service.commands.score.columns.pool import Pool, Step
+from service.commands.score.columns.processes import Processes
 from service.commands.score.columns.shipped import shipped
 from service.commands.score.columns.sources import Reading, Source, reading, sources_of
 from service.commands.score.columns.steps import Passed, Steps, naming
@@ -53,19 +54,21 @@ class Plan(Struct, frozen=True, kw_only=True):
     force: bool
 
 
-def score_in_columns(plan: Plan, settings: Settings) -> int:
+def score_in_columns(plan: Plan, settings: Settings, processes: Processes) -> int:
     """Score files; return the exit status. Raises as `score`."""
     be_small()
     part = _output(plan)
     if part is not None:
         part.check()
+        part.is_converted_beside = plan.workers > 1
     with reading(plan.input):
         written = None if part is None else Path(os.path.realpath(plan.output))
         sources = sources_of(plan.input, plan.input_kind, written)
         sources[0].check()
     scorer = Scorer(plan.model, settings)
     steps = Steps(Reading(scorer, plan.keep), plan.output_kind, plan.output_suffix)
-    columns = Columns(plan, sources, scorer, steps, _identity(plan, sources, scorer, settings))
+    identity = _identity(plan, sources, scorer, settings)
+    columns = Columns(plan, sources, scorer, steps, identity, processes)
     if isinstance(part, Folder):
         return columns.each_into_one(part)
     if plan.is_several and not sources[0].images:
@@ -101,9 +104,16 @@ class Columns:
     """A job, and the ways that it may go."""
 
     def __init__(
-        self, plan: Plan, sources: list[Source], scorer: Scorer, steps: Steps, identity: Identity
+        self,
+        plan: Plan,
+        sources: list[Source],
+        scorer: Scorer,
+        steps: Steps,
+        identity: Identity,
+        processes: Processes,
     ) -> None:
         """Take the finished parts."""
+        self._processes = processes
         self._plan = plan
         self._sources = sources
         self._scorer = scorer
@@ -171,14 +181,14 @@ class Columns:
         def begin_or_end(passed: Passed) -> None:
             nonlocal rows, bad
             if passed.end is None:
-                folder.begin_file(names[passed.source.name])
+                folder.begin_file(names[passed.source.name], passed.writer.convert)
                 scoring.write(passed.writer.head())
                 rows, bad = scoring.rows, scoring.bad
             else:
                 scoring.write(passed.writer.tail())
                 read = passed.source.name, passed.end.bytes, passed.end.sha256
                 counts = scoring.rows - rows, scoring.bad - bad
-                folder.end_file(read, *counts, passed.writer.convert)
+                folder.end_file(read, *counts)
 
         def answer_all() -> None:
             self._answer(scoring, self._steps.of_several(rest, start, None), begin_or_end)
@@ -278,7 +288,8 @@ class Columns:
         """Have what answers. Raises CannotScore where there is no cluster."""
         plan, scorer = self._plan, self._scorer
         if plan.on is None:
-            with Pool(scorer, plan.workers) as pool:
+            self._processes.open(scorer)
+            with Pool(scorer, plan.workers, self._processes if plan.workers > 1 else None) as pool:
                 yield pool
             return
         from service.commands.score.columns.on_ray import Actors, connected

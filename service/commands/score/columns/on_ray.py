@@ -56,19 +56,24 @@ class Answerer:
 
 
 class Actor:
-    """An actor, and the step that it has; as pool.Worker."""
+    """An actor, and the step that it has, if any; as processes.Worker."""
 
     def __init__(self, actor: Any) -> None:
         """Take an actor that may still have to be placed."""
         self._actor = actor
         self._why = ""
-        self.step: Step[Any] | None = None
+        self.steps: list[Step[Any]] = []
         self.is_ready = False
         self.pipe = actor.open.remote()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes a step."""
+        return not self.steps
+
     def take(self, step: Step[Any]) -> None:
         """Begin with a step."""
-        self.step = step
+        self.steps.append(step)
         self.pipe = self._actor.answer.remote(step.task)
 
     def answered(self) -> bool:
@@ -81,8 +86,8 @@ class Actor:
         except RayError as error:
             self._why = str(error).strip().partition("\n")[0]
             return False
-        if self.step is not None:
-            self.step.answer, self.step = answer, None
+        if self.steps:
+            self.steps.pop().answer = answer
             return True
         if isinstance(answer, Exception):
             raise answer

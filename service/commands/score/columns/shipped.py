@@ -7,6 +7,7 @@ from msgspec import Struct, structs
 
 from service.batch.scorer import Scorer
 from service.catalog.place import Place, files_of
+from service.engine.trial import Trial
 from service.errors import CannotScore
 from service.settings import Settings
 
@@ -17,7 +18,7 @@ class Shipped(Struct, frozen=True):
     name: str  # `iris/1`, or the name of an .onnx file
     files: dict[str, bytes]
     settings: Settings
-    rows: int  # of a run, as they were found to be run together
+    trial: Trial  # what was seen of it here
 
     def open(self) -> Scorer:
         """Open the model, which tests itself. Raises ServiceError, OSError."""
@@ -28,7 +29,7 @@ class Shipped(Struct, frozen=True):
                 (folder / path).write_bytes(content)
             settings = structs.replace(self.settings, models_dir=folder)
             found = folder / self.name if self.name.endswith(".onnx") else self.name
-            return Scorer(found, settings, rows=self.rows)
+            return Scorer(found, settings, trial=self.trial)
 
 
 def shipped(place: Place, scorer: Scorer) -> Shipped:
@@ -42,4 +43,4 @@ def shipped(place: Place, scorer: Scorer) -> Shipped:
         raise CannotScore(f"{place.name}: cannot be read: {error.strerror}") from error
     name = place.name if place.model else place.path.name
     settings = structs.replace(scorer.settings, api_keys=None, api_keys_file=None)
-    return Shipped(name, files, settings, scorer.rows)
+    return Shipped(name, files, settings, scorer.model.trial)

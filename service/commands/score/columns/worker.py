@@ -1,12 +1,15 @@
 """What happens in a worker process: it opens the model, and answers one block after the other."""
 
+import contextlib
 import os
 import pickle
 import signal
+import sys
 import threading
 import traceback
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
+from importlib.abc import MetaPathFinder
+from multiprocessing.connection import Connection
+from queue import Queue
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -56,39 +59,68 @@ class Result(Struct, frozen=True):
 
 
 def be_small() -> None:
-    """Let Arrow start no threads: there is a process for each core."""
+    """Let Arrow start no threads, keep little memory, and load no pandas: there are several of it.
+
+    pyarrow 26 loads pandas, where that is installed, as soon as it makes an array: half a second
+    and 45 MB of each process.
+    """
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
+    with contextlib.suppress(NotImplementedError):  # not in each build
+        pa.set_memory_pool(pa.jemalloc_memory_pool())  # it gives back what mimalloc would keep
+    if _NO_PANDAS not in sys.meta_path:
+        sys.meta_path.insert(0, _NO_PANDAS)
 
 
-def work(pipe: Connection, pickled: bytes) -> None:
+class _NoPandas(MetaPathFinder):
+    """Says that pandas is not installed."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """Raise ModuleNotFoundError for it; leave others to others."""
+        if name == "pandas":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+_NO_PANDAS = _NoPandas()
+
+
+def work(pipe: Connection) -> None:
     """Answer tasks from a pipe until it closes. What is raised is sent as the answer.
 
-    pickled: a Scorer, which holds no more than the words that made it.
+    Before them comes a Scorer, pickled, which holds no more than the words that made it. While a
+    task is answered the next is received, and the answer before is sent.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers it
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    tasks: Queue[Any] = Queue()  # the parent sends no more than it means to
+    answers: Queue[Any] = Queue(1)
+    for function, queue in ((_receive, tasks), (_send, answers)):
+        threading.Thread(target=function, args=(pipe, queue), daemon=True).start()
     be_small()
+    pickled = tasks.get()
     scorer: Scorer | None = None
     while True:
-        try:
-            task: Task = pipe.recv()
-        except (EOFError, OSError):
-            return
-        answer: Any
+        task: Task = tasks.get()
         try:
             scorer = scorer or pickle.loads(pickled)
-            answer = task.run(scorer)
+            answers.put(task.run(scorer))
         except Exception as error:
             error.add_note(traceback.format_exc())
-            answer = error
-        pipe.send(answer)
+            answers.put(error)
 
 
-def _end_with_parent() -> None:
-    """End this process when its parent has ended, however that was."""
-    parent = parent_process()
-    if parent is None:
-        raise RuntimeError("a worker has a parent. This is a bug.")
-    wait([parent.sentinel])
-    os._exit(1)
+def _receive(pipe: Connection, tasks: "Queue[Any]") -> None:
+    """Receive tasks; end this process when its parent has ended."""
+    try:
+        while True:
+            tasks.put(pipe.recv())
+    finally:
+        os._exit(1)
+
+
+def _send(pipe: Connection, answers: "Queue[Any]") -> None:
+    """Send answers; end this process when its parent has ended."""
+    try:
+        while True:
+            pipe.send(answers.get())
+    finally:
+        os._exit(1)

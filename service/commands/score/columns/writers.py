@@ -8,7 +8,6 @@ gone on with before its end is written.
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,13 +16,15 @@ from pyarrow import parquet
 
 from service.batch.inputs import is_binary
 from service.batch.scorer import Scorer
+from service.commands.score.conversion import Convert, Growing
 from service.commands.score.layout import check_names, columns_of
 from service.commands.score.suffixes import CSV, PARQUET, Kind
 from service.errors import CannotScore
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream of Arrow (specification, "IPC Streaming Format")
 _GROUP_ROWS, _GROUP_BYTES = 2**18, 2**25  # of a row group of Parquet
-_TO_QUOTE = '[",\r\n]'
+_MARKS = (b'"', b",", b"\r", b"\n")  # cells with one of these are quoted
+_TO_QUOTE = f"[{b''.join(_MARKS).decode()}]"
 _GZIP_LEVEL = 1  # 6 takes longer than the model
 
 
@@ -63,7 +64,7 @@ class Writer(Struct, frozen=True):
         return text
 
     @property
-    def convert(self) -> Any:
+    def convert(self) -> Convert | None:
         """What makes the result of a complete part; None where the part is the result."""
         if self.kind == CSV or self.kind.name == "arrows":
             return None
@@ -142,6 +143,9 @@ def _texts(column: pa.Array) -> pa.Array:
 
 def _quoted(texts: pa.Array) -> pa.Array:
     """Return cells (large_string) in quotation marks where they need them."""
+    data = texts.buffers()[2]  # with those of other rows, of a slice
+    if data is None or not any(mark in memoryview(data).tobytes() for mark in _MARKS):
+        return texts
     are_special = pc.match_substring_regex(texts, _TO_QUOTE)
     if not pc.any(are_special).as_py():
         return texts
@@ -150,9 +154,9 @@ def _quoted(texts: pa.Array) -> pa.Array:
     return pc.if_else(are_special, pc.binary_join_element_wise(mark, doubled, mark, empty), texts)
 
 
-def _to_parquet(part: Path, result: Path) -> None:
+def _to_parquet(part: Growing, result: Path) -> None:
     """Write a stream of Arrow as Parquet. Raises OSError."""
-    with pa.OSFile(str(part)) as file, pa.ipc.open_stream(file) as stream:
+    with pa.ipc.open_stream(part) as stream:
         texts = [
             each.name
             for each in stream.schema
@@ -177,11 +181,10 @@ def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]
         yield group
 
 
-def _to_file(part: Path, result: Path) -> None:
+def _to_file(part: Growing, result: Path) -> None:
     """Write a stream of Arrow as a file. Raises OSError."""
     with (
-        pa.OSFile(str(part)) as file,
-        pa.ipc.open_stream(file) as stream,
+        pa.ipc.open_stream(part) as stream,
         pa.OSFile(str(result), "wb") as sink,
         pa.ipc.new_file(sink, stream.schema) as out,
     ):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from service.commands.score.conversion import Growing
 from service.commands.score.output import ALSO_STDOUT, Mark, Part
 from service.errors import NotWritten
 
@@ -151,10 +152,10 @@ def test_one_who_finished_it_before_it_was_held_is_another_process(
 def test_a_result_that_is_made_of_the_part_appears_when_it_is_complete(
     part: Part, tmp_path: Path
 ) -> None:
-    def double(source: Path, result: Path) -> None:
-        result.write_bytes(source.read_bytes() * 2)
+    def double(source: Growing, result: Path) -> None:
+        result.write_bytes(source.read() * 2)
 
-    def fail(source: Path, result: Path) -> None:
+    def fail(source: Growing, result: Path) -> None:
         result.write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

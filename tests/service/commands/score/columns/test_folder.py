@@ -22,9 +22,9 @@ def names(path: Path) -> list[str]:
 
 
 def add(folder: Folder, name: str, text: bytes = b"text\n") -> None:
-    folder.begin_file(name)
+    folder.begin_file(name, None)
     folder.write(text)
-    folder.end_file((name, 7, "ab"), 3, 1, None)
+    folder.end_file((name, 7, "ab"), 3, 1)
 
 
 def test_a_folder_has_its_name_once_it_is_finished(folder: Folder, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_it_goes_on_with_what_is_complete_and_nothing_else(folder: Folder, tmp_p
             add(folder, name)
         folder.save(Mark(job=JOB))
         add(folder, "unknown/c.csv")
-        folder.begin_file("d.csv")
+        folder.begin_file("d.csv", None)
         folder.write(b"half a li")
     (tmp_path / "out.part/b.csv").write_bytes(b"another")
     with Folder(tmp_path / "out", force=False) as again:
@@ -100,7 +100,7 @@ def test_what_is_there_is_replaced_by_force_only_and_only_answers(tmp_path: Path
 def test_what_is_not_worth_keeping_is_removed(folder: Folder, tmp_path: Path) -> None:
     with folder:
         folder.go_on(JOB, [])
-        folder.begin_file("a.csv")
+        folder.begin_file("a.csv", None)
         folder.drop()
     assert os.listdir(tmp_path) == []
 
@@ -111,10 +111,10 @@ def test_what_cannot_be_written_is_told(folder: Folder, monkeypatch: pytest.Monk
 
     with folder:
         folder.go_on(JOB, [])
-        folder.begin_file("a.csv")
+        folder.begin_file("a.csv", None)
         for name, attempt in (
             ("write", lambda: folder.write(b"b")),
-            ("fsync", lambda: folder.end_file(("a", 0, ""), 0, 0, None)),
+            ("fsync", lambda: folder.end_file(("a", 0, ""), 0, 0)),
             ("fsync", lambda: folder.save(Mark(job=JOB))),
         ):
             with monkeypatch.context() as patch:

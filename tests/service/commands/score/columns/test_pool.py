@@ -14,6 +14,7 @@ from msgspec import Struct
 from service.batch import Scorer
 from service.batch.answered import Answered
 from service.commands.score.columns.pool import MOST_AHEAD, Pool, Step
+from service.commands.score.columns.processes import Processes
 from service.commands.score.columns.worker import Result, Task
 from service.commands.score.columns.writers import Writer
 from service.commands.score.suffixes import CSV
@@ -52,6 +53,14 @@ def toy(tmp_path: Path) -> Scorer:
     return Scorer("toy", Settings(models_dir=tmp_path))
 
 
+@pytest.fixture
+def two(toy: Scorer) -> Iterator[Pool]:
+    """Two workers."""
+    with Processes(2) as processes, Pool(toy, 2, processes) as pool:
+        processes.open(toy)
+        yield pool
+
+
 def numbers(pool: Pool, steps: Iterator[Step[int]]) -> list[tuple[int, bytes]]:
     return [(what, b"" if result is None else result.data) for what, result in pool.answer(steps)]
 
@@ -64,15 +73,13 @@ def test_one_process_is_this_one(toy: Scorer) -> None:
         assert not pool.workers
 
 
-def test_where_no_process_can_be_started_it_says_so(
-    toy: Scorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_no_process_can_be_started_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     monkeypatch.setattr(SpawnProcess, "start", fail)
-    with Pool(toy, 2) as pool, pytest.raises(CannotScore) as raised:
-        numbers(pool, iter([Step(task(1), 1)]))
+    with pytest.raises(CannotScore) as raised:
+        Processes(2)
     assert str(raised.value) == "--workers: none can be started: Resource temporarily unavailable"
 
 
@@ -80,7 +87,7 @@ def test_where_no_process_can_be_started_it_says_so(
 
 
 @pytest.mark.slow
-def test_answers_come_in_order_and_few_blocks_are_in_memory(toy: Scorer) -> None:
+def test_answers_come_in_order_and_few_blocks_are_in_memory(two: Pool) -> None:
     begun, done = [], []
 
     def steps() -> Iterator[Step[int]]:
@@ -89,41 +96,47 @@ def test_answers_come_in_order_and_few_blocks_are_in_memory(toy: Scorer) -> None
             assert len(begun) - len(done) <= 2 * MOST_AHEAD
             yield Step(task(n) if n % 3 else None, n)
 
-    with Pool(toy, 2) as pool:
-        for what, result in pool.answer(steps()):
-            done.append(what)
-            assert (result is None) == (what % 3 == 0)
-            if result is not None:
-                assert result == Result(b"%d\n" % what, 1, [])
-        assert len(pool.workers) == 2
+    for what, result in two.answer(steps()):
+        done.append(what)
+        assert (result is None) == (what % 3 == 0)
+        if result is not None:
+            assert result == Result(b"%d\n" % what, 1, [])
+    assert len(two.workers) == 2
     assert done == list(range(30))
 
 
 @pytest.mark.slow
-def test_an_error_is_raised_when_its_turn_comes(toy: Scorer) -> None:
-    with Pool(toy, 2) as pool:
-        answers = pool.answer(iter([Step(task(1), 1), Step(task(2, bad="row 2: no"), 2)]))
-        assert next(answers)[0] == 1
-        with pytest.raises(InvalidInput, match=r"^row 2: no") as raised:
-            next(answers)
-        assert "in answer" in raised.value.__notes__[0]  # where it was raised
+def test_an_error_is_raised_when_its_turn_comes(two: Pool) -> None:
+    answers = two.answer(iter([Step(task(1), 1), Step(task(2, bad="row 2: no"), 2)]))
+    assert next(answers)[0] == 1
+    with pytest.raises(InvalidInput, match=r"^row 2: no") as raised:
+        next(answers)
+    assert "in answer" in raised.value.__notes__[0]  # where it was raised
 
 
 @pytest.mark.slow
-def test_a_block_of_a_process_that_ended_goes_to_another(toy: Scorer, tmp_path: Path) -> None:
+def test_blocks_of_a_process_that_ended_go_to_others(two: Pool, tmp_path: Path) -> None:
     steps = [
         Step(task(n, dies_until=str(tmp_path / "died") if n == 3 else ""), n) for n in range(9)
     ]
-    with Pool(toy, 2) as pool:
-        assert numbers(pool, iter(steps)) == [(n, b"%d\n" % n) for n in range(9)]
+    assert numbers(two, iter(steps)) == [(n, b"%d\n" % n) for n in range(9)]
 
 
 @pytest.mark.slow
-def test_a_block_that_ends_every_process_is_named(toy: Scorer) -> None:
+def test_a_block_that_ends_every_process_is_named(two: Pool) -> None:
     steps = [Step(task(n, dies_until="/never" if n == 1 else ""), n) for n in range(3)]
-    with Pool(toy, 2) as pool, pytest.raises(CannotScore) as raised:
-        numbers(pool, iter(steps))
+    with pytest.raises(CannotScore) as raised:
+        numbers(two, iter(steps))
     assert str(raised.value) == (
         "in: row 1: each of 3 processes ended before it had answered, the last with SIGKILL, as "
         "where memory is short"
     )
+
+
+@pytest.mark.slow
+def test_processes_that_nobody_took_end() -> None:
+    with Processes(2) as processes:
+        pids = [each.pid for each in processes._started]
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

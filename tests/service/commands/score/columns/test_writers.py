@@ -11,6 +11,7 @@ from pyarrow import parquet
 from service.batch import Scorer
 from service.commands.score.columns import writers
 from service.commands.score.columns.writers import Writer, writer_of
+from service.commands.score.conversion import Growing
 from service.commands.score.suffixes import ARROW, ARROW_STREAM, CSV, PARQUET, Kind
 from service.errors import CannotScore
 from service.settings import Settings
@@ -86,7 +87,8 @@ def test_tables_are_what_was_written(tmp_path: Path, kind: Kind) -> None:
     part, result = tmp_path / "part", tmp_path / "result"
     part.write_bytes(each.head() + each.encode(ROWS) + each.encode(ROWS.slice(1)) + each.tail())
     if each.convert is not None:
-        each.convert(part, result)
+        with Growing(part, part.stat().st_size) as file:
+            each.convert(file, result)
     found = {
         "parquet": lambda: parquet.read_table(result),
         "arrow": lambda: pa.ipc.open_file(result).read_all(),
@@ -101,7 +103,8 @@ def test_parquet_has_row_groups_of_bounded_size(
     monkeypatch.setattr(writers, "_GROUP_ROWS", 4)
     each = writer(PARQUET)
     (tmp_path / "part").write_bytes(each.head() + each.encode(ROWS) * 5 + each.tail())
-    each.convert(tmp_path / "part", tmp_path / "result")
+    with Growing(tmp_path / "part", 2**20) as file:
+        each.convert(file, tmp_path / "result")
     metadata = parquet.ParquetFile(tmp_path / "result").metadata
     assert [metadata.row_group(place).num_rows for place in range(metadata.num_row_groups)] == [
         *(4, 2) * 2,
