@@ -146,7 +146,7 @@ def beside(
         environment["PYTHONPATH"] = os.pathsep.join(
             [str(packages), os.environ.get("PYTHONPATH", "")]
         )
-    ready = "/v2/health/ready"
+    ready = "/v2/models/iris/ready"  # Triton is ready before it has a model
     if python is None:
         return serving(arguments, cores=SERVER_CORE, ready=ready, environment=environment)
     return serving(

@@ -1,16 +1,27 @@
-"""The two header blocks of nearly every answer, as HPACK has them without its tables (RFC 7541).
+"""Header blocks that come and go again and again (HPACK, RFC 7541).
 
-hpack looks each field up, writes it with Huffman's code and keeps it: a sixth of a small call. What
-is a literal that no table keeps is right whatever the tables hold.
+The two of nearly every answer are written without HPACK's tables: hpack looks each field up, writes
+it with Huffman's code and keeps it, a sixth of a small call. What is a literal that no table keeps
+is right whatever the tables hold. A block that a client sends again means the same as long as the
+table is the same: it is read, and checked, once.
 """
 
 from typing import Any
 
-from hpack import Encoder, HeaderTuple
+from h2.utilities import HeaderValidationFlags, validate_headers
+from hpack import Decoder, Encoder, HeaderTuple
+from hpack.table import HeaderTable
 
 _STATUS_200 = b"\x88"  # indexed: appendix A
 _NEW_NAME, _NEVER_KEPT = b"\x00", b"\x10"  # sections 6.2.2 and 6.2.3
 _MOST_OF_A_BYTE = 127  # of a length, section 5.1
+_REQUEST, _TRAILERS = (
+    HeaderValidationFlags(
+        is_client=False, is_trailer=each, is_response_header=False, is_push_promise=False
+    )
+    for each in (False, True)
+)
+MOST_KNOWN, LONGEST_KNOWN = 16, 1024  # blocks of a connection, and bytes of one
 
 
 class Written(HeaderTuple):
@@ -31,6 +42,62 @@ class BlockEncoder(Encoder):
         else:
             block = headers[0][1]
         return block
+
+
+class BlockDecoder(Decoder):
+    """hpack's decoder, and h2's checks of what a client may send, that know blocks again."""
+
+    def __init__(self, most_bytes: int) -> None:
+        """Begin with an empty table. A list of headers may have so many bytes."""
+        super().__init__(most_bytes)
+        self._table = self.header_table = Table()
+        self._known: dict[bytes, Any] = {}
+
+    @property
+    def header_table_size(self) -> int:
+        """How many bytes the table may have."""
+        return self._table.maxsize
+
+    @header_table_size.setter
+    def header_table_size(self, size: int) -> None:
+        self._table.changes += 1
+        self._table.maxsize = size
+
+    def decode(self, data: bytes, raw: bool = True) -> Any:
+        """Return the headers of a block, as bytes. Raises HPACKError, and h2's ProtocolError.
+
+        What has no pseudo-header is checked as trailers; a request has some.
+        """
+        known = self._known.get(data)
+        if known is not None:
+            return known
+        changes = self._table.changes
+        read: Any = list(super().decode(data, raw=True))
+        kind = _REQUEST if any(map(is_pseudo, read)) else _TRAILERS
+        headers = list(validate_headers(read, kind))
+        if changes != self._table.changes:
+            self._known.clear()
+        elif len(data) <= LONGEST_KNOWN:
+            if len(self._known) == MOST_KNOWN:
+                self._known.clear()
+            self._known[data] = headers
+        return headers
+
+
+def is_pseudo(header: tuple[bytes, bytes]) -> bool:
+    """Whether a header is one of HTTP/2 itself, as `:path`."""
+    return header[0].startswith(b":")
+
+
+class Table(HeaderTable):
+    """hpack's table, that counts what is put in."""
+
+    changes = 0
+
+    def add(self, name: bytes, value: bytes) -> None:
+        """Put a field in front."""
+        self.changes += 1
+        super().add(name, value)
 
 
 def literal(name: bytes, value: bytes, kind: bytes = _NEW_NAME) -> bytes:

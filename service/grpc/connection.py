@@ -17,8 +17,9 @@ from h2.exceptions import H2Error, StreamClosedError
 from hyperframe.frame import GoAwayFrame
 
 from service.entrance.writes import JoinedWrites
-from service.errors import RequestError, RequestTimeout, UnsupportedMediaType
+from service.errors import InvalidInput, RequestError, RequestTimeout, UnsupportedMediaType
 from service.grpc import budget, heads
+from service.grpc.blocks import is_pseudo
 from service.grpc.budget import Budget
 from service.grpc.calls import Calls, id_of
 from service.grpc.opened import LARGEST_FRAME, MOST_STREAMS, WINDOW, opened
@@ -158,6 +159,12 @@ class Connection(asyncio.Protocol):
         with contextlib.suppress(StreamClosedError):  # the client ended it meanwhile
             self._h2.reset_stream(id, code)
 
+    def _turn_away(self, id: int, code: ErrorCodes) -> None:
+        """Answer nothing to a request that is none here."""
+        self._reset(id, code)
+        if too_many := self._budget.spend(budget.RESETS):
+            self._send_away(too_many)
+
     def _is_alone(self) -> bool:
         """Whether no other caller is about to send something in this turn of the loop."""
         return len(self._worker.connections) == 1 and len(self._streams) == 1
@@ -165,11 +172,12 @@ class Connection(asyncio.Protocol):
     def _on_request(self, event: events.RequestReceived) -> None:
         id, headers = event.stream_id, event.headers
         if self._is_last or len(self._streams) >= MOST_STREAMS:
-            self._reset(id, ErrorCodes.REFUSED_STREAM)  # it may be tried again
-            if too_many := self._budget.spend(budget.RESETS):
-                self._send_away(too_many)
+            self._turn_away(id, ErrorCodes.REFUSED_STREAM)  # it may be tried again
             return
         fields = dict(headers)
+        if b":method" not in fields:  # BlockDecoder took them for trailers
+            self._turn_away(id, ErrorCodes.PROTOCOL_ERROR)
+            return
         start = perf_counter()
         stream = Stream(id, fields, Call(start, inf, self._is_alone), self._limits.now)
         stream.request_id = id_of(fields, self._worker.make_id)
@@ -212,6 +220,11 @@ class Connection(asyncio.Protocol):
             stream.is_ended = True
             if stream.refusal is None:
                 self._ready.append(stream)
+
+    def _on_trailers(self, event: events.TrailersReceived) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None and any(map(is_pseudo, event.headers)):
+            self._refuse_later(stream, InvalidInput("trailers: expected no pseudo-headers"))
 
     def _on_reset(self, event: events.StreamReset) -> None:
         stream = self._streams.pop(event.stream_id, None)
@@ -377,6 +390,7 @@ _TAKES: dict[type[events.Event], Callable[[Connection, Any], None]] = {
     events.RequestReceived: Connection._on_request,
     events.DataReceived: Connection._on_data,
     events.StreamEnded: Connection._on_end,
+    events.TrailersReceived: Connection._on_trailers,
     events.StreamReset: Connection._on_reset,
     events.WindowUpdated: Connection._on_window,
     events.RemoteSettingsChanged: Connection._on_window,

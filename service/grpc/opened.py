@@ -4,7 +4,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
 
-from service.grpc.blocks import BlockEncoder
+from service.grpc.blocks import BlockDecoder, BlockEncoder
 
 MOST_STREAMS = 128  # at once, of a connection; more are told to come again
 WINDOW = 1_048_576  # bytes that may be on their way here, of a stream and of all of them
@@ -19,11 +19,14 @@ def opened() -> H2Connection:
     config = H2Configuration(
         client_side=False,
         header_encoding=None,
+        validate_inbound_headers=False,  # BlockDecoder does
+        normalize_inbound_headers=False,  # cookies mean nothing here
         validate_outbound_headers=False,
         normalize_outbound_headers=False,
     )
     h2 = H2Connection(config)
     h2.encoder = BlockEncoder()
+    h2.decoder = BlockDecoder(H2Connection.DEFAULT_MAX_HEADER_LIST_SIZE)
     h2.local_settings = Settings(
         client=False,
         initial_values={

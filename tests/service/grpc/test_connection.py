@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
+from hpack import NeverIndexedHeaderTuple
 from hyperframe.frame import ContinuationFrame, HeadersFrame, PriorityFrame
 
 from service.grpc import budget
@@ -18,7 +19,7 @@ from service.grpc.status import Code
 from service.settings import Settings
 from tests.support import onnx_graphs
 from tests.support.clients import counted, reset
-from tests.support.grpc_client import INFER, Client, framed, infer_request, outputs_of
+from tests.support.grpc_client import INFER, Answered, Client, framed, infer_request, outputs_of
 from tests.support.sockets import Listening, listening
 from tests.support.toys import save_dear, save_toy
 
@@ -153,6 +154,67 @@ async def test_headers_that_are_too_long_are_cut_off(client: Client) -> None:
     client.flush()
     await client.until(lambda: client.is_closed)
     assert client.goaways[0][1] == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+GOOD = [(":method", "POST"), (":scheme", "http"), (":path", INFER), (":authority", "x")]
+GRPC = [("content-type", "application/grpc"), ("te", "trailers")]
+
+
+def send_headers(client: Client, id: int, headers: list[tuple[str, str]], **ends: bool) -> None:
+    """Send headers, also those that h2 would not."""
+    client.h2.config.validate_outbound_headers = False
+    client.h2.config.normalize_outbound_headers = False
+    kept = [NeverIndexedHeaderTuple(*each) for each in headers]  # the table stays the same
+    client.h2.send_headers(id, kept, **ends)
+    client.calls[id] = client.calls.get(id) or Answered()
+    client.flush()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [*GOOD, ("Upper", "a")],
+        [*GOOD, ("name", "a\nb")],
+        [*GOOD, ("connection", "close")],
+        [*GOOD, ("te", "gzip")],
+        [*GOOD, ("", "a")],
+        [*GOOD[:3], ("name", "a"), GOOD[3]],
+        [*GOOD, GOOD[2]],
+        [*GOOD, (":status", "200")],
+        GOOD[1:],
+        GOOD[:2],
+        [*GOOD, ("host", "y")],
+    ],
+    ids=[
+        *("upper case", "line feed", "connection", "te", "no name", "pseudo last", "path twice"),
+        *("unknown pseudo", "no method", "no path", "two hosts"),
+    ],
+)
+async def test_headers_that_are_not_allowed_end_the_connection(
+    service: Listening, headers: list[tuple[str, str]]
+) -> None:
+    async with Client(service.port) as client:
+        assert (await client.call(INFER, ASKED)).code == 0
+        send_headers(client, 3, headers)
+        await client.until(lambda: client.is_closed)
+        assert client.goaways[0][1] == ErrorCodes.PROTOCOL_ERROR
+
+
+async def test_a_request_without_any_pseudo_header_is_reset(client: Client) -> None:
+    for id in (1, 3):  # also when its block is known
+        send_headers(client, id, GRPC)
+        assert (await client.answer(id)).reset == ErrorCodes.PROTOCOL_ERROR
+
+
+async def test_a_client_may_send_trailers(client: Client) -> None:
+    for id, trailers, code in (
+        (1, [("x-any", "a")], Code.OK),
+        (3, GOOD, Code.INVALID_ARGUMENT),
+    ):
+        send_headers(client, id, GOOD + GRPC)
+        client.h2.send_data(id, framed(ASKED))
+        send_headers(client, id, trailers, end_stream=True)
+        assert (await client.answer(id)).code == code
 
 
 async def test_what_is_no_http2_ends_the_connection(client: Client) -> None:
