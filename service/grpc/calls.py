@@ -230,6 +230,7 @@ class Calls:
         for stream in list(self.watching.values()):
             del self.watching[stream.id]
             self._out.refuse(stream, Code.UNAVAILABLE, "the connection ends; watch on another")
+            self._log(stream, Code.UNAVAILABLE)
 
     def succeed(self, stream: Stream, parts: list[bytes | memoryview]) -> None:
         """Send an answer."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import logging
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -438,9 +439,15 @@ async def test_health_is_that_of_the_service_or_of_a_model(client: Client) -> No
     assert (await check("tyo")).code == Code.NOT_FOUND
 
 
-async def test_who_watches_hears_what_changes(tmp_path: Path) -> None:
+async def test_who_watches_hears_what_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "torchlit.access")
     save_toy(tmp_path)
-    async with listening(Settings(models_dir=tmp_path)) as service, Client(service.port) as client:
+    async with (
+        listening(Settings(models_dir=tmp_path, access_log=True)) as service,
+        Client(service.port) as client,
+    ):
         id = client.start(f"/{HEALTH}/Watch")
         watched = client.calls[id]
         await client.until(lambda: bytes(watched.data) == framed(b"\x08\x01"))
@@ -449,6 +456,8 @@ async def test_who_watches_hears_what_changes(tmp_path: Path) -> None:
         await client.until(lambda: watched.is_ended)
         assert watched.data in (framed(b"\x08\x01") + framed(b"\x08\x02"), framed(b"\x08\x01"))
         assert watched.code == Code.UNAVAILABLE
+        (logged,) = (each.getMessage() for each in caplog.records if "Watch" in each.getMessage())
+        assert logged.startswith(f"POST /{HEALTH}/Watch UNAVAILABLE in ")
 
 
 async def test_keys_come_in_metadata(folder: Path) -> None:

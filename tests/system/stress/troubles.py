@@ -12,8 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from service.grpc.messages import ModelInferResponse
+from service.grpc.status import Code
 from tests.support import foreign_models
 from tests.support.clients import predict_request
+from tests.support.grpc_client import INFER, Client, infer_request, outputs_of
 from tests.support.toys import WEIGHTS, body, save_toy, softmax
 from tests.system.stress.load import LOST, Connection, Reply, get
 from tests.system.stress.long_bodies import WIDE, instances, kinds, save_models, tensors
@@ -23,6 +26,7 @@ CONNECTIONS = 256  # TORCHLIT_MAX_CONNECTIONS
 SLOW_S = 5  # until a slow reader begins
 ROW = np.array([[1.0, 2.0, 3.0, 4.0]])
 DEADLINE_MS = 500
+CALLS = 16  # of gRPC at the same time
 
 
 class Scene:
@@ -208,6 +212,39 @@ async def killed_workers(scene: Scene) -> None:
     await asyncio.sleep(6)
 
 
+async def calls_over_grpc(scene: Scene) -> None:
+    """Calls at the same time on one connection of HTTP/2, each with its own row; some leave."""
+    what, since = "calls over gRPC", time.monotonic()
+    rows = {number: ROW.astype(np.float32) * number / CALLS for number in range(1, CALLS + 1)}
+    waiting: dict[int, int] = {}
+    port = int(scene.url.rpartition(":")[2])
+    try:
+        async with Client(port) as client:
+            for number, row in rows.items():
+                message = infer_request("toy", row).SerializeToString()
+                waiting[client.start(INFER, message)] = number
+            for id in list(waiting)[::4]:
+                client.cancel(id)
+                del waiting[id]
+                scene.seen["calls over gRPC that left"] += 1
+            answers = {number: await client.answer(id) for id, number in waiting.items()}
+    except (*LOST, TimeoutError) as error:
+        scene.lose(f"{what}: {error!r}", since, time.monotonic())
+        return
+    for number, answer in answers.items():
+        if not answer.is_ended:
+            scene.lose(f"{what}: call {number}", since, time.monotonic())
+        elif answer.code == Code.UNAVAILABLE:
+            scene.seen["sent away"] += 1
+        elif answer.code != Code.OK:
+            scene.note(what, answer.sentence, False)
+        else:
+            (got,) = outputs_of(ModelInferResponse.FromString(answer.message))
+            is_right = np.abs(got - softmax(rows[number] @ WEIGHTS)).max() < 1e-5
+            scene.note(what, f"{got} for {rows[number]}", bool(is_right))
+    await asyncio.sleep(0.2)
+
+
 async def runs_without_end(scene: Scene) -> None:
     """Runs that go on until their deadline."""
     content = tensors([10**15], [1], "INT64", name="x")
@@ -283,7 +320,7 @@ class Troubles:
         releases.save(models_dir)
         self._kinds: list[Callable[[Scene], Awaitable[None]]] = [
             *(LongBodies(), replies, replies.slowly, releases),
-            *(slow_senders, idle_connections, killed_workers, runs_without_end),
+            *(slow_senders, idle_connections, killed_workers, calls_over_grpc, runs_without_end),
         ]
 
     async def run(self, scene: Scene) -> None:
