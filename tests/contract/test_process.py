@@ -41,10 +41,8 @@ async def play_all_raw(url: str, cases: list[Case]) -> list[dict[str, Any]]:
     return await asyncio.gather(*(play_raw(url, case) for case in cases))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [each if each == "plain" else pytest.param(each, marks=pytest.mark.slow) for each in SERVERS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SERVERS)
 def test_the_process_refuses_as_the_app_does(name: str, folder_of: Callable[[str], Path]) -> None:
     server = SERVERS[name]
     cases = sorted(of_server(name), key=lambda case: bool(case.raw))

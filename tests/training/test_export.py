@@ -91,6 +91,7 @@ def regression_model(regressor: Candidate) -> bytes:
 # What is written
 
 
+@pytest.mark.slow
 def test_export_writes_three_files_and_nothing_else(exported: Path) -> None:
     assert sorted(contents(exported)) == [f"clouds/1/{name}" for name in FILES]
     assert sorted(path.name for path in exported.iterdir()) == ["clouds"]

@@ -854,6 +854,7 @@ def never_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST_S", 3600)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("soon_again")
 async def test_a_folder_that_was_moved_away_is_followed_when_it_is_back(
     folder: Path, caplog: pytest.LogCaptureFixture
@@ -1128,7 +1129,8 @@ def test_a_running_service_follows_its_folder(folder: Path) -> None:
     assert "Traceback" not in "".join(service.log)
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_sighup_reloads_in_every_worker(folder: Path, workers: int) -> None:
     with running(models_dir=folder, workers=workers, watch=False) as service:
         for _ in range(workers - 1):

@@ -399,6 +399,7 @@ async def test_a_model_whose_batch_runs_for_longer_than_a_request_may_is_not_rea
         assert (await client.get("/v2/models/counting/ready")).json()["ready"]
 
 
+@pytest.mark.slow
 async def test_reload_load_and_unload_wait_for_no_run_of_another_and_of_none_for_ever(
     models_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -221,6 +221,7 @@ def endless(tmp_path: Path) -> Path:
     return save(tmp_path, "endless", graph([loop], [ROWS[0]], [ROWS[1]], many=np.array(10**9)))
 
 
+@pytest.mark.slow
 def test_a_run_without_end_is_stopped(tmp_path: Path) -> None:
     threads = threading.active_count()
     path = endless(tmp_path)

@@ -63,6 +63,7 @@ async def all_until_closed(url: str, sent: bytes) -> bytes:
         writer.close()
 
 
+@pytest.mark.slow
 def test_clients_that_do_not_go_on_are_cut_off(models_dir: Path) -> None:
     async def all_of_them(url: str) -> list[bytes]:
         return await asyncio.gather(*(all_until_closed(url, sent) for sent, _ in SLOW.values()))

@@ -300,6 +300,7 @@ def test_workers_do_not_outlive_a_parent_that_was_killed(models_dir: Path) -> No
             service.get("/health/live")
 
 
+@pytest.mark.slow
 def test_a_signal_while_the_models_load_ends_it_with_0(models_dir: Path) -> None:
     command = [sys.executable, "-m", "service"]
     env = environment(port=0, models_dir=models_dir)
@@ -315,13 +316,9 @@ def test_a_signal_while_the_models_load_ends_it_with_0(models_dir: Path) -> None
 
 @pytest.mark.parametrize(
     ("workers", "number"),
-    [
-        pytest.param(1, signal.SIGTERM, marks=pytest.mark.slow),
-        (2, signal.SIGINT),
-        pytest.param(1, signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param(2, signal.SIGTERM, marks=pytest.mark.slow),
-    ],
+    [(1, signal.SIGTERM), (2, signal.SIGINT), (1, signal.SIGINT), (2, signal.SIGTERM)],
 )
+@pytest.mark.slow
 def test_a_stop_under_load_loses_no_request(
     models_dir: Path, workers: int, number: signal.Signals
 ) -> None:
@@ -342,7 +339,8 @@ def metrics_of(service: Process) -> str:
     return httpx.get(f"{service.url}/metrics").text
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_second_interrupt_ends_it_at_once_whoever_waits_for_a_model(
     models_dir: Path, workers: int
 ) -> None:

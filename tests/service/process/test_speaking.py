@@ -32,6 +32,7 @@ def has_protobuf(service: Process) -> bool:
     return "google/_upb" in Path(f"/proc/{service.process.pid}/maps").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_nothing_is_loaded_before_a_client_speaks_it_and_nothing_lost_at_a_stop(
     tmp_path: Path,
