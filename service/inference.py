@@ -41,6 +41,7 @@ class Call(Struct):
     deadline: float
     is_alone: Callable[[], bool]  # whether no other request is to be expected now
     timing: Timing | None = None  # gets where the time went
+    is_timed: bool = False  # whether the caller is told
     served: ServedModel | None = None  # the model that it is for, once that is known
 
 

@@ -267,7 +267,7 @@ class Batcher:
                 self._leave_loop([entry.inputs], entry.size)
             self._observer.ran(entry.size, seconds, _NO_WAIT)
             if entry.timing is not None:
-                entry.timing.note(0.0, seconds)
+                entry.timing.note(start, start, seconds, ())
 
     def _enqueue(self, entry: Entry, now: float) -> None:
         entry.since = now
@@ -399,7 +399,7 @@ class Batcher:
             rows += entry.size
             waits.append(start - entry.since)
             if entry.timing is not None:
-                entry.timing.note(start - entry.since, seconds)
+                entry.timing.note(entry.since, start, seconds, batch)
             if entry.timer is not None:
                 entry.timer.cancel()
             if entry.waiter.done():  # its caller left while the batch ran
@@ -435,5 +435,7 @@ class Batcher:
     def _dropped(self, entry: Entry) -> None:
         if entry.timer is not None:
             entry.timer.cancel()
+        if entry.timing is not None:
+            entry.timing.dropped(entry.since)
         cancelled = entry.waiter.cancelled()
         self._observer.dropped("cancelled" if cancelled else "deadline", entry.size)

@@ -63,11 +63,17 @@ class Timing:
     def __init__(self) -> None:
         self.queue_s = self.compute_s = 0.0
 
-    def note(self, queue_s: float, compute_s: float) -> None:
-        """Add a batch."""
+    def note(self, since: float, start: float, seconds: float, batch: Sequence["Entry"]) -> None:
+        """Add a batch that began at `start` and took `seconds`, of rows that waited since then.
+
+        batch: the entries in it; none of rows that were run where their caller stood.
+        """
         if not self.compute_s:
-            self.queue_s = queue_s
-        self.compute_s += compute_s
+            self.queue_s = start - since
+        self.compute_s += seconds
+
+    def dropped(self, since: float) -> None:
+        """Note that rows which waited since then will never be run; nobody is told of them."""
 
 
 class Spare(Struct, frozen=True):

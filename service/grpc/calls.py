@@ -76,7 +76,8 @@ class Calls:
         call.deadline = call.start + heads.timeout_s(fields, self._settings.request_timeout_s)
         heads.check_encoding(fields)
         if fields.get(_TIMING) == b"true":
-            call.timing = Timing()
+            call.is_timed = True
+            call.timing = call.timing or Timing()
         stream.method = METHODS.get(path)
         if stream.method is None and path not in (INFER, WATCH):
             raise methods.unknown(path)

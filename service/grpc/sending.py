@@ -67,7 +67,7 @@ class Sending:
     def begin(self, stream: Stream) -> None:
         """Send the headers of an answer."""
         timing = stream.call.timing
-        if timing is None:
+        if timing is None or not stream.call.is_timed:
             headers = with_id(_BEGIN, stream.request_id)
         else:
             durations = (timing.queue_s * 1e3, timing.compute_s * 1e3)

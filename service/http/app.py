@@ -52,6 +52,9 @@ from service.logs.request_id import begin, id_maker, request_id
 from service.metrics import Blocks, Metrics
 from service.settings import Settings
 
+# Of a scope: what gets where the time of the request goes, if somebody wants to know.
+TIMING = "torchlit.timing"
+
 _NONE: Headers = []
 _CLOSE: Headers = [(b"connection", b"close")]
 _ALLOW = (b"allow", b"GET, HEAD, OPTIONS, POST")
@@ -98,7 +101,8 @@ class App:
                         scope = {**scope, "method": "GET"}
                     await self._framework(scope, receive, _adding(reply_headers, send))
                     return
-                call = Call(perf_counter(), inf, self.services.host.is_alone)
+                timing: Any = scope.get(TIMING)
+                call = Call(perf_counter(), inf, self.services.host.is_alone, timing)
                 memory = self.services.memory
                 request = Request(scope, headers, receive, id, found[1], call, memory)
                 reply = await self.infer(found[0], request)
@@ -159,7 +163,7 @@ class App:
                 raise MethodNotAllowed(f"method: expected {route.method}, got {method}")
             note_wishes(call, request.headers, self._timeout_s)
             reply = await route.handler(self.services, request)
-            if call.timing is not None:
+            if call.is_timed and call.timing is not None:
                 note_timing(reply, call.timing)
         except ClientLeft:
             return None
@@ -197,12 +201,16 @@ class App:
 
 
 def create_app(
-    settings: Settings | None = None, *, worker: int = 0, host: Host | None = None
+    settings: Settings | None = None,
+    *,
+    worker: int = 0,
+    host: Host | None = None,
+    inference: type[Inference] = Inference,
 ) -> App:
     """Return the service, with the settings of the environment if none are given.
 
     Its lifespan opens and closes the models. `worker` numbers the process among those that
-    share `settings.metrics_dir`. Raises InvalidSetting.
+    share `settings.metrics_dir`. `inference` is the door to the models. Raises InvalidSetting.
     """
     settings = settings or Settings.from_env(os.environ)
     metrics = Metrics(Blocks(settings.metrics_dir, worker))
@@ -213,7 +221,7 @@ def create_app(
         catalog=catalog,
         reloader=Reloader(settings, catalog, metrics),
         metrics=metrics,
-        inference=Inference(catalog, metrics),
+        inference=inference(catalog, metrics),
         bodies=RowBodies(settings),
         memory=Memory(settings.most_held_bytes),
     )

@@ -50,6 +50,8 @@ class Head(Struct, frozen=True):
     procedure: Procedure
     said: Any
     path: str
+    query: bytes
+    route: str  # as the table of routes has it
     headers: dict[bytes, bytes]
     body_bytes: int
     timeout_s: float
@@ -111,19 +113,28 @@ class Direct:
             procedure=found[0].procedure,
             said=said,
             path=path,
+            query=scope["query_string"],
+            route=found[0].path,
             headers=headers,
             body_bytes=int(length),
             timeout_s=call.deadline,
-            is_timed=call.timing is not None,
+            is_timed=call.is_timed,
             id=request_id(headers),
             reply_lines=lines_of(access.cors_headers(scope["method"], headers)),
         )
 
-    def answer(self, connection: Connection, head: Head, body: bytes) -> "Answer | None":
-        """Return the answer, which is to `begin`; None if the ordinary way is needed."""
+    def answer(
+        self, connection: Connection, head: Head, body: bytes, timing: Timing | None = None
+    ) -> "Answer | None":
+        """Return the answer, which is to `begin`; None if the ordinary way is needed.
+
+        timing: gets where the time went, whether or not the caller is told.
+        """
         start = perf_counter()
-        timing = Timing() if head.is_timed else None
-        call = Call(start, start + head.timeout_s, connection.is_alone, timing)
+        if head.is_timed:
+            timing = timing or Timing()
+        deadline = start + head.timeout_s
+        call = Call(start, deadline, connection.is_alone, timing, head.is_timed)
         try:
             work = head.procedure.read(self._app.services, call, head.said, body)
         except Exception:  # that way says what is wrong
@@ -200,7 +211,7 @@ class Answer:
         except Exception as error:
             self.set_exception(error)
             return
-        if call.timing is not None:
+        if call.is_timed and call.timing is not None:
             note_timing(reply, call.timing)
         self._end("ok", reply)
 

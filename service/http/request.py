@@ -91,7 +91,8 @@ def note_wishes(call: Call, headers: dict[bytes, bytes], longest_s: float) -> No
     Raises InvalidInput.
     """
     if headers.get(_TIMING) == b"true":
-        call.timing = Timing()
+        call.is_timed = True
+        call.timing = call.timing or Timing()
     text = headers.get(_TIMEOUT)
     if text is None:
         call.deadline = call.start + longest_s

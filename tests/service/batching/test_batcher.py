@@ -797,6 +797,45 @@ async def test_what_shares_a_batch_shares_its_time() -> None:
     assert [each.queue_s for each in timings] == observer.waits
 
 
+class Told(Timing):
+    """A Timing that keeps all that it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[tuple[float, float, list[int]]] = []  # since, start, sizes
+        self.lost: list[float] = []
+
+    def note(self, since: float, start: float, seconds: float, batch: Sequence[Entry]) -> None:
+        super().note(since, start, seconds, batch)
+        self.batches.append((since, start, [each.size for each in batch]))
+
+    def dropped(self, since: float) -> None:
+        self.lost.append(since)
+
+
+async def test_each_of_a_batch_is_told_who_is_in_it_and_who_is_dropped_of_that() -> None:
+    clock = Clock()
+    together, late, left, alone = Told(), Told(), Told(), Told()
+    batcher, _ = make(Steady(clock, 0.25), clock=clock)
+    start = clock.now
+    tasks = [
+        asyncio.create_task(submit(batcher, rows(n, n), clock=clock, timing=together))
+        for n in range(2)
+    ]
+    expires = asyncio.create_task(submit(batcher, rows(1), 0.5, clock=clock, timing=late))
+    leaves = asyncio.create_task(submit(batcher, rows(1), clock=clock, timing=left))
+    await asyncio.sleep(0)
+    leaves.cancel()
+    clock.now += 1
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(expires, leaves, return_exceptions=True)
+    assert together.batches == [(start, start + 1, [2, 2])] * 2
+    assert (late.batches, left.batches) == ([], [])
+    assert late.lost == left.lost == [start]
+    await submit(batcher, rows(1), clock=clock, alone=True, timing=alone)
+    assert alone.batches == [(start + 1.25, start + 1.25, [])]
+
+
 async def test_what_is_to_run_alone_is_neither_joined_nor_cut() -> None:
     run = Doubler()
     batcher, _ = make(run)
