@@ -55,6 +55,7 @@ def settings() -> str:
         "same, as are `false`, `0`, `no` and `off`. These words, and those of levels, formats and "
         "devices, may be written in any case.",
         table(("variable", "default", "what"), rows),
+        "`OTEL_*` are OpenTelemetry's own: [Traces](operating.md#traces).",
         "## Names of cloud platforms",
         "Where a setting is unset, these variables count, the first of them that is set:",
         table(("setting", "other names"), names),

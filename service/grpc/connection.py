@@ -21,7 +21,7 @@ from service.errors import InvalidInput, RequestError, RequestTimeout, Unsupport
 from service.grpc import budget, heads
 from service.grpc.blocks import is_pseudo
 from service.grpc.budget import Budget
-from service.grpc.calls import Calls, id_of
+from service.grpc.calls import id_of
 from service.grpc.opened import LARGEST_FRAME, MOST_STREAMS, WINDOW, opened
 from service.grpc.sending import Sending
 from service.grpc.status import Code
@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._budget = budget or Budget()
         self._h2 = opened()
         self._sending = Sending(self._h2, self._writes, self._limits)
-        self._calls = Calls(worker, self, self._takes_place)
+        self._calls = worker.calls(worker, self, self._takes_place)
         self._streams: dict[int, Stream] = {}
         # To be done when what is read now is: behind it may stand that the client left.
         self._ready: list[Stream] = []

@@ -21,3 +21,4 @@ class Worker(Struct, frozen=True):
     make_id: Callable[[], bytes]
     connections: set[Any]
     tasks: set[Any]
+    calls: Callable[..., Any]  # makes the Calls of a connection

@@ -26,6 +26,7 @@ from service.process.folder import metrics_folder
 from service.process.signals import GRACE_S, HANDLED, STOPPING, Terminal, longest_stop_s
 from service.settings import Settings, machine
 from service.settings.port import bind
+from service.tracing import is_wanted, why_not
 
 logger = logging.getLogger("torchlit.server")
 
@@ -58,6 +59,8 @@ def _serve(settings: Settings) -> None:
         "%s: workers: %d, threads of a slow model in each: %d",
         *(available, settings.workers, available.threads(settings.workers)),
     )
+    if is_wanted(os.environ) and (sentence := why_not(os.environ)):
+        logger.warning("no traces are sent: %s", sentence)
     _allow_open_files(settings)
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)  # until there is somebody to handle them
     with bind(settings) as listener:

@@ -15,6 +15,7 @@ from service.http.app import App
 from service.http.connection import Protocol
 from service.http.direct import Direct
 from service.http.opening import Opening, Taker
+from service.process.traced import MaybeTracing, calls_of
 from service.settings import Settings
 
 
@@ -34,8 +35,9 @@ def speaks_grpc(settings: Settings) -> bool:
 class Grpc:
     """Loads what speaks gRPC at the first connection that wants it."""
 
-    def __init__(self, app: App, limits: Limits, state: ServerState) -> None:
+    def __init__(self, app: App, limits: Limits, state: ServerState, tracing: MaybeTracing) -> None:
         self._app = app
+        self._tracing = tracing
         self._limits = limits
         self._state = state
         self._keys = Keys(app.services.settings)
@@ -60,11 +62,14 @@ class Grpc:
             self._app.make_id,
             self._state.connections,
             self._state.tasks,
+            calls_of(self._tracing),
         )
         return partial(Connection, worker)
 
 
-def protocols(app: App, limits: Limits, direct: Direct) -> Callable[..., asyncio.Protocol]:
+def protocols(
+    app: App, limits: Limits, direct: Direct, tracing: MaybeTracing = None
+) -> Callable[..., asyncio.Protocol]:
     """Return what makes the protocol of a new connection, as uvicorn wants it."""
     if not speaks_grpc(app.services.settings):
         return partial(Protocol, limits, direct)
@@ -73,7 +78,7 @@ def protocols(app: App, limits: Limits, direct: Direct) -> Callable[..., asyncio
     def opening(**given: Any) -> asyncio.Protocol:
         nonlocal grpc
         if grpc is None:
-            grpc = Grpc(app, limits, given["server_state"])
+            grpc = Grpc(app, limits, given["server_state"], tracing)
         return Opening(Protocol(limits, direct, **given), grpc.taker)
 
     return opening

@@ -22,11 +22,12 @@ from service.entrance.limits import CHECK_EVERY_S, Limits
 from service.entrance.services import Host
 from service.errors import StartupError
 from service.http.app import create_app
-from service.http.direct import Direct
 from service.metrics import Metrics
 from service.process.signals import GRACE_S, HANDLED, Terminal, longest_stop_s
 from service.process.speaking import protocols
+from service.process.traced import MaybeTracing, inference_of, ways_of
 from service.settings import Settings
+from service.tracing import opened
 
 logger = logging.getLogger("torchlit.worker")
 
@@ -211,15 +212,30 @@ def run(
 async def _run(
     settings: Settings, listener: socket.socket, where: str, number: int, parent: Parent | None
 ) -> None:
+    tracing = opened(os.environ)
+    with contextlib.nullcontext() if tracing is None else contextlib.closing(tracing):
+        await _serve(settings, listener, where, number, parent, tracing)
+    logger.info("worker %d (process %d) has answered all and stops", number, os.getpid())
+
+
+async def _serve(
+    settings: Settings,
+    listener: socket.socket,
+    where: str,
+    number: int,
+    parent: Parent | None,
+    tracing: MaybeTracing,
+) -> None:
     host = Host()
-    app = create_app(settings, worker=number, host=host)
+    app = create_app(settings, worker=number, host=host, inference=inference_of(tracing))
+    by_asgi, direct = ways_of(app, tracing)
     loop = asyncio.get_running_loop()
     services = app.services
     unmatched = services.metrics.unmatched
     limits = Limits(settings, services.memory, app.answer_when_full, unmatched, loop.time())
     config = uvicorn.Config(
-        app,
-        http=protocols(app, limits, Direct(app)),  # type: ignore[arg-type]
+        by_asgi,
+        http=protocols(app, limits, direct, tracing),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",  # entered below, so that a failure to start is an exception
         log_config=None,
@@ -266,4 +282,3 @@ async def _run(
         if isinstance(group.exceptions[0], StartupError):
             raise group.exceptions[0] from None
         raise
-    logger.info("worker %d (process %d) has answered all and stops", number, os.getpid())

@@ -11,18 +11,19 @@ from uvicorn.server import ServerState
 from service.entrance.limits import CHECK_EVERY_S, Limits
 from service.entrance.services import Host
 from service.http.app import App, create_app
-from service.http.direct import Direct
 from service.process.speaking import protocols
+from service.process.traced import MaybeTracing, inference_of, ways_of
 from service.settings import Settings
 
 
 class Listening:
     """The app, its port, and what went the ordinary way: by ASGI."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tracing: MaybeTracing) -> None:
         self.host = Host()
-        self.app: App = create_app(settings, host=self.host)
-        self.direct = Direct(self.app)
+        self.app: App = create_app(settings, host=self.host, inference=inference_of(tracing))
+        self._tracing = tracing
+        self._way, self.direct = ways_of(self.app, tracing)
         self.state = ServerState()
         self.port = 0
         self.by_asgi: list[str] = []  # paths
@@ -38,7 +39,7 @@ class Listening:
 
     async def _ordinary(self, scope: Any, receive: Any, send: Any) -> None:
         self.by_asgi.append(scope["path"])
-        await self.app(scope, receive, send)
+        await self._way(scope, receive, send)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -55,7 +56,7 @@ class Listening:
         self.state.default_headers = [(b"date", b"today")]
         self.host.is_alone = lambda: len(self.state.tasks) == 1
 
-        make = protocols(self.app, limits, self.direct)
+        make = protocols(self.app, limits, self.direct, self._tracing)
 
         def connection() -> asyncio.Protocol:
             return make(config=config, server_state=self.state, app_state={})
@@ -80,8 +81,8 @@ class Listening:
 
 
 @asynccontextmanager
-async def listening(settings: Settings) -> AsyncIterator[Listening]:
+async def listening(settings: Settings, tracing: MaybeTracing = None) -> AsyncIterator[Listening]:
     """Serve, with the connections and the direct way of a worker."""
-    service = Listening(settings)
+    service = Listening(settings, tracing)
     async with service.serving():
         yield service

@@ -1,0 +1,60 @@
+"""Whether the environment wants spans to be sent, by OpenTelemetry's own variables.
+
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/ and
+https://opentelemetry.io/docs/specs/otel/protocol/exporter/. Here they are only looked at.
+"""
+
+from collections.abc import Mapping
+
+DISABLED = "OTEL_SDK_DISABLED"
+EXPORTER = "OTEL_TRACES_EXPORTER"
+# The first that is set counts.
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+OTLP, CONSOLE, NONE = "otlp", "console", "none"
+PACKAGES = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
+
+
+def exporters(environ: Mapping[str, str]) -> list[str]:
+    """Return the names of where spans go."""
+    names = [each.strip().lower() for each in environ.get(EXPORTER, "").split(",")]
+    return [each for each in names if each] or [OTLP]
+
+
+def is_wanted(environ: Mapping[str, str]) -> bool:
+    """Whether spans are to be sent."""
+    if environ.get(DISABLED, "").strip().lower() == "true" or NONE in exporters(environ):
+        return False
+    return bool(_first(environ, (EXPORTER, *ENDPOINTS)))
+
+
+def why_not(environ: Mapping[str, str]) -> str:
+    """Return why spans that are wanted cannot be sent, in one sentence; nothing if they can."""
+    for name in exporters(environ):
+        if name not in (OTLP, CONSOLE):
+            return f"{EXPORTER}: expected {OTLP}, {CONSOLE} or {NONE}, got {name!r}"
+    variable = _first(environ, PROTOCOLS)
+    if variable and environ[variable].strip() != "http/protobuf":
+        return f"{variable}: expected http/protobuf, got {environ[variable]!r}"
+    if not _are_installed():
+        return (
+            f"{_first(environ, (*ENDPOINTS, EXPORTER))} is set, and the extra otel is not "
+            f"installed: pip install {' '.join(PACKAGES)}"
+        )
+    return ""
+
+
+def _first(environ: Mapping[str, str], variables: tuple[str, ...]) -> str:
+    """Return the first variable that says something; none if none does."""
+    return next((each for each in variables if environ.get(each, "").strip()), "")
+
+
+def _are_installed() -> bool:
+    from importlib import metadata  # here: it takes milliseconds, where no spans are wanted
+
+    try:
+        for each in PACKAGES:
+            metadata.distribution(each)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,78 @@
+"""When spans are wanted, and what keeps them from being sent."""
+
+import logging
+from importlib import metadata
+
+import pytest
+
+from service import tracing
+from service.tracing import is_wanted, why_not
+
+ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "wanted"),
+    [
+        ({}, False),
+        ({"OTEL_SERVICE_NAME": "mine", "OTEL_TRACES_SAMPLER": "always_on"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": " "}, False),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://collector:4318"}, False),
+        (ENDPOINT, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces"}, True),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, True),
+        ({"OTEL_TRACES_EXPORTER": "Console"}, True),
+        (ENDPOINT | {"OTEL_TRACES_EXPORTER": "none"}, False),
+        (ENDPOINT | {"OTEL_SDK_DISABLED": "TRUE"}, False),
+        (ENDPOINT | {"OTEL_SDK_DISABLED": "no"}, True),
+    ],
+)
+def test_spans_are_wanted_where_it_is_said_where_they_go(
+    environ: dict[str, str], wanted: bool
+) -> None:
+    assert is_wanted(environ) == wanted
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        (
+            {"OTEL_TRACES_EXPORTER": "otlp,zipkin"},
+            "OTEL_TRACES_EXPORTER: expected otlp, console or none, got 'zipkin'",
+        ),
+        (
+            ENDPOINT | {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            "OTEL_EXPORTER_OTLP_PROTOCOL: expected http/protobuf, got 'grpc'",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said(environ: dict[str, str], sentence: str) -> None:
+    assert why_not(environ) == sentence
+    assert tracing.opened(environ) is None
+
+
+def test_the_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", missing)
+    assert why_not(ENDPOINT) == (
+        "OTEL_EXPORTER_OTLP_ENDPOINT is set, and the extra otel is not installed: "
+        "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+    )
+    assert tracing.opened(ENDPOINT) is None
+
+
+def test_what_the_library_does_not_take_is_no_reason_not_to_serve(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("opentelemetry.sdk.trace", reason="the extra otel is not here")
+    from service.tracing import opening
+
+    def refused(*_: object, **__: object) -> None:
+        raise ValueError("max_queue_size must be a positive integer.")
+
+    monkeypatch.setattr(opening, "TracerProvider", refused)
+    with caplog.at_level(logging.WARNING):
+        assert tracing.opened(ENDPOINT) is None
+    assert caplog.messages == ["no traces are sent: max_queue_size must be a positive integer."]
