@@ -3,7 +3,9 @@
     ServiceError
       StartupError              the process cannot start; printed as one line, exit status 1
         InvalidSetting          a TORCHLIT_ variable is unknown or does not fit
+        InvalidPins             the file of digests is missing, not readable, or no such file
       ModelError                a model file cannot be served; the other models are
+        NotApproved             a file of it differs from its pin, or has none where it must
         InvalidCard             its card is not readable or contradicts itself
         SelfTestFailed          it does not answer its own examples as its card says
         OutOfResources          memory, files or threads are short; it is opened again later
@@ -13,6 +15,7 @@
         CannotInspect           there is no such file, or it is no model
         CannotScore             a file cannot be scored, or not to its end
         CannotDescribe          a card cannot be written for a model
+        CannotPin               a file cannot be approved, or differs from its pin
       RequestError              answered to the caller
         InvalidInput            the body or an instance does not fit
           UnknownValue          a value is none of those that the model knows
@@ -54,8 +57,16 @@ class InvalidSetting(StartupError):
         self.variable = variable
 
 
+class InvalidPins(StartupError):
+    """The file with the digests of approved files cannot be read, or has a line that is none."""
+
+
 class ModelError(ServiceError):
     """A model file cannot be served."""
+
+
+class NotApproved(ModelError):
+    """A file of a model has another digest than its pin, or no pin where it must have one."""
 
 
 class InvalidCard(ModelError):
@@ -92,6 +103,10 @@ class CannotScore(CommandError):
 
 class CannotDescribe(CommandError):
     """A card cannot be written for a model."""
+
+
+class CannotPin(CommandError):
+    """A file of a model cannot be approved, or is not as it was approved."""
 
 
 class RequestError(ServiceError):

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from service.card import expected_version, version_of
 from service.catalog.folder import LEFT_OUT, MODEL_FILE, scan
+from service.engine.contents import File
 from service.engine.file import names_of
 from service.errors import ModelError, NotFound
 from service.settings import Settings
@@ -50,16 +51,8 @@ def find(model: str, settings: Settings) -> Place:
     return Place(f"{name}/{number}", folder / name / number / MODEL_FILE, name)
 
 
-class File(Struct, frozen=True):
-    """A file of a model: the .onnx, or weights that it names."""
-
-    name: str  # from the folder of the .onnx
-    bytes: int
-    sha256: str
-
-
 def files_of(path: Path) -> list[File]:
-    """Return the files of a model, whose digests say whether it is the same.
+    """Return the files of a model as they are now, without opening it.
 
     Raises ModelError where one cannot be read.
     """

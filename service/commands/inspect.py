@@ -9,10 +9,11 @@ from msgspec import Struct
 
 from service.card import Card, Example, Value
 from service.catalog.opening import open_untested, warnings, where
-from service.catalog.place import File, Place, files_of, find, sentence
+from service.catalog.place import Place, find, sentence
 from service.commands.terminal import Stdout
 from service.engine import file
 from service.engine.classifier import Classifier
+from service.engine.contents import File
 from service.engine.model import Model
 from service.engine.providers import device_of
 from service.engine.spec import Tensor
@@ -105,7 +106,7 @@ def _of(place: Place, model: Model, self_test: str) -> Inspection:
     return Inspection(
         model=place.name,
         path=str(place.path),
-        files=files_of(place.path),
+        files=list(model.files),
         self_test=self_test,
         provider=model.provider,
         max_batch_size=model.largest_batch,

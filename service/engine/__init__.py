@@ -1,6 +1,7 @@
 """A model file -> arrays in, arrays out. The only place where onnxruntime is imported.
 
 file        what stands in an .onnx file beside its numbers, and the files of weights that it names
+contents    the bytes of these files, each read once, and whether they are the approved ones
 providers   execution providers: which there are, which device each is
 spec        what goes into a model and comes out of it
 session     an ONNX Runtime session, or one sentence that says why there is none

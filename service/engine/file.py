@@ -9,7 +9,6 @@ import errno
 import math
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -87,7 +86,6 @@ class ModelFile(Struct, frozen=True):
     producer: str = ""
     producer_version: str = ""
     labels: dict[str, Labels] = {}  # of the columns of outputs, where they were maps
-    content: bytes | None = None  # what is opened instead of the file, plain_outputs.py
 
 
 _OTHERS = {  # what a file is that begins like this
@@ -109,51 +107,25 @@ _OTHERS = {  # what a file is that begins like this
 def read(path: Path) -> ModelFile:
     """Read the file at `path`. Raises ModelError that says what it is instead, OSError."""
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if other := _other_format(file.read(256)):
-            raise ModelError(f"{path.name}: expected an ONNX file, got {other}")
-        try:
-            return parsed(file, size)
-        except (EOFError, RecursionError, ValueError):
-            raise ModelError(
-                f"{path.name}: not a model that ONNX Runtime can open: it is cut off, or no ONNX "
-                f"file ({size} bytes)"
-            ) from None
+        return said_by(file, os.fstat(file.fileno()).st_size, path.name)
+
+
+def said_by(file: BinaryIO, size: int, name: str) -> ModelFile:
+    """Read a model of so many bytes. Raises ModelError that says what it is instead, OSError."""
+    if other := _other_format(file.read(256)):
+        raise ModelError(f"{name}: expected an ONNX file, got {other}")
+    try:
+        return parsed(file, size)
+    except (EOFError, RecursionError, ValueError):
+        raise ModelError(
+            f"{name}: not a model that ONNX Runtime can open: it is cut off, or no ONNX "
+            f"file ({size} bytes)"
+        ) from None
 
 
 def parsed(file: BinaryIO, size: int) -> ModelFile:
     """Read a ModelProto of so many bytes. Raises EOFError and others where it is none."""
     return _Reader(file).model(size)
-
-
-def read_weights(path: Path, weights: Mapping[str, int]) -> dict[str, bytes]:
-    """Read the files of weights that the model at `path` names (`ModelFile.weights`), by name.
-
-    ONNX Runtime would map them into memory, and then a file that is overwritten or cut short
-    while it is served ends the process (SIGBUS), or changes the answers.
-    Raises ModelError for one that is missing, too short, or outside the model's folder.
-    """
-    contents = {}
-    for name, expected in weights.items():
-        place = _inside(path, name)
-        try:
-            if not place.is_file() and place.exists():  # reading a pipe would never end
-                raise OSError(errno.EINVAL, "not a file")
-            data = place.read_bytes()
-        except OSError as error:
-            got = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-            folder = "/".join(path.absolute().parts[-3:-1])  # <name>/<version>
-            sentence = (
-                f"{path.name}: its weights are in {name!r}, expected in the folder {folder}: {got}"
-            )
-            raise unreadable(error, sentence) from error
-        if len(data) < expected:
-            raise ModelError(
-                f"{path.name}: its weights in {name!r}: expected {expected} bytes or more, "
-                f"got {len(data)}: it is cut off, or of another model"
-            )
-        contents[name] = data
-    return contents
 
 
 def names_of(path: Path) -> list[str]:
@@ -165,7 +137,7 @@ def names_of(path: Path) -> list[str]:
     names = {path.name: None}
     try:
         for name in read(path).weights if path.is_file() else ():  # a pipe would never end
-            _inside(path, name)
+            inside(path, name)
             names[name] = None
     except ModelError:
         pass  # opening it says why
@@ -185,7 +157,7 @@ def unreadable(error: OSError, sentence: str) -> ModelError:
     return OutOfResources(sentence) if may_pass(error) else ModelError(sentence)
 
 
-def _inside(path: Path, name: str) -> Path:
+def inside(path: Path, name: str) -> Path:
     """Return the path of a file of weights. Raises ModelError where that is not in the folder.
 
     onnx.proto, external_data: "location" is relative to the folder of the model.

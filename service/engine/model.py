@@ -17,7 +17,7 @@ from service.card import METADATA_KEY, PROBABILITY_TOLERANCE, VALUE_TOLERANCE, C
 from service.engine.checks import check_inputs, check_outputs
 from service.engine.classifier import of_card
 from service.engine.columns import form_of, why_no_columns
-from service.engine.file import read
+from service.engine.contents import File, Pins, read_contents
 from service.engine.graph import why_cost_depends_on_values
 from service.engine.plain_outputs import with_plain_outputs
 from service.engine.providers import device_of
@@ -64,17 +64,20 @@ class Model:
         missing: Missing | None = None,
         why_slow: str = "",
         short_of: str = "",
+        files: Sequence[File] = (),
     ) -> None:
         """Take the finished parts; use `Model.open`.
 
         why_slow: why it must not run in the event loop, whatever a batch costs.
         short_of: what was short when it was opened, so that it may do better another time.
+        files: that it was opened from, the .onnx first.
         """
         self._session = session
         self._input_names = [each.name for each in spec.inputs]
         self._output_names = [each.name for each in spec.outputs]
         self.card = card
         self.trial = trial
+        self.files = files
         self.classifier = of_card(card, trial.classifier) if card else trial.classifier
         self.inputs = spec.inputs
         self.outputs = spec.outputs  # as the graph declares them; as seen: trial.outputs
@@ -126,6 +129,7 @@ class Model:
         only_slow_in_threads: bool = True,
         short_of: str = "",
         trial: Trial | None = None,
+        pins: Pins | None = None,
     ) -> Self:
         """Open the file at `path`, try it, and check that it can be served; `self_test` is next.
 
@@ -133,12 +137,14 @@ class Model:
         false; all are tried on one, so that the verdict is that of every machine.
 
         trial: what another process saw of this file; it is not tried again then.
-        Raises ModelError when the file is not a model, has an input or only outputs that no
-        protocol can carry, or contradicts its card; StartupError when `device` is "cuda" and ONNX
-        Runtime runs it elsewhere.
+        pins: what its files must be, whatever stands at their paths once they are read.
+        Raises NotApproved where they differ from their pins, ModelError when the file is not a
+        model, has an input or only outputs that no protocol can carry, or contradicts its card;
+        StartupError when `device` is "cuda" and ONNX Runtime runs it elsewhere.
         """
-        file = with_plain_outputs(path, read(path))
-        opened = partial(open_session, path, file, device=device)
+        contents = with_plain_outputs(read_contents(path, pins))
+        file = contents.file
+        opened = partial(open_session, contents, device=device)
         session = opened(threads=1, is_optimized=trial is None or trial.is_optimized)
         text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         card = None if text is None else Card.from_json(text)
@@ -167,6 +173,7 @@ class Model:
             missing=missing,
             why_slow=why_cost_depends_on_values(file, spec),
             short_of=short_of,
+            files=contents.files,
         )
         model = finished(session=session, trial=trial)
         if threads > 1 and not (only_slow_in_threads and model.is_fast):

@@ -9,42 +9,36 @@ output for each. ONNX Runtime is given the rewritten bytes; the file stays as it
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from io import BytesIO
-from pathlib import Path
-from typing import BinaryIO
 
 from msgspec.structs import replace
 
 from service.engine.attributes import Labels
+from service.engine.contents import Contents
 from service.engine.file import Graph, ModelFile, Node, parsed
 from service.engine.protobuf import Messages, head, message, whole_number
-from service.errors import ModelError
 
 # Numbers of fields, of onnx.proto.
 _GRAPH, _OPSETS = 7, 8
 _NODES, _OUTPUTS, _VALUE_INFOS = 1, 12, 13
 _FLOAT = 1
-_MOST_BYTES = 2**31 - 1  # of a message of protobuf: opening a larger file says what to do
 _IDENTITY_SINCE = 1  # version of ONNX's operators; for a file that has none of them
 
 
-def with_plain_outputs(path: Path, file: ModelFile) -> ModelFile:
-    """Return what the file at `path`, which says `file`, says with plain outputs, and its bytes.
+def with_plain_outputs(contents: Contents) -> Contents:
+    """Return a model with plain outputs: what it says then, and its bytes.
 
-    It is `file` itself where there is nothing to rewrite. Raises OSError, and ModelError where
-    it is another file by now.
+    It is `contents` itself where there is nothing to rewrite.
     """
-    if not file.graph.sequences or path.stat().st_size > _MOST_BYTES:
-        return file
+    file = contents.file
     rewritten = _Rewritten(file.graph)
     if not rewritten.nodes:
-        return file
-    with path.open("rb") as source:
-        try:
-            content = _model(source, file, rewritten)
-            plain = parsed(BytesIO(content), len(content))
-        except (EOFError, IndexError, RecursionError, ValueError):
-            raise ModelError(f"{path.name}: it was changed while it was read") from None
-    return replace(plain, content=content, labels=rewritten.labels)
+        return contents
+    try:
+        own = _model(contents.own, file, rewritten)
+        plain = parsed(BytesIO(own), len(own))
+    except (EOFError, IndexError, RecursionError, ValueError):  # ONNX Runtime says what is wrong
+        return contents
+    return replace(contents, file=replace(plain, labels=rewritten.labels), own=own)
 
 
 class _Rewritten:
@@ -92,12 +86,11 @@ def _names(graph: Graph) -> Iterator[str]:
             yield from _names(inner)
 
 
-def _model(source: BinaryIO, file: ModelFile, rewritten: _Rewritten) -> bytes:
+def _model(source: bytes, file: ModelFile, rewritten: _Rewritten) -> bytes:
     """Return a ModelProto with the rewritten graph; all else is as it is in the source."""
-    messages = Messages(source)
-    size = source.seek(0, 2)
+    messages = Messages(BytesIO(source))
     written = BytesIO()
-    for field in messages.each(range(size)):
+    for field in messages.each(range(len(source))):
         if field.number == _GRAPH and isinstance(field.value, range):
             graph = _graph(messages, field.value, rewritten).getbuffer()
             written.write(head(_GRAPH, len(graph)))

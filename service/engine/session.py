@@ -2,12 +2,12 @@
 
 import re
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import onnxruntime as ort
 
-from service.engine.file import ModelFile, read_weights, unreadable
+from service.engine.contents import Contents
+from service.engine.file import unreadable
 from service.engine.providers import (
     CPU,
     RUNTIME_VERSION,
@@ -18,8 +18,6 @@ from service.engine.providers import (
 )
 from service.errors import ModelError, OutOfResources, StartupError
 from service.words import quoted
-
-_MOST_BYTES = 2**31 - 1  # of a message of protobuf
 
 # What ONNX Runtime says of a file that it does not open, and what to say to people.
 _REASONS = (
@@ -51,7 +49,7 @@ _REASONS = (
         r"Could not find an implementation for (\S+?)\(",
         "it needs the operator {0} for a type or version that ONNX Runtime {ort} has not",
     ),
-    (r"Protobuf parsing failed|No graph was found", "not a model that ONNX Runtime can open"),
+    (r"[Pp]rotobuf parsing failed|No graph was found", "not a model that ONNX Runtime can open"),
 )
 
 # The same of what is short on this machine now: the file may be a good one.
@@ -74,11 +72,9 @@ _FAILED_RUN = re.compile(
 
 
 def open_session(
-    path: Path, file: ModelFile, *, device: str, threads: int, is_optimized: bool = True
+    contents: Contents, *, device: str, threads: int, is_optimized: bool = True
 ) -> ort.InferenceSession:
-    """Open the file at `path`, which says `file`, and the weights that it names.
-
-    What it says may have other bytes than the file, plain_outputs.py.
+    """Open a model that was read, and its weights.
 
     is_optimized: whether ONNX Runtime may rewrite the graph.
     Raises ModelError that says why it cannot be opened, OutOfResources if that may pass;
@@ -93,26 +89,20 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = choose_providers(device, available())
     try:
-        data = read_weights(path, file.weights)
-        if file.has_inner_weights:
-            session = _of_a_copy(path, file, data, options, providers)
+        if contents.file.has_inner_weights:
+            session = _of_a_copy(contents, options, providers)
         else:
+            data = contents.weights
             options.add_external_initializers_from_files_in_memory(
                 list(data), list(data.values()), [len(each) for each in data.values()]
             )
-            session = _session(file.content or path, options, providers)
+            session = _session(contents.own, options, providers)
     except ModelError:
         raise
     except Exception as error:  # ONNX Runtime raises its own, undocumented classes
         if short_of := what_is_short(error):
-            raise OutOfResources(f"{path.name}: {short_of}") from error
-        reason = _reason(str(error))
-        if path.stat().st_size > _MOST_BYTES:
-            reason = (
-                "it is larger than 2 GiB, which is protobuf's limit: save its weights in files of "
-                "their own (onnx.save with save_as_external_data)"
-            )
-        raise ModelError(f"{path.name}: {reason}") from error
+            raise OutOfResources(f"{contents.name}: {short_of}") from error
+        raise ModelError(f"{contents.name}: {_reason(str(error))}") from error
     if device not in ("auto", device_of(session.get_providers()[0])):
         raise StartupError(
             f"TORCHLIT_DEVICE: expected {device}, but ONNX Runtime cannot run on it here; "
@@ -122,11 +112,7 @@ def open_session(
 
 
 def _of_a_copy(
-    path: Path,
-    file: ModelFile,
-    weights: Mapping[str, bytes],
-    options: ort.SessionOptions,
-    providers: list[str],
+    contents: Contents, options: ort.SessionOptions, providers: list[str]
 ) -> ort.InferenceSession:
     """Open a copy of a model and its weights, which nobody else can change.
 
@@ -134,17 +120,16 @@ def _of_a_copy(
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / path.name
-            own = file.content or path.read_bytes()
-            for name, content in {path.name: own, **weights}.items():
+            copy = Path(folder) / contents.name
+            for name, content in {contents.name: contents.own, **contents.weights}.items():
                 place = copy.parent / name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(content)
             return _session(copy, options, providers)
     except OSError as error:
         sentence = (
-            f"{path.name}: it has graphs with weights in other files, and no place to copy them to "
-            f"({error.strerror}): set TMPDIR to a folder that can be written"
+            f"{contents.name}: it has graphs with weights in other files, and no place to copy "
+            f"them to ({error.strerror}): set TMPDIR to a folder that can be written"
         )
         raise unreadable(error, sentence) from error
 

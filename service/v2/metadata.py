@@ -112,7 +112,9 @@ def config_of(served: ServedModel, settings: Settings) -> ModelConfig:
         instance_group=[InstanceGroup(served.name, kind_of(model.provider), settings.workers)],
         default_model_filename="model.onnx",
         parameters=ConfigParameters(
-            Text("rows" if model.is_batched else "requests"), Text(model.why_batching)
+            Text("rows" if model.is_batched else "requests"),
+            Text(model.why_batching),
+            Text(model.files[0].sha256),
         ),
     )
     if model.is_batched:

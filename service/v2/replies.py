@@ -86,10 +86,11 @@ class Text(Struct):
 
 
 class ConfigParameters(Struct):
-    """Whether rows of several requests share a run, and why or why not."""
+    """Whether rows of several requests share a run, and why or why not; which file it is."""
 
     batching: Text
     batching_reason: Text
+    sha256: Text  # of the .onnx
 
 
 class DynamicBatching(Struct):

@@ -3,7 +3,6 @@
 from importlib.metadata import version as version_of
 from typing import TypeAlias
 
-from service.catalog.place import Place, files_of
 from service.engine.model import Model
 from service.engine.providers import RUNTIME_VERSION
 from service.settings import Settings
@@ -13,11 +12,11 @@ Identity: TypeAlias = dict[str, str | int | bool]
 
 
 def identity_of(
-    place: Place, model: Model, settings: Settings, *, formats: str, keep: bool, strict: bool
+    model: Model, settings: Settings, *, formats: str, keep: bool, strict: bool
 ) -> Identity:
-    """Return what the bytes of a result depend on. Raises ModelError."""
+    """Return what the bytes of a result depend on."""
     return {
-        "the model": " ".join(each.sha256 for each in files_of(place.path)),
+        "the model": " ".join(each.sha256 for each in model.files),
         "the formats": formats,
         "--keep": keep,
         "--strict": strict,

@@ -88,16 +88,10 @@ def _open_model(
         # The answers may depend on how many threads there are, in their last bit.
         threads = machine.available().threads(1)
         model = open_tested(place.path, place.model, settings, threads, only_slow_in_threads=False)
-        identity = identity_of(
-            place,
-            model,
-            settings,
-            formats=" ".join(each.name for each in formats),
-            keep=job.keep,
-            strict=job.strict,
-        )
     except ModelError as error:
         raise CannotScore(sentence(place, error)) from error
+    names = " ".join(each.name for each in formats)
+    identity = identity_of(model, settings, formats=names, keep=job.keep, strict=job.strict)
     if model.why_no_rows:
         raise CannotScore(f"{place.name}: expected one that takes rows, but {model.why_no_rows}")
     return model, identity

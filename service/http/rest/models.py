@@ -18,6 +18,7 @@ from service.http.rest.replies import (
     Batching,
     Classifier,
     Column,
+    File,
     Model,
     ModelList,
     ModelVersion,
@@ -72,6 +73,7 @@ def _describe_version(version: Version) -> ModelVersion:
         return described
     model = version.served.model
     described.why_no_rows = model.why_no_rows or UNSET
+    described.files = [File(each.name, each.bytes, each.sha256) for each in model.files]
     described.provider, described.device = model.provider, model.device
     of: Literal["rows", "requests"] = "rows" if model.is_batched else "requests"
     described.batching = Batching(of, model.largest_batch, model.why_batching)

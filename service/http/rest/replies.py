@@ -47,6 +47,14 @@ class Plot(Struct):
     url: Annotated[str, Meta(extra_json_schema={"format": "uri-reference"})]
 
 
+class File(Struct):
+    """A file that a version was opened from: the .onnx, or weights that it names."""
+
+    name: str
+    bytes: int
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
 class ModelVersion(Struct):
     """A version of a model; the last fields of one that serves only."""
 
@@ -56,6 +64,7 @@ class ModelVersion(Struct):
     why_no_rows: (
         Annotated[str, Meta(description="Why only /v2 takes what it takes")] | UnsetType
     ) = UNSET
+    files: list[File] | UnsetType = UNSET
     provider: str | UnsetType = UNSET
     device: str | UnsetType = UNSET
     batching: Batching | UnsetType = UNSET

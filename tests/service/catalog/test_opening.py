@@ -64,7 +64,7 @@ def failed_run(text: str) -> Exception:
         ("service.catalog.opening.check_readable", MemoryError(), f"model.onnx: {NO_MEMORY}"),
         ("onnxruntime.InferenceSession", MemoryError(), f"model.onnx: {NO_MEMORY}"),
         (
-            "service.engine.model.read",
+            "service.engine.model.read_contents",
             OSError(errno.EMFILE, "Too many open files"),
             "model.onnx: cannot be read: Too many open files",
         ),

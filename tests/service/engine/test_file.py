@@ -86,8 +86,6 @@ def test_weights_are_named_wherever_they_are(tmp_path: Path) -> None:
     said = file.read(save(tmp_path, "linear", model))
     assert said.weights == {"weights.bin": 48, "deep/er/b": 12}
     assert file.names_of(folder / "model.onnx") == ["model.onnx", "weights.bin", "deep/er/b"]
-    contents = file.read_weights(folder / "model.onnx", said.weights)
-    assert contents["weights.bin"] == weights(4, 3).tobytes()
 
 
 def test_several_tensors_of_one_file_need_all_its_bytes(tmp_path: Path) -> None:
@@ -118,26 +116,6 @@ def test_weights_in_an_attribute_and_in_a_sparse_tensor_are_named(tmp_path: Path
     sparse.values.CopyFrom(tensor)
     sparse.values.external_data[0].value = "s.bin"
     assert file.read(save(tmp_path, "odd", model)).weights == {"c.bin": 12, "s.bin": 12}
-
-
-@pytest.mark.parametrize("name", ["/etc/hostname", "../up.bin", "a/../../up.bin", "nul\0.bin"])
-def test_weights_outside_the_folder_are_not_read(tmp_path: Path, name: str) -> None:
-    path = tmp_path / "in" / "model.onnx"
-    path.parent.mkdir()
-    (tmp_path / "up.bin").write_bytes(b"1234")
-    with pytest.raises(ModelError, match="expected a file in the model's folder"):
-        file.read_weights(path, {name: 0})
-
-
-def test_weights_that_are_missing_or_short_are_named_with_their_folder(tmp_path: Path) -> None:
-    path = tmp_path / "linear" / "3" / "model.onnx"
-    path.parent.mkdir(parents=True)
-    sentence = r"its weights are in 'w.bin', expected in the folder linear/3: no such file$"
-    with pytest.raises(ModelError, match=sentence):
-        file.read_weights(path, {"w.bin": 10})
-    path.with_name("w.bin").write_bytes(b"short")
-    with pytest.raises(ModelError, match=r"'w.bin': expected 10 bytes or more, got 5"):
-        file.read_weights(path, {"w.bin": 10})
 
 
 @pytest.mark.parametrize(
@@ -198,7 +176,6 @@ def test_a_large_file_of_weights_beside_it_is_not_read(tmp_path: Path) -> None:
     with path.with_name("model.onnx.bak").open("wb") as copy:
         copy.truncate(3 * 2**30)
     assert file.names_of(path) == ["model.onnx"]
-    assert file.read_weights(path, file.read(path).weights) == {}
 
 
 def test_a_location_that_is_left_over_is_none(tmp_path: Path) -> None:
@@ -206,12 +183,6 @@ def test_a_location_that_is_left_over_is_none(tmp_path: Path) -> None:
     model = linear()
     model.graph.initializer[0].external_data.add(key="location", value="elsewhere.bin")
     assert file.read(save(tmp_path, "linear", model)).weights == {}
-
-
-def test_weights_in_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "w.bin")
-    with pytest.raises(ModelError, match=r"'w.bin', expected in the folder .*: not a file$"):
-        file.read_weights(tmp_path / "model.onnx", {"w.bin": 0})
 
 
 def test_how_long_weights_must_be_is_known_without_being_said(tmp_path: Path) -> None:

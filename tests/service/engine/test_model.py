@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
 
 from service.card import Example
-from service.engine.file import ModelFile, read
+from service.engine.contents import read_contents
+from service.engine.file import ModelFile
 from service.engine.model import FAST_BATCH_S, Model, Stop, check_finite
 from service.engine.session import open_session
 from service.engine.spec import Spec, spec_of
@@ -51,8 +52,9 @@ FIXED = (
 
 def parts(path: Path) -> tuple[Any, Spec, ModelFile]:
     """Return what `Model.open` makes of a file before it is tried."""
-    file = read(path)
-    session = open_session(path, file, device="cpu", threads=1)
+    contents = read_contents(path)
+    file = contents.file
+    session = open_session(contents, device="cpu", threads=1)
     return session, spec_of(session, file.graph), file
 
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from service.engine import file
+from service.engine.contents import Contents, read_contents
 from service.engine.model import Model
 from service.engine.plain_outputs import with_plain_outputs
 from service.errors import ModelError
@@ -47,8 +47,8 @@ def model_of(
     return helper.make_model(inner, **({"opset_imports": opsets, "ir_version": 9} | changes))
 
 
-def plain(path: Path) -> file.ModelFile:
-    return with_plain_outputs(path, file.read(path))
+def plain(path: Path) -> Contents:
+    return with_plain_outputs(read_contents(path))
 
 
 def arrays(path: Path) -> tuple[Model, dict[str, NDArray[Any]]]:
@@ -78,7 +78,7 @@ def test_maps_become_the_array_that_they_were_made_of(
         ("scores", (-1, 3)),
     ]
     names = next(iter(labels.values()))
-    assert plain(path).labels == {"p": names}
+    assert plain(path).file.labels == {"p": names}
     assert answers["p"].dtype == np.float32
     np.testing.assert_array_equal(answers["p"], [[row[name] for name in names] for row in expected])
     assert model.is_batched
@@ -141,7 +141,7 @@ def test_what_is_said_of_a_list_elsewhere_is_said_no_more(tmp_path: Path) -> Non
     model = model_of([zipped("scores", "p", **labels)], [maps("p", TensorProto.INT64)])
     model.graph.value_info.extend([maps("p", TensorProto.INT64), tensor("scores", ["n", 3])])
     path = save(tmp_path, "said", model)
-    rewritten = onnx.load_from_string(plain(path).content or b"")
+    rewritten = onnx.load_from_string(plain(path).own)
     onnx.checker.check_model(rewritten, full_check=True)
     assert [each.name for each in rewritten.graph.value_info] == ["scores"]
     del model.graph.value_info[0]
@@ -161,7 +161,7 @@ def test_a_file_with_no_operator_of_onnx_itself_gets_its_identity(tmp_path: Path
     opsets = [helper.make_opsetid("ai.onnx.ml", 2)]
     model = helper.make_model(inner, opset_imports=opsets, ir_version=3)
     path = save(tmp_path, "trees", model)
-    onnx.checker.check_model(onnx.load_from_string(plain(path).content or b""), full_check=True)
+    onnx.checker.check_model(onnx.load_from_string(plain(path).own), full_check=True)
     _, answers = arrays(path)
     np.testing.assert_array_equal(answers["p"], (ROWS - 1) * 2)
 
@@ -196,21 +196,21 @@ def test_weights_in_other_files_are_found(tmp_path: Path, is_inside: bool) -> No
     np.testing.assert_array_equal(answers["y"], y)
 
 
-def test_only_files_with_such_lists_are_read_again(tmp_path: Path) -> None:
+def test_only_files_with_such_lists_are_rewritten(tmp_path: Path) -> None:
     toy, sequenced = save_toy(tmp_path), save_sequenced(tmp_path)
     for path in (toy, sequenced, save(tmp_path, "loop", counting())):
-        said = file.read(path)
-        assert with_plain_outputs(path, said) is said
+        contents = read_contents(path)
+        assert with_plain_outputs(contents) is contents
 
 
-def test_a_file_that_is_another_by_now_is_refused(tmp_path: Path) -> None:
-    labels = {"classlabels_int64s": [0, 1, 2]}
-    model = model_of([zipped("scores", "p", **labels)], [maps("p", TensorProto.INT64)])
-    path = save(tmp_path, "changing", model)
-    said = file.read(path)
-    path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(ModelError, match=r"^model.onnx: it was changed while it was read$"):
-        with_plain_outputs(path, said)
+def test_a_list_of_nothing_is_left_to_onnx_runtime(tmp_path: Path) -> None:
+    nothing = helper.make_value_info("s", helper.make_sequence_type_proto(onnx.TypeProto()))
+    model = model_of([node("SequenceConstruct", ["scores"], ["s"])], [nothing])
+    path = save(tmp_path, "nothing", model)
+    contents = read_contents(path)
+    assert with_plain_outputs(contents) is contents
+    with pytest.raises(ModelError, match=r"^model.onnx: "):
+        Model.open(path)
 
 
 def test_the_rewritten_bytes_are_not_kept(tmp_path: Path) -> None:

@@ -73,19 +73,6 @@ def test_the_reason_is_named(model: onnx.ModelProto, sentence: str, tmp_path: Pa
     assert "/" not in str(error.value)  # no path of this machine
 
 
-def test_want_of_memory_is_no_fault_of_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = save(tmp_path, "linear", outside(linear(), tmp_path / "linear" / "1", w="w.bin"))
-
-    def no_memory(self: Path) -> bytes:
-        raise MemoryError
-
-    monkeypatch.setattr(Path, "read_bytes", no_memory)
-    with pytest.raises(ModelError, match=r"^model\.onnx: there is not enough memory to open it$"):
-        Model.open(path)
-
-
 @pytest.mark.parametrize("name", ["weights.bin", "deep/er/w", "./w.bin", "a/../w.bin"])
 def test_weights_of_any_name_are_used(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "linear" / "1"

@@ -17,7 +17,6 @@ from msgspec.structs import replace
 
 from service.batch.answered import Position
 from service.batch.scorer import Scorer
-from service.catalog.place import sentence
 from service.commands.score.columns.folder import Entry, Folder
 from service.commands.score.columns.pool import Pool, Step
 from service.commands.score.columns.processes import Processes
@@ -32,7 +31,7 @@ from service.commands.score.output import Mark, Part
 from service.commands.score.scoring import Scoring, check_same, go_on
 from service.commands.score.suffixes import Kind, without
 from service.commands.terminal import Stdout, say
-from service.errors import CannotScore, ModelError
+from service.errors import CannotScore
 from service.settings import Settings
 
 
@@ -85,14 +84,10 @@ def _output(plan: Plan) -> Part | Folder | None:
 
 
 def _identity(plan: Plan, sources: list[Source], scorer: Scorer, settings: Settings) -> Identity:
-    place = scorer.place
     formats = f"{sources[0].kind.name} {plan.output_suffix}"
-    try:
-        identity = identity_of(
-            place, scorer.model, settings, formats=formats, keep=plan.keep, strict=plan.strict
-        )
-    except ModelError as error:
-        raise CannotScore(sentence(place, error)) from error
+    identity = identity_of(
+        scorer.model, settings, formats=formats, keep=plan.keep, strict=plan.strict
+    )
     return identity | {
         "the way": "columns",
         "whether rows are run together": scorer.rows,

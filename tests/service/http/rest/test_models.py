@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ async def test_models_show_their_cards_and_where_they_run(client: httpx.AsyncCli
     (version,) = toy["versions"]
     assert (version["version"], version["state"]) == (1, "ready")
     assert (version["provider"], version["device"]) == ("CPUExecutionProvider", "cpu")
+    content = (client.services.settings.models_dir / "toy/1/model.onnx").read_bytes()
+    digest = sha256(content).hexdigest()
+    assert version["files"] == [{"name": "model.onnx", "bytes": len(content), "sha256": digest}]
     assert version["batching"] == {
         "of": "rows",
         "largest_batch": 64,

@@ -2,6 +2,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,11 @@ async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[http
         yield client
 
 
+def digest_of(client: httpx.AsyncClient, name: str, version: int) -> str:
+    folder: Path = client.services.settings.models_dir
+    return sha256((folder / f"{name}/{version}/model.onnx").read_bytes()).hexdigest()
+
+
 def metadata(name: str, versions: list[str], inputs: Any, outputs: Any) -> dict[str, Any]:
     return {
         "name": name,
@@ -129,6 +135,7 @@ async def test_all_ready_is_200(tmp_path: Path) -> None:
 async def test_a_config_tells_load_tools_what_they_read(
     client: httpx.AsyncClient, version: str
 ) -> None:
+    digest = digest_of(client, "toy", 1 if version.endswith("1") else 3)
     for end in ("", "/"):
         reply = await client.get(f"/v2/models/toy{version}/config{end}")
         assert reply.json() == {
@@ -147,6 +154,7 @@ async def test_a_config_tells_load_tools_what_they_read(
                     "string_value": "rows of a trial had the same answers alone and in batches of "
                     "up to 16"
                 },
+                "sha256": {"string_value": digest},
             },
             "dynamic_batching": {"preferred_batch_size": [16], "max_queue_delay_microseconds": 0},
         }
@@ -165,6 +173,7 @@ async def test_the_config_of_a_model_without_rows_has_no_batches(
             "string_value": "the first dimension of input input is fixed at 2; an export with "
             "dynamic_shapes lets it vary"
         },
+        "sha256": {"string_value": digest_of(client, "fixed", 1)},
     }
     words = (await client.get("/v2/models/stats/config")).json()
     assert words["output"] == [{"name": "output", "data_type": "TYPE_STRING", "dims": [2]}]
