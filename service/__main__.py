@@ -81,6 +81,11 @@ def run(options: argparse.Namespace) -> int:
             from service.commands.inspect import inspect
 
         return inspect(options.model, settings, as_json=options.json)
+    elif options.command == "pin":
+        with _no_interrupt():
+            from service.commands.pin import pin
+
+        return pin(options.models, settings, only_check=options.check)
     else:
         with _no_interrupt():
             from service.process.server import serve
@@ -122,6 +127,17 @@ def _parser() -> argparse.ArgumentParser:
     inspect = commands.add_parser("inspect", help=says, description=says.capitalize() + ".")
     inspect.add_argument("model", metavar="MODEL", help="iris, iris/1 or a path to an .onnx file")
     _add_card(commands.add_parser("card", help="describe a model that was made elsewhere"))
+    says = "approve the files of models as they are: list their digests in SHA256SUMS"
+    pin = commands.add_parser("pin", help=says, description=says.capitalize() + ".")
+    pin.add_argument(
+        "models",
+        metavar="MODEL",
+        nargs="*",
+        help="iris (all its versions) or iris/1; all models if none is named",
+    )
+    pin.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if a file differs"
+    )
     says = (
         "report what would run here, on what, and what is wrong; exit with 1 if something is; it "
         "loads every model anew, beside a service that runs"

@@ -77,7 +77,7 @@ class Block(NamedTuple):
     @property
     def is_inspection(self) -> bool:
         return self.language == "sh" and all(
-            re.fullmatch(r"\.venv/bin/python -m service (inspect \w+|doctor)", each)
+            re.fullmatch(r"\.venv/bin/python -m service (inspect \w+|doctor|pin --check)", each)
             for each in self.commands
         )
 
@@ -227,7 +227,9 @@ def test_a_transcript_prints_what_the_document_says(folder: Path, block: Block) 
 
 @of_kind(lambda block: block.is_inspection)
 def test_a_command_beside_the_service_finds_all_well(folder: Path, block: Block) -> None:
-    assert run(f"TORCHLIT_PORT=0 {block.code}", folder)
+    got = run(f"TORCHLIT_PORT=0 {block.code}", folder)
+    assert got
+    assert block.printed in (None, got)
 
 
 @of_kind(lambda block: block.is_elsewhere)

@@ -8,11 +8,12 @@ from pathlib import Path
 from msgspec import Struct
 
 from service.catalog.folder import MODEL_FILE, check_readable
+from service.catalog.pins import Approved, approved, of_path
 from service.engine.file import unreadable
 from service.engine.model import Model
 from service.engine.providers import has_choice
 from service.engine.trial import Trial
-from service.errors import OutOfResources, ServiceError, StartupError
+from service.errors import NotApproved, OutOfResources, ServiceError, StartupError
 from service.settings import Settings
 
 
@@ -24,12 +25,15 @@ def open_tested(
     *,
     only_slow_in_threads: bool = True,
     trial: Trial | None = None,
+    pins: Approved | None = None,
 ) -> Model:
     """Open the file of the model `name`, in any thread, and test it by its examples.
 
-    Raises ModelError or StartupError; see Model.open.
+    pins: what is approved; what the settings say if not given. Raises ModelError or StartupError;
+    see Model.open and `approved`.
     """
-    untested = partial(_opened, path, name, settings, threads, only_slow_in_threads, trial)
+    pins = pins or approved(settings)
+    untested = partial(_opened, path, name, settings, threads, only_slow_in_threads, trial, pins)
 
     def opened(device: str, short_of: str) -> Model:
         model = untested(device, short_of)
@@ -44,9 +48,10 @@ def open_untested(
     path: Path, name: str, settings: Settings, threads: int, *, only_slow_in_threads: bool = True
 ) -> Model:
     """Open the file of the model `name`. Raises ModelError or StartupError; see Model.open."""
+    pins = approved(settings)
     return _or_on_the_cpu(
         settings.device,
-        partial(_opened, path, name, settings, threads, only_slow_in_threads, None),
+        partial(_opened, path, name, settings, threads, only_slow_in_threads, None, pins),
     )
 
 
@@ -68,6 +73,7 @@ def _opened(
     threads: int,
     only_slow_in_threads: bool,
     trial: Trial | None,
+    pins: Approved,
     device: str,
     short_of: str,
 ) -> Model:
@@ -83,6 +89,7 @@ def _opened(
             only_slow_in_threads=only_slow_in_threads,
             short_of=short_of,
             trial=trial,
+            pins=of_path(pins, path, settings.models_dir),
         )
 
 
@@ -141,6 +148,7 @@ class Failure(Struct, frozen=True):
     reason: str
     cause: str = ""
     may_pass: bool = False  # without a change of its files
+    is_unapproved: bool = False  # its files are not those that were approved
 
 
 def failure_of(error: Exception) -> Failure:
@@ -151,5 +159,6 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, ServiceError):
         # A device that was there when the service started may come back.
         may_pass = isinstance(error, (OutOfResources, StartupError))
-        return Failure(str(error), str(error.__cause__ or ""), may_pass)
+        is_unapproved = isinstance(error, NotApproved)
+        return Failure(str(error), str(error.__cause__ or ""), may_pass, is_unapproved)
     return Failure(f"{MODEL_FILE}: could not be opened", f"this is a bug: {error!r}")

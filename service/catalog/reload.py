@@ -9,7 +9,7 @@ again.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Self, TypeAlias
+from typing import Self
 
 from service.catalog.catalog import Catalog, Key
 from service.catalog.folder import (
@@ -19,17 +19,14 @@ from service.catalog.folder import (
     Fingerprint,
     files_of,
     fingerprint,
-    scan,
 )
 from service.catalog.follow import Follower
 from service.catalog.opening import Failure, facts, failure_of, open_tested, warnings
+from service.catalog.pins import Following, place_of
+from service.catalog.scans import Scan, Scans
 from service.catalog.served import ServedModel, Version, check_replaces, let_go
 from service.engine.model import Model
-from service.errors import (
-    InvalidInput,
-    ModelError,
-    StartupError,
-)
+from service.errors import InvalidInput, InvalidPins, ModelError, NotApproved
 from service.metrics import Metrics
 from service.settings import Settings, machine
 
@@ -37,8 +34,6 @@ logger = logging.getLogger("torchlit.repository")  # the name its lines have alw
 
 PAUSE_S = 0.3  # between two scans of the folder; files that are equal in both are complete
 SCANS = 10  # in one reload, of files that go on changing
-
-Scan: TypeAlias = dict[Key, Fingerprint]  # what the folder holds
 
 
 async def pause() -> None:
@@ -67,10 +62,10 @@ class Reloader:
         self._threads = machine.available().threads(settings.workers)  # of a slow model
         self._tried: Scan = {}  # the files of each version when last opened
         self.unloaded: dict[str, list[int]] = {}  # models that are not to be opened, and versions
-        self._trouble: dict[str, str] = {}  # that the log has named, by what it is of
+        self._scans = Scans(settings.models_dir, settings.versions)
+        self._pins = Following(settings, pause)
         self._passing: dict[Key, str] = {}  # failures that may pass, as the log named them
         self._makeshift: Scan = {}  # the files of what serves, but may do better when opened again
-        self._unreadable: list[str] = []  # models whose folders could not be read
         self._is_told = False  # to open all again that failed
         self._closing: dict[asyncio.Task[None], str] = {}  # what was replaced, and its name
         self._follower = Follower(
@@ -84,9 +79,11 @@ class Reloader:
     async def __aenter__(self) -> Self:
         """Open every version, then follow.
 
-        Raises StartupError when there is no folder, nothing in it, or no default model.
+        Raises StartupError when there is no folder, nothing in it, or no default model, or when
+        it cannot be said what is approved.
         """
-        self._tried = self._scan()
+        self._tried = self._scans.scan({})
+        self._pins.begin()
         for unknown in self._settings.unknown_models({name for name, _ in self._tried}):
             logger.warning("%s", unknown)
         for (name, number), files in self._tried.items():
@@ -181,15 +178,11 @@ class Reloader:
             file
             for (name, number), files in self._tried.items()
             for file in files_of(f"{self._models_dir}/{name}/{number}", files)
-        }
-
-    def _warn_once(self, what: str, trouble: str) -> None:
-        if trouble and trouble != self._trouble.get(what):
-            logger.warning("%s", trouble)
-        self._trouble[what] = trouble
+        } | {str(place_of(self._settings))}
 
     async def _reload(self) -> None:
         self._forget_failures()
+        changed = await self._follow_pins()
         scanned = await self._scan_again()
         for _ in range(SCANS):
             if scanned is None or scanned == self._tried:
@@ -200,6 +193,7 @@ class Reloader:
                 await self._follow_folder(before, scanned)
         else:
             self._report_unsettled(scanned or {})
+        self._check_pins(changed)
 
     def _forget_failures(self) -> None:
         """Let be opened again what failed, if that may have passed or if it was told."""
@@ -215,40 +209,13 @@ class Reloader:
             }
         self._tried |= dict.fromkeys(failed & self._tried.keys(), ())  # no files are equal to it
 
-    def _scan(self) -> Scan:
-        """Return what the folder holds now. Raises StartupError when there is nothing."""
-        scanned: Scan = {}
-        unreadable = []
-        contents = scan(self._models_dir, self._settings.versions)
-        for trouble in contents.warnings():
-            self._warn_once(trouble, trouble)
-        for name, found in contents.models.items():
-            if found.reason:
-                scanned[name, None] = ((found.reason,),)
-            if found.versions is None:  # it cannot be said: they stay as they are
-                unreadable.append(name)
-                scanned |= {
-                    key: was for key, was in self._tried.items() if key[0] == name and key[1]
-                }
-            else:
-                scanned |= {(name, number): files for number, files in found.versions.items()}
-        self._unreadable = unreadable
-        return scanned
-
     async def _scan_again(self) -> Scan | None:
         """Return what the folder holds now; None, and why in the log, if all is to stay."""
-        try:
-            scanned = await asyncio.to_thread(self._scan)
-            if not any(number and files != NO_FOLDER for (_, number), files in scanned.items()):
-                where = f"TORCHLIT_MODELS_DIR: {self._models_dir}"
-                raise StartupError(f"{where}: no version of any model")
-        except StartupError as error:
-            self._warn_once("folder", f"{error}; what serves goes on")
+        scanned = await self._scans.again(self._tried)
+        if scanned is None or self._scans.unreadable:
             self._follower.retry.later()
+        if scanned is None:
             return None
-        self._warn_once("folder", "")
-        if self._unreadable:
-            self._follower.retry.later()
         for name in self.unloaded.keys() - {name for name, _ in scanned}:
             del self.unloaded[name]
         return {key: files for key, files in scanned.items() if key[0] not in self.unloaded}
@@ -277,6 +244,34 @@ class Reloader:
         for key, files in scanned.items():
             if files == LEFT_OUT and self._are_chosen_ready(key[0], scanned):
                 self._retire(key)
+
+    async def _follow_pins(self) -> list[Key]:
+        """Return the versions of which something else is approved than before.
+
+        Those that are not as they should be are opened again.
+        """
+        try:
+            changed = await self._pins.follow(self._tried)
+        except InvalidPins as error:
+            self._scans.warn_once("pins", f"{error}; what was approved before stays so")
+            self._follower.retry.later()
+            return []
+        self._scans.warn_once("pins", "")
+        for key in changed:
+            if (version := self.catalog.find(key)) is None or version.reason:
+                self._tried[key] = ()  # which no files are equal to
+        return changed
+
+    def _check_pins(self, changed: list[Key]) -> None:
+        """Say which of the versions serve what is approved no longer."""
+        for key in changed:
+            version = self.catalog.find(key)
+            if version is None or version.served is None or version.reason:
+                continue
+            try:
+                self._pins.now.of(f"{key[0]}/{key[1]}").check_all(version.served.model.files)
+            except NotApproved as error:
+                self._fail(key, failure_of(error), version)
 
     def _are_chosen_ready(self, name: str, scanned: Scan) -> bool:
         chosen = [key for key, files in scanned.items() if key[0] == name and files != LEFT_OUT]
@@ -331,7 +326,7 @@ class Reloader:
     def _open(self, name: str, number: int) -> Model:
         """Open a version and test it, in any thread. Raises ModelError or StartupError."""
         path = self._models_dir / name / str(number) / MODEL_FILE
-        return open_tested(path, name, self._settings, self._threads)
+        return open_tested(path, name, self._settings, self._threads, pins=self._pins.now)
 
     def _serve(self, name: str, number: int, model: Model) -> None:
         """Let a model serve. Raises OutOfResources."""
@@ -344,6 +339,7 @@ class Reloader:
         )
         served = ServedModel(name, number, model, metrics, self._settings)
         self.metrics.set_stale(name, str(number), False)
+        self.metrics.set_unapproved(name, str(number), False)
         for sentence in facts(model):
             logger.info("model %s version %d: %s", name, number, sentence)
         for sentence in warnings(model):
@@ -370,6 +366,8 @@ class Reloader:
             self.metrics.set_stale(name, str(number), True)
         else:
             self.metrics.add_failed(name, str(number or ""))
+        if number is not None:
+            self.metrics.set_unapproved(name, str(number), failure.is_unapproved)
         if failure.may_pass:
             self._follower.retry.later()
         if self._passing.pop(key, "") != reason:

@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from service.card import METADATA_KEY, Card, Dataset, Example, Feature, Target, Value
 from service.catalog.opening import open_tested
+from service.catalog.pins import Approved
 from service.catalog.place import find, sentence
 from service.commands.terminal import Stdout
 from service.engine.columns import Column
@@ -141,7 +142,7 @@ def save(source: Path, card: Card, target: Path, settings: Settings) -> None:
             # Messages that stand behind each other are one (protobuf's documentation, "Encoding").
             beside.write(source.read_bytes() + message(_METADATA, entry))
             beside.flush()
-            open_tested(path, "", settings, 1).close()
+            open_tested(path, "", settings, 1, pins=Approved()).close()
             os.fchmod(beside.fileno(), source.stat().st_mode & 0o777)
             os.fsync(beside.fileno())
             path.replace(target)

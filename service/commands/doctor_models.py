@@ -20,7 +20,8 @@ from service.catalog.folder import (
     why_no_model,
     why_no_version,
 )
-from service.errors import InvalidSetting, ModelError, StartupError
+from service.catalog.pins import Approved, approved, place_of
+from service.errors import InvalidPins, InvalidSetting, ModelError, NotApproved, StartupError
 from service.settings import Settings
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
@@ -99,6 +100,8 @@ def model_findings(settings: Settings, threads: int) -> Iterator[Finding]:
     except InvalidSetting as error:
         advice = "correct it: the service does not start like that"
         yield Finding(topic, "wrong", str(error), advice)
+    pins, finding = _pins(settings)
+    yield finding
     for name, each in found.items():
         if each.reason:
             yield Finding(f"model {name}", "wrong", each.reason, _advice(name, each))
@@ -108,7 +111,21 @@ def model_findings(settings: Settings, threads: int) -> Iterator[Finding]:
             if files == LEFT_OUT:
                 yield Finding(f"model {name}/{number}", "note", "left out by TORCHLIT_VERSIONS")
             else:
-                yield _model(name, number, settings, threads)
+                yield _model(name, number, settings, threads, pins)
+
+
+def _pins(settings: Settings) -> tuple[Approved, Finding]:
+    """Return which files are approved, and what is found of them."""
+    topic, says = "pins", f"TORCHLIT_PINS={settings.pins}"
+    try:
+        found = approved(settings)
+    except InvalidPins as error:
+        advice = "correct the file, or write it with `python -m service pin`"
+        return Approved(), Finding(topic, "wrong", str(error), advice)
+    if not found.is_there:
+        return found, Finding(topic, "well", f"no {found.source}: any file is opened")
+    count = f"{len(found.digests)} digests in {place_of(settings)}, {says}"
+    return found, Finding(topic, "well", count)
 
 
 def _advice(name: str, found: Found) -> str:
@@ -128,7 +145,7 @@ def _advice_for_file(path: Path, text: str) -> str:
     return f"put a model there as {path}, or remove the folder"
 
 
-def _model(name: str, number: int, settings: Settings, threads: int) -> Finding:
+def _model(name: str, number: int, settings: Settings, threads: int, pins: Approved) -> Finding:
     topic = f"model {name}/{number}"
     try:
         from service.catalog.opening import open_tested, warnings, where
@@ -141,7 +158,10 @@ def _model(name: str, number: int, settings: Settings, threads: int) -> Finding:
     if wants_cuda:  # that it cannot be had is told above, once
         settings = msgspec.structs.replace(settings, device="auto")
     try:
-        model = open_tested(place.path, name, settings, threads)
+        model = open_tested(place.path, name, settings, threads, pins=pins)
+    except NotApproved as error:
+        text = sentence(place, error).removeprefix(": ")
+        return Finding(topic, "wrong", text, f"see which file it is: sha256sum {place.path}")
     except ModelError as error:
         text = sentence(place, error).removeprefix(": ")
         return Finding(topic, "wrong", text, _advice_for_file(place.path, text))
@@ -149,7 +169,8 @@ def _model(name: str, number: int, settings: Settings, threads: int) -> Finding:
     cost = "not measured"
     if model.batch_s is not None:
         cost = f"{model.largest_batch} rows in {model.batch_s * 1000:.2f} ms"
-    text = f"{tested}, {cost} on {model.device}, {where(model)}"
+    digest = f"sha256 {model.files[0].sha256}"
+    text = f"{tested}, {digest}, {cost} on {model.device}, {where(model)}"
     if not model.is_batched:
         text += f"; each request runs by itself, as {model.why_batching}"
     if model.why_no_rows:

@@ -33,6 +33,7 @@ from service.metrics.instruments import (
     ROWS_TOTAL,
     SERVING,
     STALE,
+    UNAPPROVED,
     UNMATCHED,
     WORKERS,
     Instrument,
@@ -84,7 +85,7 @@ class Page:
         lines += _lines(BATCHES_TOTAL, "counter", batches)
         lines += _lines(INFO, "gauge", self._info_samples())
         lines += _lines(READY, "gauge", self._ready_samples(reading, living))
-        for each in (RELOADS, STALE):
+        for each in (RELOADS, STALE, UNAPPROVED):
             lines += _family(each, states)
         for each in (UNMATCHED, CONNECTIONS, CONNECTIONS_LIMIT):
             lines += _family(each, worker)

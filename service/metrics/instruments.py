@@ -70,6 +70,11 @@ STALE = Instrument(
     "Workers that serve an older file, as the newer could not be opened.",
     is_now=True,
 )
+UNAPPROVED = Instrument(
+    "torchlit_model_unapproved",
+    "Workers that found files of the version that are not as SHA256SUMS says.",
+    is_now=True,
+)
 INFO = Instrument(
     "torchlit_model_info", "1 for each model version; how the answering worker serves it."
 )

@@ -35,6 +35,7 @@ from service.metrics.instruments import (
     SECONDS,
     SERVING,
     STALE,
+    UNAPPROVED,
     UNMATCHED,
     UNMATCHED_OUTCOMES,
 )
@@ -211,9 +212,10 @@ class Metrics:
     def expect(self, model: str, version: str) -> None:
         """Show a version's reloads, from 0, before the first ends: a rate sees it only then."""
         if (model, version) not in self.states:
-            described = [(RELOADS, RELOAD_OUTCOMES), (STALE, NO_LABEL), (READY, NO_LABEL)]
+            unlabelled = [(each, NO_LABEL) for each in (STALE, UNAPPROVED, READY)]
+            described = [(RELOADS, RELOAD_OUTCOMES), *unlabelled]
             cells = Cells(self.blocks, f"{model}@{version}.state", described)
-            cells.own(STALE)[0] = 0.0  # of a worker before this one
+            cells.own(STALE)[0] = cells.own(UNAPPROVED)[0] = 0.0  # of a worker before this one
             self.states[model, version] = cells
         self.known.add((model, version))
 
@@ -233,6 +235,10 @@ class Metrics:
     def set_stale(self, model: str, version: str, is_stale: bool) -> None:
         """Say whether a version serves an older file, as the newer could not be opened."""
         self.states[model, version].own(STALE)[0] = float(is_stale)
+
+    def set_unapproved(self, model: str, version: str, is_unapproved: bool) -> None:
+        """Say whether files of a version were found that are not those that were approved."""
+        self.states[model, version].own(UNAPPROVED)[0] = float(is_unapproved)
 
     def _show(self, model: str, version: str, *, is_ready: bool) -> None:
         self.ready[model, version] = is_ready

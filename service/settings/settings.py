@@ -74,6 +74,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         bool | None,
         "whether the port speaks gRPC too (HTTP/2); if unset, where the extra `grpc` is installed",
     ] = None
+    pins: Annotated[
+        Literal["listed", "required"],
+        "whether a file of a model must have a digest in `SHA256SUMS`; a digest that is there must "
+        "be its own",
+    ] = "listed"
+    pins_file: Annotated[
+        Path | None, "the file of digests; `SHA256SUMS` in the folder of models if unset"
+    ] = None
     model_control: Annotated[
         bool, "whether callers may load and unload models (`/v2/repository`)"
     ] = False

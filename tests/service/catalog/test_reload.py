@@ -27,7 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.card import Card, Example
 from service.catalog import reload as loader
-from service.catalog import retry
+from service.catalog import retry, scans
 from service.catalog.reload import Reloader
 from service.catalog.served import OwnThread
 from service.engine.model import Model
@@ -564,7 +564,7 @@ async def test_one_reload_at_a_time_and_one_more_for_all_who_asked_meanwhile(
 ) -> None:
     looks: list[int] = []
     threads = set()
-    scan = loader.scan
+    scan = scans.scan
 
     def counting_scan(*arguments: Any) -> Any:
         looks.append(1)
@@ -573,7 +573,7 @@ async def test_one_reload_at_a_time_and_one_more_for_all_who_asked_meanwhile(
 
     async with make(folder) as models:
         await models.reload()
-        monkeypatch.setattr(loader, "scan", counting_scan)
+        monkeypatch.setattr(scans, "scan", counting_scan)
         first = asyncio.create_task(models.reload())
         await until(lambda: bool(looks))
         await asyncio.gather(first, *(models.reload() for _ in range(4)))
@@ -808,13 +808,13 @@ async def test_what_is_asked_for_before_the_start_is_done_after_it(folder: Path)
 async def test_a_bug_ends_neither_the_following_nor_what_serves(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scan = loader.scan
+    scan = scans.scan
     async with make(folder) as models:
         await models.reload()
-        monkeypatch.setattr(loader, "scan", None)
+        monkeypatch.setattr(scans, "scan", None)
         models.request_reload()
         await until(lambda: "this is a bug" in caplog.text)
-        monkeypatch.setattr(loader, "scan", scan)
+        monkeypatch.setattr(scans, "scan", scan)
         put(folder, 2, scale=2)
         models.request_reload()
         await until(lambda: len(models.catalog.versions["toy"]) == 2)

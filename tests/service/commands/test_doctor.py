@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,8 @@ def test_all_is_well(models_dir: Path, capfd: pytest.CaptureFixture[str]) -> Non
         "ok     telemetry: off (ORT_DISABLE_TELEMETRY=1)",
         f"ok     settings: TORCHLIT_PORT={environ['TORCHLIT_PORT']}, TORCHLIT_MODELS_DIR=",
         f"ok     models: 2 in {models_dir}",
-        "ok     model mean/1: self-test passed, 64 rows in 0.",
+        "ok     model mean/1: self-test passed, sha256 ",
+        ", 64 rows in 0.",
         " on cpu, in the event loop",
         f"ok     port: 127.0.0.1:{environ['TORCHLIT_PORT']} is free",
         "ok     open files: 4224 needed at most, ",
@@ -215,6 +217,25 @@ def test_a_model_that_cannot_be_measured_is_noted(tmp_path: Path) -> None:
     assert finding.state == "note"
     assert "not measured on cpu, in a thread of its own" in finding.text
     assert "inf" not in finding.text
+
+
+def test_what_is_approved_is_told(models_dir: Path) -> None:
+    said = found(models_dir=models_dir)
+    digest = sha256((models_dir / "toy/1/model.onnx").read_bytes()).hexdigest()
+    assert told(said, "pins") == "no SHA256SUMS: any file is opened"
+    assert f"self-test passed, sha256 {digest}, 64 rows in" in told(said, "model toy/1")
+    sums = models_dir / "SHA256SUMS"
+    sums.write_text(f"{'0' * 64}  toy/1/model.onnx\n")
+    said = found(models_dir=models_dir, pins="required")
+    assert told(said, "pins") == f"1 digests in {sums}, TORCHLIT_PINS=required"
+    text = f"expected sha256 0000000000000000... as SHA256SUMS says, got {digest[:16]}..."
+    assert told(said, "model toy/1").startswith(text)
+    assert ("model toy/1", told(said, "model toy/1")) in wrong(said)
+    sums.write_text("none")
+    pins, *models = wrong(found(models_dir=models_dir))
+    assert pins[0] == "pins"
+    assert "SHA256SUMS: line 1: expected 64" in pins[1]
+    assert not models
 
 
 def test_a_dear_model_is_told_where_it_would_run(

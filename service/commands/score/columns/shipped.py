@@ -1,12 +1,13 @@
 """A model as it is sent to another machine: its files, which are opened there."""
 
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from msgspec import Struct, structs
 
 from service.batch.scorer import Scorer
-from service.catalog.place import Place, files_of
+from service.catalog.place import Place
 from service.engine.trial import Trial
 from service.errors import CannotScore
 from service.settings import Settings
@@ -33,14 +34,19 @@ class Shipped(Struct, frozen=True):
 
 
 def shipped(place: Place, scorer: Scorer) -> Shipped:
-    """Return a model to send. Raises ModelError, CannotScore where a file cannot be read."""
+    """Return a model to send. Raises CannotScore where its files are others than were opened."""
     home = Path(place.name) if place.model else Path()
-    folder = place.path.parent
-    names = [each.name for each in files_of(place.path)]
-    try:
-        files = {str(home / each): (folder / each).read_bytes() for each in names}
-    except OSError as error:
-        raise CannotScore(f"{place.name}: cannot be read: {error.strerror}") from error
+    files = {}
+    for each in scorer.model.files:
+        try:
+            content = (place.path.parent / each.name).read_bytes()
+        except OSError as error:
+            raise CannotScore(f"{place.name}: cannot be read: {error.strerror}") from error
+        if sha256(content).hexdigest() != each.sha256:
+            raise CannotScore(f"{place.name}: {each.name} was changed since it was opened")
+        files[str(home / each.name)] = content
     name = place.name if place.model else place.path.name
-    settings = structs.replace(scorer.settings, api_keys=None, api_keys_file=None)
+    settings = structs.replace(  # what was opened here is what is approved
+        scorer.settings, api_keys=None, api_keys_file=None, pins="listed", pins_file=None
+    )
     return Shipped(name, files, settings, scorer.model.trial)
