@@ -1,5 +1,6 @@
 """Turn a trained network into files that are proven before anybody sees them."""
 
+import hashlib
 import io
 import json
 import logging
@@ -16,6 +17,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from service import checksums
 from service.card import (
     METADATA_KEY,
     PROBABILITY_TOLERANCE,
@@ -25,7 +27,7 @@ from service.card import (
     Feature,
     Image,
 )
-from service.errors import InvalidCard
+from service.errors import InvalidCard, InvalidPins
 from training.errors import BelowFloor, Disagreement, NotSaved, Unsuitable
 from training.folder import alone_in
 from training.loop import answers
@@ -237,7 +239,8 @@ def save(folder: Path, network: nn.Module, model: bytes, others: Mapping[str, by
 
     A new version appears complete. In an existing one the files are replaced one by one and
     model.onnx, which is all the service reads, last: a folder cannot be replaced in one step,
-    and a service that watches it must never find the version gone. Raises NotSaved.
+    and a service that watches it must never find the version gone. Its digest is listed in the
+    folder of models. Raises NotSaved.
     """
     models_dir = folder.parent.parent
     try:
@@ -254,6 +257,7 @@ def save(folder: Path, network: nn.Module, model: bytes, others: Mapping[str, by
             folder.parent.mkdir(exist_ok=True)
             with alone_in(folder.parent):
                 _put_in_place(staged, folder, files)
+                _approve(folder, model)
     except OSError as error:
         raise NotSaved(f"{folder}: cannot be written, nothing changed: {error.strerror}") from error
 
@@ -270,3 +274,18 @@ def _put_in_place(staged: Path, folder: Path, names: Iterable[str]) -> None:
             raise NotSaved(
                 f"{folder}: {name} cannot be replaced: {error.strerror}; what was before it is new"
             ) from error
+
+
+def _approve(folder: Path, model: bytes) -> None:
+    """List the digest of a model that was saved. Raises NotSaved."""
+    name = "/".join(folder.parts[-2:])
+    sums = folder.parent.parent / checksums.FILE_NAME
+    try:
+        checksums.update(sums, {f"{name}/model.onnx": hashlib.sha256(model).hexdigest()})
+    except (InvalidPins, OSError) as error:
+        why = str(error)
+        if isinstance(error, OSError):
+            why = f"{sums.name} cannot be written: {error.strerror}"
+        raise NotSaved(
+            f"{folder}: its files are new, but {why}: list it with `python -m service pin {name}`"
+        ) from error

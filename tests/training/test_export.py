@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -92,9 +93,9 @@ def regression_model(regressor: Candidate) -> bytes:
 
 
 @pytest.mark.slow
-def test_export_writes_three_files_and_nothing_else(exported: Path) -> None:
-    assert sorted(contents(exported)) == [f"clouds/1/{name}" for name in FILES]
-    assert sorted(path.name for path in exported.iterdir()) == ["clouds"]
+def test_export_writes_three_files_a_list_and_nothing_else(exported: Path) -> None:
+    assert sorted(contents(exported)) == ["SHA256SUMS", *(f"clouds/1/{name}" for name in FILES)]
+    assert sorted(path.name for path in exported.iterdir()) == ["SHA256SUMS", "clouds"]
 
 
 def test_file_answers_raw_units_with_probabilities(classifier: Candidate, model: bytes) -> None:
@@ -351,7 +352,8 @@ def test_others_may_read_what_is_saved(classifier: Candidate, tmp_path: Path) ->
     finally:
         os.umask(umask)
     modes = {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.rglob("*")}
-    assert modes == {"clouds": "0o755", "1": "0o755"} | dict.fromkeys(FILES, "0o644")
+    files = [*FILES, "SHA256SUMS"]
+    assert modes == {"clouds": "0o755", "1": "0o755"} | dict.fromkeys(files, "0o644")
 
 
 def test_new_model_replaces_the_old_one_and_no_other_file(
@@ -366,7 +368,7 @@ def test_new_model_replaces_the_old_one_and_no_other_file(
     assert (after["model.onnx"], after["request.json"]) == (b"new", b"[]")
     assert set(torch.load(folder / "state_dict.pt", weights_only=True)) == {"weight", "bias"}
     assert after["loss.png"] == b"kept"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["clouds"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["SHA256SUMS", "clouds"]
 
 
 @pytest.mark.parametrize("room", [0, 1000, 5000], ids=["immediately", "midway", "at the end"])
@@ -388,6 +390,24 @@ def test_file_that_cannot_be_replaced_is_named(classifier: Candidate, tmp_path: 
     (folder / "model.onnx").mkdir(parents=True)
     with pytest.raises(NotSaved, match=r"model\.onnx cannot be replaced: .*; what was before it"):
         save(folder, classifier.network, b"new", {})
+
+
+def test_what_is_saved_is_listed_and_other_lines_stay(
+    classifier: Candidate, tmp_path: Path
+) -> None:
+    other = f"{'0' * 64}  other/1/model.onnx\n"
+    (tmp_path / "SHA256SUMS").write_text(other)
+    for content in (b"old", b"new"):
+        save(tmp_path / "clouds/1", classifier.network, content, {})
+        line = f"{sha256(content).hexdigest()}  clouds/1/model.onnx\n"
+        assert (tmp_path / "SHA256SUMS").read_text() == other + line
+
+
+def test_a_list_that_cannot_be_written_is_told(classifier: Candidate, tmp_path: Path) -> None:
+    (tmp_path / "SHA256SUMS").mkdir()
+    says = r"clouds/1: its files are new, but SHA256SUMS cannot be written: .*service pin clouds/1`"
+    with pytest.raises(NotSaved, match=says):
+        save(tmp_path / "clouds/1", classifier.network, b"new", {})
 
 
 def test_full_disk_leaves_no_new_model(classifier: Candidate, tmp_path: Path) -> None:

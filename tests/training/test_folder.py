@@ -28,6 +28,12 @@ def test_one_that_cannot_is_told(tmp_path: Path, file: str) -> None:
         check_can_save(tmp_path / "models/clouds/1")
 
 
+def test_a_list_of_digests_that_is_none_is_told_before(tmp_path: Path) -> None:
+    (tmp_path / "SHA256SUMS").write_text("mine\n")
+    with pytest.raises(NotSaved, match=r"/SHA256SUMS: line 1: expected 64 hexadecimal digits"):
+        check_can_save(tmp_path / "clouds/1")
+
+
 def test_nothing_is_trained_for_a_folder_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
