@@ -32,6 +32,7 @@ WRITTEN = "<!-- Written by docs/reference.py: change the code, not this page. --
 # A model that stands for all: what depends on the model is shown in brackets.
 MODEL = {"labels": ["<label>"], "features": ["<feature>"]}
 INFO = {"provider": "<provider>", "device": "<device>"}
+NODES = {"<provider>": 1}
 OF_EACH_MODEL = ("model", "version")
 
 
@@ -239,7 +240,7 @@ def _place_of(route: Route) -> str:
 def _families() -> Iterable[Metric]:
     """Return every metric family, as Prometheus reads it of a service with one model."""
     recorded = Metrics(Blocks())
-    recorded.add("<model>", "1", **MODEL, info=INFO)
+    recorded.add("<model>", "1", **MODEL, info=INFO, nodes=NODES)
     return text_string_to_metric_families(render(recorded).decode())
 
 

@@ -41,7 +41,7 @@ def open_tested(
             model.self_test()
         return model
 
-    return _or_on_the_cpu(settings.device, opened)
+    return _or_on_the_cpu(settings.runs_on, opened)
 
 
 def open_untested(
@@ -50,7 +50,7 @@ def open_untested(
     """Open the file of the model `name`. Raises ModelError or StartupError; see Model.open."""
     pins = approved(settings)
     return _or_on_the_cpu(
-        settings.device,
+        settings.runs_on,
         partial(_opened, path, name, settings, threads, only_slow_in_threads, None, pins),
     )
 
@@ -82,6 +82,7 @@ def _opened(
         return Model.open(
             path,
             device=device,
+            may_fall_back=settings.fallback != "refuse",
             threads=threads,
             max_batch_size=settings.max_batch_size,
             batching=settings.batching.of(name),
@@ -112,7 +113,7 @@ def where(model: Model) -> str:
     return f"in a thread of its own, {threads}"
 
 
-def facts(model: Model) -> Iterator[str]:
+def facts(model: Model, settings: Settings) -> Iterator[str]:
     """Yield what the log says of a model that serves now."""
     what = f"{model.largest_batch} rows" if model.is_batched else "a request"
     cost = "a time that is not known" if model.batch_s is None else f"{model.batch_s * 1000:.2f} ms"
@@ -121,10 +122,20 @@ def facts(model: Model) -> Iterator[str]:
     if model.is_batched:
         runs = f"rows of several requests together, {model.largest_batch} at most"
     yield f"runs {runs}: {model.why_batching}"
+    if model.assignment.is_on_a_device and not _is_warned_of(model, settings):
+        yield f"runs {model.assignment}"
 
 
-def warnings(model: Model) -> Iterator[str]:
+def _is_warned_of(model: Model, settings: Settings) -> bool:
+    """Whether nodes fell back to the CPU, and nobody said that they may."""
+    is_asked = settings.runs_on != "auto" and settings.fallback != "allow"
+    return is_asked and bool(model.assignment.fallen)
+
+
+def warnings(model: Model, settings: Settings) -> Iterator[str]:
     """Yield what the log warns of when a model begins to serve."""
+    if _is_warned_of(model, settings):
+        yield f"runs {model.assignment}"
     if model.trial.failure and model.card is None:
         yield ("it could not be tried, and has no examples to be tested by: " + model.trial.failure)
     if model.short_of:

@@ -335,14 +335,15 @@ class Reloader:
             str(number),
             labels=model.classifier.counted if model.classifier else (),
             features=[each.name for each in model.card.features] if model.card else (),
-            info={"provider": model.provider, "device": self._settings.device},
+            info={"provider": model.provider, "device": self._settings.runs_on},
+            nodes=model.assignment.nodes,
         )
         served = ServedModel(name, number, model, metrics, self._settings)
         self.metrics.set_stale(name, str(number), False)
         self.metrics.set_unapproved(name, str(number), False)
-        for sentence in facts(model):
+        for sentence in facts(model, self._settings):
             logger.info("model %s version %d: %s", name, number, sentence)
-        for sentence in warnings(model):
+        for sentence in warnings(model, self._settings):
             logger.warning("model %s version %d: %s", name, number, sentence)
         key = name, number
         self._passing.pop(key, None)

@@ -53,20 +53,42 @@ def runtime_findings(settings: Settings) -> Iterator[Finding]:
         advice = f"remove both, then install one: pip uninstall -y {' '.join(RUNTIMES)}"
         yield Finding(topic, "wrong", f"{said}: both are installed in the same place", advice)
     try:
-        from service.engine.providers import CUDA, RUNTIME_VERSION, available
+        from service.engine.providers import RUNTIME_VERSION, available
     except ImportError as error:
         advice = "install the extra cpu or gpu: pip install '.[cpu]' -c constraints.txt"
         yield Finding(topic, "wrong", f"cannot be imported: {error}", advice)
         return
     providers = available()
     yield Finding(topic, "well", f"{said or RUNTIME_VERSION}, {', '.join(providers)}")
+    yield _cuda(settings, providers) if settings.provider == "none" else _plugin(settings)
+
+
+def _cuda(settings: Settings, providers: list[str]) -> Finding:
+    from service.engine.providers import CUDA
+
     why = why_no_cuda(providers)
     if settings.device == "cuda" and why:
         advice = "install the extra gpu instead of cpu and NVIDIA's driver, or set TORCHLIT_DEVICE"
-        yield Finding("CUDA", "wrong", f"TORCHLIT_DEVICE is cuda, but {why}", f"{advice}=auto")
-    else:
-        noted = settings.device == "auto" and CUDA in providers and why
-        yield Finding("CUDA", "note" if noted else "well", why or "can be used")
+        return Finding("CUDA", "wrong", f"TORCHLIT_DEVICE is cuda, but {why}", f"{advice}=auto")
+    noted = settings.device == "auto" and CUDA in providers and why
+    return Finding("CUDA", "note" if noted else "well", why or "can be used")
+
+
+def _plugin(settings: Settings) -> Finding:
+    topic, chosen = "provider", settings.provider
+    if why := why_no_device(settings):
+        advice = "the service does not start like that: correct it, or unset TORCHLIT_PROVIDER"
+        return Finding(topic, "wrong", f"TORCHLIT_PROVIDER is {chosen}, but {why}", advice)
+    return Finding(topic, "well", f"{chosen} can be used")
+
+
+def why_no_device(settings: Settings) -> str:
+    """Say why no model runs where TORCHLIT_DEVICE or TORCHLIT_PROVIDER says, nothing if any may."""
+    from service.engine.providers import available, problem_of, provider_of
+
+    if settings.provider != "none":
+        return problem_of(provider_of(settings.provider))
+    return why_no_cuda(available()) if settings.device == "cuda" else ""
 
 
 def why_no_cuda(providers: list[str]) -> str:
@@ -138,6 +160,8 @@ def _advice(name: str, found: Found) -> str:
 
 
 def _advice_for_file(path: Path, text: str) -> str:
+    if text.startswith("TORCHLIT_FALLBACK"):
+        return "set TORCHLIT_FALLBACK=warn to serve it all the same"
     if not text.startswith("cannot be read"):
         return f"replace or remove {path}"
     if os.strerror(errno.EACCES) in text:
@@ -150,15 +174,17 @@ def _model(name: str, number: int, settings: Settings, threads: int, pins: Appro
     try:
         from service.catalog.opening import open_tested, warnings, where
         from service.catalog.place import Place, sentence
-        from service.engine.providers import CUDA, available
     except ImportError as error:
         return Finding(topic, "wrong", f"cannot be opened: {error}", "see the packages above")
     place = Place("", settings.models_dir / name / str(number) / MODEL_FILE)
-    wants_cuda = settings.device == "cuda"
-    if wants_cuda:  # that it cannot be had is told above, once
-        settings = msgspec.structs.replace(settings, device="auto")
+    why_elsewhere = ""
+    anywhere = msgspec.structs.replace(settings, device="auto", provider="none", fallback="allow")
     try:
-        model = open_tested(place.path, name, settings, threads, pins=pins)
+        try:
+            model = open_tested(place.path, name, settings, threads, pins=pins)
+        except StartupError as error:  # the device cannot be had, which is told above, once
+            why_elsewhere = str(error)
+            model = open_tested(place.path, name, anywhere, threads, pins=pins)
     except NotApproved as error:
         text = sentence(place, error).removeprefix(": ")
         return Finding(topic, "wrong", text, f"see which file it is: sha256sum {place.path}")
@@ -175,11 +201,15 @@ def _model(name: str, number: int, settings: Settings, threads: int, pins: Appro
         text += f"; each request runs by itself, as {model.why_batching}"
     if model.why_no_rows:
         text += f"; only by way of /v2, as {model.why_no_rows}"
-    warned = list(warnings(model))
+    warned = list(warnings(model, settings))
+    if not model.assignment.fallen:
+        text += f"; runs {model.assignment}"
     text = "; ".join([text, *warned])
     is_well = model.batch_s is not None and not warned
     model.close()
-    if wants_cuda and model.provider != CUDA and not why_no_cuda(available()):
-        advice = "CUDA's libraries may be missing: install the extra gpu with cuda and cudnn"
-        return Finding(topic, "wrong", f"{text}, though TORCHLIT_DEVICE is cuda", advice)
+    if why_elsewhere and not why_no_device(settings):
+        advice = "unset TORCHLIT_PROVIDER, or see to what it needs"
+        if settings.provider == "none":
+            advice = "CUDA's libraries may be missing: install the extra gpu with cuda and cudnn"
+        return Finding(topic, "wrong", f"{text}, though {why_elsewhere}", advice)
     return Finding(topic, "well" if is_well else "note", text)

@@ -12,6 +12,7 @@ from service.catalog.opening import open_untested, warnings, where
 from service.catalog.place import Place, find, sentence
 from service.commands.terminal import Stdout
 from service.engine import file
+from service.engine.assignment import Assignment
 from service.engine.classifier import Classifier
 from service.engine.contents import File
 from service.engine.model import Model
@@ -53,6 +54,8 @@ class Inspection(Struct, frozen=True, kw_only=True):
     files: list[File]
     self_test: str  # "passed", "none" or why it failed
     provider: str
+    nodes: Mapping[str, int]  # of the graph, by the provider that runs them
+    fallback: Mapping[str, int]  # of operators that the first provider has not
     max_batch_size: int
     row_seconds: float | None = None
     batch_seconds: float | None = None
@@ -94,14 +97,14 @@ def inspection(model: str, settings: Settings) -> Inspection:
             self_test = "passed" if opened.card else "none"
         except SelfTestFailed as error:
             self_test = str(error)
-        return _of(place, opened, self_test)
+        return _of(place, opened, self_test, settings)
     except ModelError as error:
         raise CannotInspect(sentence(place, error)) from error
     except OSError as error:
         raise CannotInspect(f"{place.name}: cannot be read: {error.strerror}") from error
 
 
-def _of(place: Place, model: Model, self_test: str) -> Inspection:
+def _of(place: Place, model: Model, self_test: str, settings: Settings) -> Inspection:
     was_tested = self_test in ("passed", "none")
     return Inspection(
         model=place.name,
@@ -109,6 +112,8 @@ def _of(place: Place, model: Model, self_test: str) -> Inspection:
         files=list(model.files),
         self_test=self_test,
         provider=model.provider,
+        nodes=model.assignment.nodes,
+        fallback=model.assignment.fallen,
         max_batch_size=model.largest_batch,
         row_seconds=model.row_s if was_tested else None,
         batch_seconds=model.batch_s if was_tested else None,
@@ -122,7 +127,7 @@ def _of(place: Place, model: Model, self_test: str) -> Inspection:
         outputs=[_port(each) for each in model.trial.outputs],
         left_out=model.left_out,
         classifier=model.classifier,
-        warnings=list(warnings(model)),
+        warnings=list(warnings(model, settings)),
         card=model.card,
     )
 
@@ -149,6 +154,7 @@ def _of_file(found: Inspection) -> list[Section]:
     takes = found.why_no_rows and f"no rows by way of /predict: {found.why_no_rows}"
     return [
         ("opens", [f"yes, on {device_of(found.provider)}"]),
+        ("nodes", [str(Assignment(found.nodes, found.fallback))]),
         ("self-test", [_self_test(found)]),
         ("cost", [_cost(found)]),
         ("runs", [f"{together}: {found.why_batching}"]),

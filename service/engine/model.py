@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from service.batching import check_rows
 from service.card import METADATA_KEY, PROBABILITY_TOLERANCE, VALUE_TOLERANCE, Card
+from service.engine.assignment import assignment_of
 from service.engine.checks import check_inputs, check_outputs
 from service.engine.classifier import of_card
 from service.engine.columns import form_of, why_no_columns
@@ -99,7 +100,8 @@ class Model:
         self.row_shape = card.image.shape if card and card.image else form.dims
         self.columns = form.columns  # of the values of a row, where they have names
         self.column_names = [each.name for each in form.columns]
-        self.provider: str = session.get_providers()[0]
+        self.assignment = assignment_of(session)
+        self.provider = self.assignment.provider
         self.device = device_of(self.provider)
         self.threads: int = session.get_session_options().intra_op_num_threads
         self.is_batched, self.why_batching = _verdict(spec, trial, batching)
@@ -122,6 +124,7 @@ class Model:
         path: Path,
         *,
         device: str = "cpu",
+        may_fall_back: bool = True,
         threads: int = 1,
         max_batch_size: int = 64,
         batching: Batching | None = None,
@@ -136,15 +139,17 @@ class Model:
         Only a model that is slow gets more than one thread, unless `only_slow_in_threads` is
         false; all are tried on one, so that the verdict is that of every machine.
 
+        may_fall_back: whether nodes that `device` has no operator for may run on the CPU.
         trial: what another process saw of this file; it is not tried again then.
         pins: what its files must be, whatever stands at their paths once they are read.
         Raises NotApproved where they differ from their pins, ModelError when the file is not a
-        model, has an input or only outputs that no protocol can carry, or contradicts its card;
-        StartupError when `device` is "cuda" and ONNX Runtime runs it elsewhere.
+        model, has an input or only outputs that no protocol can carry, contradicts its card, or has
+        nodes that fall back and may not; StartupError when `device` is one and ONNX Runtime runs
+        it elsewhere.
         """
         contents = with_plain_outputs(read_contents(path, pins))
         file = contents.file
-        opened = partial(open_session, contents, device=device)
+        opened = partial(open_session, contents, device=device, may_fall_back=may_fall_back)
         session = opened(threads=1, is_optimized=trial is None or trial.is_optimized)
         text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         card = None if text is None else Card.from_json(text)

@@ -2,10 +2,12 @@
 
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import onnxruntime as ort
 
+from service.engine.assignment import RECORD, assignment_of
 from service.engine.contents import Contents
 from service.engine.file import unreadable
 from service.engine.providers import (
@@ -14,10 +16,13 @@ from service.engine.providers import (
     available,
     choose_providers,
     device_of,
+    plugin_devices,
     warn_once,
 )
-from service.errors import ModelError, OutOfResources, StartupError
+from service.errors import ModelError, OutOfResources, ServiceError, StartupError
 from service.words import quoted
+
+_REFUSED = "fallback to CPU EP has been explicitly disabled"  # ONNX Runtime's own words
 
 # What ONNX Runtime says of a file that it does not open, and what to say to people.
 _REASONS = (
@@ -71,34 +76,52 @@ _FAILED_RUN = re.compile(
 )
 
 
+class _FellBack(Exception):
+    """Nodes of a session run on the CPU where none may; `session` says which."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        super().__init__(_REFUSED)
+        self.session = session
+
+
 def open_session(
-    contents: Contents, *, device: str, threads: int, is_optimized: bool = True
+    contents: Contents,
+    *,
+    device: str,
+    threads: int,
+    is_optimized: bool = True,
+    may_fall_back: bool = True,
 ) -> ort.InferenceSession:
     """Open a model that was read, and its weights.
 
     is_optimized: whether ONNX Runtime may rewrite the graph.
+    may_fall_back: whether nodes that `device` has no operator for may run on the CPU.
     Raises ModelError that says why it cannot be opened, OutOfResources if that may pass;
     StartupError when `device` is one and ONNX Runtime runs it elsewhere.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what it says is in the exception too
-    if not is_optimized:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = choose_providers(device, available())
+    has_fallen = False
     try:
-        if contents.file.has_inner_weights:
-            session = _of_a_copy(contents, options, providers)
+        data = contents.weights
+        has_inner_weights = contents.file.has_inner_weights
+
+        def options(*, refuses: bool) -> ort.SessionOptions:
+            made = _options(threads, is_optimized, providers[0], refuses=refuses)
+            if not has_inner_weights:
+                made.add_external_initializers_from_files_in_memory(
+                    list(data), list(data.values()), [len(each) for each in data.values()]
+                )
+            return made
+
+        refuses = not may_fall_back and providers != [CPU]
+        if has_inner_weights:
+            session = _of_a_copy(contents, options, providers, refuses=refuses)
         else:
-            data = contents.weights
-            options.add_external_initializers_from_files_in_memory(
-                list(data), list(data.values()), [len(each) for each in data.values()]
-            )
-            session = _session(contents.own, options, providers)
-    except ModelError:
+            session = _session(contents.own, options, providers, refuses=refuses)
+    except ServiceError:
         raise
+    except _FellBack as error:
+        session, has_fallen = error.session, True
     except Exception as error:  # ONNX Runtime raises its own, undocumented classes
         if short_of := what_is_short(error):
             raise OutOfResources(f"{contents.name}: {short_of}") from error
@@ -108,11 +131,38 @@ def open_session(
             f"TORCHLIT_DEVICE: expected {device}, but ONNX Runtime cannot run on it here; "
             "install the gpu extra and a driver, or use auto or cpu"
         )
+    if has_fallen:
+        raise ModelError(
+            f"{contents.name}: TORCHLIT_FALLBACK is refuse, but it would run {assignment_of(session)}"
+        )
     return session
 
 
+def _options(
+    threads: int, is_optimized: bool, provider: str, *, refuses: bool
+) -> ort.SessionOptions:
+    """Return what a session is opened with, but for its weights."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what it says is in the exception too
+    if not is_optimized:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry(RECORD, "1")
+    if refuses:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    if devices := plugin_devices(provider):
+        options.add_provider_for_devices(devices, {})
+    return options
+
+
 def _of_a_copy(
-    contents: Contents, options: ort.SessionOptions, providers: list[str]
+    contents: Contents,
+    options: Callable[..., ort.SessionOptions],
+    providers: list[str],
+    *,
+    refuses: bool,
 ) -> ort.InferenceSession:
     """Open a copy of a model and its weights, which nobody else can change.
 
@@ -125,7 +175,7 @@ def _of_a_copy(
                 place = copy.parent / name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(content)
-            return _session(copy, options, providers)
+            return _session(copy, options, providers, refuses=refuses)
     except OSError as error:
         sentence = (
             f"{contents.name}: it has graphs with weights in other files, and no place to copy "
@@ -135,20 +185,45 @@ def _of_a_copy(
 
 
 def _session(
-    source: Path | bytes, options: ort.SessionOptions, providers: list[str]
+    source: Path | bytes,
+    options: Callable[..., ort.SessionOptions],
+    providers: list[str],
+    *,
+    refuses: bool,
 ) -> ort.InferenceSession:
     """Open a file, or its bytes; on the CPU where another provider cannot be used.
 
     ONNX Runtime does that by itself, for good, also where a device is only short of memory, and in
     a run that a provider could not do.
+
+    options: makes those of a session, and says whether it `refuses` nodes on the CPU.
+    Raises _FellBack where it does and there are some; StartupError for a plug-in that cannot run.
     """
+    is_plugin = bool(plugin_devices(providers[0]))
+    # A plug-in is in the options; ONNX Runtime passes over its name here, without a word. Where
+    # the CPU is refused it must not be named.
+    names = None if is_plugin else providers[:1] if refuses else providers
     try:
-        session = ort.InferenceSession(source, options, providers=providers, enable_fallback=0)
+        session = ort.InferenceSession(
+            source, options(refuses=refuses), providers=names, enable_fallback=0
+        )
     except (ValueError, RuntimeError) as error:
         if providers == [CPU] or what_is_short(error):
             raise
-        session = ort.InferenceSession(source, options, providers=[CPU])
+        if is_plugin:
+            raise StartupError(
+                f"TORCHLIT_PROVIDER: expected {device_of(providers[0])}, but ONNX Runtime cannot "
+                f"run on it here: {short(error)}"
+            ) from error
+        session = ort.InferenceSession(source, options(refuses=False), providers=[CPU])
         warn_once(f"{providers[0]} cannot be used: {short(error)}: models run on the CPU")
+    except Exception as error:
+        if not refuses or _REFUSED not in str(error):
+            raise
+        names = None if is_plugin else providers
+        raise _FellBack(
+            ort.InferenceSession(source, options(refuses=False), providers=names, enable_fallback=0)
+        ) from error
     session._model_bytes = None  # which it keeps else, and never needs
     return session
 
@@ -193,9 +268,12 @@ def knows_not(error: Exception) -> str:
 def short(error: Exception) -> str:
     """Return what ONNX Runtime said of a run, without the names of its own source files."""
     text = " ".join(str(error).split())
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(
+        r"^(.*Error creating execution provider: )?\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text
+    )
     text = re.sub(
         r"Non-zero status code .* running (\w+) node\. .*?Status Message: ", r"\1: ", text
     )
     text = re.sub(r"/\S+onnxruntime/\S+:\d+ [^)]*\)( const)? ", "", text)
+    text = re.sub(r"^/\S+onnxruntime/\S+:\d+ .* was false\. ", "", text)
     return text if len(text) <= 160 else text[:160] + "..."

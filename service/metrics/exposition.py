@@ -26,6 +26,7 @@ from service.metrics.instruments import (
     CONNECTIONS_LIMIT,
     CPU,
     INFO,
+    NODES,
     OF_A_MODEL,
     PID,
     READY,
@@ -62,7 +63,7 @@ class Page:
         self._models = {
             key: each.cells for key, each in metrics.models.items() if key in metrics.ready
         }
-        self._info = {**metrics.info}
+        self._info, self._nodes = {**metrics.info}, {**metrics.nodes}
         self._ready = {**metrics.ready}
         self._states = {key: metrics.states[key] for key in metrics.states if key in metrics.known}
 
@@ -84,6 +85,7 @@ class Page:
         batches = ((where, sum(sums[BATCH_ROWS][:-1])) for where, _, sums in models)
         lines += _lines(BATCHES_TOTAL, "counter", batches)
         lines += _lines(INFO, "gauge", self._info_samples())
+        lines += _lines(NODES, "gauge", self._node_samples())
         lines += _lines(READY, "gauge", self._ready_samples(reading, living))
         for each in (RELOADS, STALE, UNAPPROVED):
             lines += _family(each, states)
@@ -98,6 +100,11 @@ class Page:
         for key, info in self._info.items():
             labels = [_label(name, info.get(name, "")) for name in names]
             yield sorted([*_labels_of(key), *labels]), 1.0
+
+    def _node_samples(self) -> Samples:
+        for key, nodes in self._nodes.items():
+            for provider, count in nodes.items():
+                yield sorted([*_labels_of(key), _label("provider", provider)]), float(count)
 
     def _ready_samples(self, reading: Reading, living: dict[int, int]) -> Samples:
         """Say of each version whether it answers in this worker and in all others that serve."""

@@ -78,6 +78,10 @@ UNAPPROVED = Instrument(
 INFO = Instrument(
     "torchlit_model_info", "1 for each model version; how the answering worker serves it."
 )
+NODES = Instrument(
+    "torchlit_model_nodes",
+    "Nodes of the model's graph that run on a provider, as the answering worker opened it.",
+)
 READY = Instrument(
     "torchlit_model_ready", "1 if the model version answers in every worker, else 0."
 )

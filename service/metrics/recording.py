@@ -1,7 +1,7 @@
 """What is counted of models and workers while requests are answered."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import process_time, time
 
 from msgspec import Struct
@@ -151,6 +151,7 @@ class Metrics:
         self.blocks = blocks
         self.models: dict[tuple[str, str], ModelMetrics] = {}  # by name and version
         self.info: dict[tuple[str, str], dict[str, str]] = {}
+        self.nodes: dict[tuple[str, str], Mapping[str, int]] = {}  # by provider, of those in info
         self.ready: dict[tuple[str, str], bool] = {}  # of those that are shown
         self.states: dict[tuple[str, str], Cells] = {}
         self.known: set[tuple[str, str]] = set()  # of those in states, which are shown
@@ -189,9 +190,11 @@ class Metrics:
         labels: Sequence[str] = (),
         features: Sequence[str] = (),
         info: dict[str, str],
+        nodes: Mapping[str, int] | None = None,
     ) -> ModelMetrics:
         """Show a model version that answers, and return its counters.
 
+        nodes: how many run on each execution provider, if that is known.
         If it was there before they go on, unless its labels or features are others.
         """
         metrics = self.models.get((model, version))
@@ -200,13 +203,14 @@ class Metrics:
                 model, version, labels=labels, features=features, blocks=self.blocks
             )
         self.models[model, version] = metrics
-        self.info[model, version] = info
+        self.info[model, version], self.nodes[model, version] = info, nodes or {}
         self._show(model, version, is_ready=True)
         return metrics
 
     def add_failed(self, model: str, version: str) -> None:
         """Show a model version that could not be opened."""
         self.info.pop((model, version), None)
+        self.nodes.pop((model, version), None)
         self._show(model, version, is_ready=False)
 
     def expect(self, model: str, version: str) -> None:
@@ -225,6 +229,7 @@ class Metrics:
             self.states[model, version].own(READY)[0] = 0.0
         self.known.discard((model, version))
         self.info.pop((model, version), None)
+        self.nodes.pop((model, version), None)
         self.ready.pop((model, version), None)
 
     def count_reload(self, model: str, version: str, outcome: str) -> None:

@@ -89,6 +89,15 @@ class Settings(Struct, frozen=True, kw_only=True):
         Literal["auto", "cpu", "cuda"],
         "`cuda` refuses to start without a GPU, `auto` falls back to the CPU",
     ] = "auto"
+    provider: Annotated[
+        Literal["none", "openvino", "tensorrt-rtx", "webgpu"],
+        "a plug-in execution provider that models run on instead; pip installs it",
+    ] = "none"
+    fallback: Annotated[
+        Literal["refuse", "warn", "allow"],
+        "what becomes of a model if `TORCHLIT_DEVICE=cuda` or `TORCHLIT_PROVIDER` has no operator "
+        "for some of its nodes, which then run on the CPU",
+    ] = "warn"
     reuse_port: Annotated[bool, "share the port with another such process, to replace it"] = False
     workers: Annotated[
         int,
@@ -166,6 +175,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = None
 
     @property
+    def runs_on(self) -> str:
+        """The device that is asked for, or the plug-in provider."""
+        return self.device if self.provider == "none" else self.provider
+
+    @property
     def most_reply_bytes(self) -> int:
         """The largest reply of an inference."""
         return self.max_reply_bytes or 4 * self.max_body_bytes
@@ -186,6 +200,23 @@ class Settings(Struct, frozen=True, kw_only=True):
             for name in sorted(getattr(self, field).names - set(models)):
                 yield f"{variable_name(field)}: {name!r}: no such model"
 
+    def check_device(self) -> None:
+        """Raise InvalidSetting for choices of where models run that contradict each other."""
+        if self.provider != "none" and self.device != "auto":
+            variable = variable_name("provider")
+            raise InvalidSetting(
+                f"{variable}: expected none where TORCHLIT_DEVICE is {self.device}, got "
+                f"{self.provider!r}: set one of the two",
+                variable,
+            )
+        if self.fallback == "refuse" and self.runs_on == "auto":
+            variable = variable_name("fallback")
+            raise InvalidSetting(
+                f"{variable}: expected warn or allow where TORCHLIT_DEVICE is auto, which falls "
+                "back to the CPU, got 'refuse': set TORCHLIT_DEVICE or TORCHLIT_PROVIDER too",
+                variable,
+            )
+
     def check_default_model(self, models: Collection[str]) -> None:
         """Raise InvalidSetting for a default model that is none of `models`."""
         if self.default_model is not None and self.default_model not in models:
@@ -197,13 +228,15 @@ class Settings(Struct, frozen=True, kw_only=True):
         """Read every TORCHLIT_ variable, and what platforms set (OF_PLATFORMS).
 
         An empty one counts as unset, but for those of keys. Raises InvalidSetting naming the
-        variable that is unknown or does not fit.
+        variable that is unknown, does not fit, or contradicts another.
         """
         types = get_type_hints(cls, include_extras=True)
         values = {}
         for field, variable in _variables(environ, types).items():
             values[field] = _converted(variable, environ[variable], types[field])
-        return cls(**values)
+        settings = cls(**values)
+        settings.check_device()
+        return settings
 
 
 def variable_name(field: str) -> str:

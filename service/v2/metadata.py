@@ -115,6 +115,7 @@ def config_of(served: ServedModel, settings: Settings) -> ModelConfig:
             Text("rows" if model.is_batched else "requests"),
             Text(model.why_batching),
             Text(model.files[0].sha256),
+            Text(str(model.assignment)),
         ),
     )
     if model.is_batched:

@@ -86,11 +86,14 @@ class Text(Struct):
 
 
 class ConfigParameters(Struct):
-    """Whether rows of several requests share a run, and why or why not; which file it is."""
+    """Whether rows of several requests share a run, and why or why not; which file it is, and where
+    its nodes run.
+    """
 
     batching: Text
     batching_reason: Text
     sha256: Text  # of the .onnx
+    nodes: Text
 
 
 class DynamicBatching(Struct):

@@ -4,7 +4,7 @@ from importlib.metadata import version as version_of
 from typing import TypeAlias
 
 from service.engine.model import Model
-from service.engine.providers import RUNTIME_VERSION
+from service.engine.providers import RUNTIME_VERSION, with_version
 from service.settings import Settings
 
 # By what it is, as the job of a Mark.
@@ -25,7 +25,7 @@ def identity_of(
         "what may be missing": " ".join(sorted(model.takes_missing)),
         "TORCHLIT_MAX_BODY_BYTES": settings.max_body_bytes,
         "TORCHLIT_MAX_IMAGE_PIXELS": settings.max_image_pixels,
-        "the execution provider": model.provider,
+        "the execution provider": with_version(model.provider),
         "the number of threads": model.threads,
         "torchlit": version_of("torchlit"),
         "ONNX Runtime": RUNTIME_VERSION,

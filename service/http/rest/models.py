@@ -75,6 +75,8 @@ def _describe_version(version: Version) -> ModelVersion:
     described.why_no_rows = model.why_no_rows or UNSET
     described.files = [File(each.name, each.bytes, each.sha256) for each in model.files]
     described.provider, described.device = model.provider, model.device
+    described.nodes = dict(model.assignment.nodes)
+    described.fallback = dict(model.assignment.fallen) or UNSET
     of: Literal["rows", "requests"] = "rows" if model.is_batched else "requests"
     described.batching = Batching(of, model.largest_batch, model.why_batching)
     if model.columns and not model.why_no_rows:

@@ -11,6 +11,8 @@ _INT64 = Meta(ge=1, le=LAST_VERSION, extra_json_schema={"format": "int64"})
 Number = Annotated[int, _INT64]  # of a version
 Count = Annotated[int, Meta(ge=1)]
 WhyNoRows = Annotated[str, Meta(description="Why only /v2 takes what it takes")]
+_NODES = "How many nodes of the graph run on each execution provider"
+_FALLBACK = "Operators that the first provider has not: how many of their nodes run on the CPU"
 
 
 class Batching(Struct):
@@ -67,6 +69,8 @@ class ModelVersion(Struct):
     files: list[File] | UnsetType = UNSET
     provider: str | UnsetType = UNSET
     device: str | UnsetType = UNSET
+    nodes: Annotated[dict[str, int], Meta(description=_NODES)] | UnsetType = UNSET
+    fallback: Annotated[dict[str, int], Meta(description=_FALLBACK)] | UnsetType = UNSET
     batching: Batching | UnsetType = UNSET
     columns: list[Column] | UnsetType = UNSET
     classifier: Classifier | UnsetType = UNSET

@@ -2,15 +2,14 @@ import errno
 from pathlib import Path
 from typing import Any
 
-import onnxruntime as ort
 import pytest
 
-from service.catalog.opening import open_tested, open_untested, warnings, where
-from service.engine.providers import CPU, CUDA
+from service.catalog.opening import facts, open_tested, open_untested, warnings, where
 from service.errors import InferenceFailed, ModelError, OutOfResources, SelfTestFailed, StartupError
 from service.settings import Settings
 from service.settings.verdicts import Verdicts
 from tests.support.classifiers import save_classifier
+from tests.support.devices import Gpu, install_plugin
 from tests.support.toys import save_dear, save_toy, toy_card
 
 
@@ -45,8 +44,9 @@ def test_where_a_model_runs_is_said(tmp_path: Path) -> None:
 
 def test_what_a_file_says_wrongly_is_warned_of(tmp_path: Path) -> None:
     margins = open_untested(save_classifier(tmp_path, are_margins=True), "x", Settings(), 1)
-    assert list(warnings(margins)) == margins.trial.doubts != []
-    assert list(warnings(open_untested(save_classifier(tmp_path), "x", Settings(), 1))) == []
+    assert list(warnings(margins, Settings())) == margins.trial.doubts != []
+    plain = open_untested(save_classifier(tmp_path), "x", Settings(), 1)
+    assert list(warnings(plain, Settings())) == []
 
 
 NO_MEMORY = "there is not enough memory to open it"
@@ -115,43 +115,6 @@ def test_what_is_short_now_is_said_and_is_not_the_fault_of_the_file(
     assert open_tested(path, "toy", Settings(), 1).is_fast
 
 
-class Gpu:
-    """ONNX Runtime with CUDA: a session on a GPU that other programs share."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.trouble = ""  # raised where its execution provider is made
-        self.run_trouble = ""
-        session = ort.InferenceSession
-        gpu = self
-
-        class Session:
-            def __init__(
-                self, path: Path, options: Any, *, providers: list[str], enable_fallback: int = 1
-            ) -> None:
-                self.providers = providers
-                if gpu.trouble and CUDA in providers:
-                    if not enable_fallback:
-                        raise RuntimeError(gpu.trouble)
-                    self.providers = [CPU]  # and a line on stdout
-                self._session = session(path, options, providers=[CPU])
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(self._session, name)
-
-            def get_providers(self) -> list[str]:
-                return self.providers
-
-            def run(self, *arguments: Any) -> Any:
-                if gpu.run_trouble and CUDA in self.providers:
-                    raise RuntimeError(gpu.run_trouble)
-                return self._session.run(*arguments)
-
-        monkeypatch.setattr("onnxruntime.InferenceSession", Session)
-        monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [CUDA, CPU])
-        monkeypatch.setattr("onnxruntime.preload_dlls", lambda: None)
-        monkeypatch.setattr("service.engine.providers.driver_problem", lambda: "")
-
-
 FULL = "CUDA failure 2: out of memory ; GPU=0 ; hostname=x ; expr=cudaMalloc"
 ON_CPU = "there is not enough memory on the GPU; it runs on the CPU instead"
 
@@ -166,7 +129,7 @@ def test_where_the_gpu_is_full_a_model_runs_on_the_cpu_and_may_do_better_later(
     model = open_tested(path, "toy", Settings(), 1)
     assert model.device == "cpu"
     assert model.short_of.endswith(ON_CPU)
-    assert any(sentence.startswith(model.short_of) for sentence in warnings(model))
+    assert any(sentence.startswith(model.short_of) for sentence in warnings(model, Settings()))
     with pytest.raises(OutOfResources):
         open_tested(path, "toy", Settings(device="cuda"), 1)
     setattr(gpu, where, "")
@@ -196,3 +159,100 @@ def test_where_all_memory_is_short_nothing_is_served(
     monkeypatch.setattr("service.catalog.opening.check_readable", fail)
     with pytest.raises(OutOfResources, match=NO_MEMORY):
         open_tested(save_toy(tmp_path), "toy", Settings(), 1)
+
+
+SHARES = "runs 1 of 2 nodes on cuda, 1 on the CPU: Softmax"
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_warned_of"),
+    [
+        (Settings(device="cuda"), True),
+        (Settings(device="cuda", fallback="allow"), False),
+        (Settings(), False),  # auto: nobody asked for CUDA
+    ],
+)
+def test_nodes_that_fell_back_are_in_one_line_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings, is_warned_of: bool
+) -> None:
+    Gpu(monkeypatch).lacks = ["Softmax"]
+    model = open_tested(save_toy(tmp_path, card=toy_card()), "toy", settings, 1)
+    assert (model.device, model.assignment.fallen) == ("cuda", {"Softmax": 1})
+    assert [SHARES in facts(model, settings), SHARES in warnings(model, settings)] == [
+        not is_warned_of,
+        is_warned_of,
+    ]
+
+
+def test_what_runs_on_the_device_is_in_the_log_and_nothing_is_of_a_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_toy(tmp_path, card=toy_card())
+    model = open_tested(path, "toy", Settings(), 1)
+    assert not [each for each in facts(model, Settings()) if "nodes" in each]
+    Gpu(monkeypatch)
+    model = open_tested(path, "toy", Settings(device="cuda"), 1)
+    assert "runs 2 of 2 nodes on cuda" in facts(model, Settings(device="cuda"))
+
+
+def test_a_model_none_of_whose_nodes_runs_on_the_device_is_said_to_run_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Gpu(monkeypatch).lacks = ["MatMul", "Softmax"]
+    model = open_tested(save_toy(tmp_path), "toy", Settings(device="cuda"), 1)
+    assert (model.device, model.provider) == ("cpu", "CPUExecutionProvider")
+    (line,) = warnings(model, Settings(device="cuda"))
+    assert line == "runs 0 of 2 nodes on cuda, 2 on the CPU: MatMul, Softmax"
+
+
+@pytest.mark.parametrize("chosen", [{"device": "cuda"}, {"provider": "webgpu"}])
+def test_where_falling_back_is_refused_the_operators_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, Any]
+) -> None:
+    path = save_toy(tmp_path)
+    gpu = Gpu(monkeypatch)
+    device = "cuda"
+    if "provider" in chosen:
+        gpu = Gpu(monkeypatch, "WebGpuExecutionProvider")
+        install_plugin(monkeypatch)
+        device = "webgpu"
+    gpu.lacks = ["Softmax"]
+    settings = Settings(fallback="refuse", **chosen)
+    with pytest.raises(ModelError) as raised:
+        open_tested(path, "toy", settings, 1)
+    assert str(raised.value) == (
+        f"model.onnx: TORCHLIT_FALLBACK is refuse, but it would run 1 of 2 nodes on {device}, "
+        "1 on the CPU: Softmax"
+    )
+    gpu.lacks = []
+    gpu.opened.clear()
+    assert (
+        open_tested(path, "toy", settings, 1).assignment.nodes[
+            "CUDAExecutionProvider" if device == "cuda" else "WebGpuExecutionProvider"
+        ]
+        == 2
+    )
+    assert set(gpu.opened) == {True}
+
+
+def test_a_plug_in_that_cannot_open_a_session_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = Gpu(monkeypatch, "WebGpuExecutionProvider")
+    registered = install_plugin(monkeypatch)
+    path = save_toy(tmp_path, card=toy_card())
+    settings = Settings(provider="webgpu")
+    model = open_tested(path, "toy", settings, 1)
+    assert (model.device, registered) == ("webgpu", ["onnxruntime-ep-webgpu"])
+    gpu.trouble = (
+        "/onnxruntime_src/onnxruntime/core/session/x.cc:71 virtual Y onnxruntime::Create(const Z&) "
+        "Error creating execution provider: [ONNXRuntimeError] : 11 : EP_FAIL : "
+        "/onnxruntime_src/onnxruntime/core/w.cc:136 onnxruntime::Init(const C&)::<lambda()> "
+        "result == S::Success was false. Failed to get a WebGPU adapter: No supported adapters. "
+    )
+    with pytest.raises(StartupError) as raised:
+        open_tested(path, "toy", settings, 1)
+    assert str(raised.value) == (
+        "TORCHLIT_PROVIDER: expected webgpu, but ONNX Runtime cannot run on it here: "
+        "Failed to get a WebGPU adapter: No supported adapters."
+    )

@@ -28,6 +28,7 @@ from service.settings import Settings
 from service.settings import machine as resources
 from service.settings.machine import Resources
 from tests.support.classifiers import save_classifier
+from tests.support.devices import Gpu, install_plugin
 from tests.support.processes import environment, running
 from tests.support.toys import save_dear, save_same, save_sum, save_toy, toy_card
 
@@ -245,8 +246,8 @@ def test_a_dear_model_is_told_where_it_would_run(
     monkeypatch.setattr(resources, "available", lambda: Resources(2, None, None))
     one = told(found(models_dir=tmp_path), "model dear/1")
     two = told(found(models_dir=tmp_path, workers=2), "model dear/1")
-    assert one.endswith("in a thread of its own, 2 cores")
-    assert two.endswith("in a thread of its own, 1 core")
+    assert one.endswith("in a thread of its own, 2 cores; runs 6 of 6 nodes on cpu")
+    assert "in a thread of its own, 1 core; " in two
 
 
 def test_no_models_folder(tmp_path: Path) -> None:
@@ -303,6 +304,39 @@ def test_a_model_that_runs_on_the_cpu_though_cuda_could_be_used(
         if each.topic == "model toy/1"
     )
     assert advice.startswith("CUDA's libraries may be missing")
+
+
+def test_a_plug_in_that_cannot_be_used_is_told_once(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_plugin(monkeypatch, "onnxruntime_ep_openvino", devices=0)
+    findings = found(models_dir=models_dir, provider="openvino")
+    ((topic, text),) = wrong(findings)
+    assert (topic, text[:38]) == ("provider", "TORCHLIT_PROVIDER is openvino, but onn")
+    assert "self-test passed" in told(findings, "model toy/1")
+
+
+def test_what_falls_back_is_told_of_each_model(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = Gpu(monkeypatch, "WebGpuExecutionProvider")
+    gpu.lacks = ["Softmax"]
+    install_plugin(monkeypatch)
+    findings = found(models_dir=models_dir, provider="webgpu")
+    assert told(findings, "provider") == "webgpu can be used"
+    assert "; runs 1 of 2 nodes on webgpu, 1 on the CPU: Softmax" in told(findings, "model toy/1")
+    assert "of 2 nodes on webgpu, 1" not in told(findings, "model mean/1")
+    assert wrong(findings) == []
+    refused = found(models_dir=models_dir, provider="webgpu", fallback="refuse")
+    ((topic, text),) = wrong(refused)
+    assert (topic, text.partition(",")[0]) == ("model toy/1", "TORCHLIT_FALLBACK is refuse")
+    assert "set TORCHLIT_FALLBACK=warn to serve it all the same" in [
+        each.advice for each in refused
+    ]
+    gpu.trouble = "Failed to get a WebGPU adapter"
+    (first, *_) = wrong(found(models_dir=models_dir, provider="webgpu"))
+    assert first[0] == "model mean/1"
+    assert first[1].endswith("cannot run on it here: Failed to get a WebGPU adapter")
 
 
 def test_whether_others_may_call_without_a_key_is_noted(models_dir: Path) -> None:

@@ -49,6 +49,7 @@ def test_it_tells_what_the_card_says(models_dir: Path, capfd: pytest.CaptureFixt
     for line in (
         "toy/1: A toy.",
         "opens         yes, on cpu",
+        "nodes         2 of 2 nodes on cpu",
         "self-test     passed: 1 examples answered as the card says",
         "runs          rows of several requests: rows of a trial had the same answers alone and in "
         "batches of up to 64",
@@ -97,6 +98,8 @@ def test_what_json_says_is_in_the_file(path: Path, capfd: pytest.CaptureFixture[
     (card,) = (each.value for each in model.metadata_props if each.key == METADATA_KEY)
     assert Card.from_json(json.dumps(said["card"])) == Card.from_json(card)
     assert said["self_test"] == "passed"
+    assert list(said["nodes"]) == ["CPUExecutionProvider"]
+    assert said["fallback"] == {}
     assert said["batch_seconds"] > 0
     assert (said["batching"], said["max_batch_size"]) == ("rows", 64)
     assert said["why_batching"] == (

@@ -417,7 +417,9 @@ async def test_the_other_methods(client: Client) -> None:
     assert (await client.ask("ServerMetadata")).name == "torchlit"
     assert (await client.ask("ModelReady", named)).ready
     assert (await client.ask("ModelMetadata", named)).inputs[0].shape == [-1, 4]
-    assert (await client.ask("ModelConfig", named)).config.max_batch_size == 4096
+    config = (await client.ask("ModelConfig", named)).config
+    assert config.max_batch_size == 4096
+    assert config.parameters["nodes"].string_value == "2 of 2 nodes on cpu"
     assert (await client.ask("ModelStatistics", named)).model_stats[0].name == "toy"
     assert len((await client.ask("ModelStatistics")).model_stats) > 1
     assert "toy" in {each.name for each in (await client.ask("RepositoryIndex")).models}

@@ -1,8 +1,10 @@
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
 
+from service.engine.providers import PROVIDERS
 from service.errors import InvalidSetting
 from service.settings import OF_PLATFORMS, Settings, describe
 from service.settings import machine as resources
@@ -30,6 +32,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "TORCHLIT_PINS_FILE": "/etc/approved",
             "TORCHLIT_MODEL_CONTROL": "true",
             "TORCHLIT_DEVICE": "cpu",
+            "TORCHLIT_PROVIDER": "none",
+            "TORCHLIT_FALLBACK": "allow",
             "TORCHLIT_WORKERS": "3",
             "TORCHLIT_BATCHING": "iris=rows wine=requests",
             "TORCHLIT_MISSING": "iris=refuse wine=allow",
@@ -74,6 +78,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "pins_file": Path("/etc/approved"),
         "model_control": True,
         "device": "cpu",
+        "provider": "none",
+        "fallback": "allow",
         "workers": 3,
         "batching": Verdicts("wine=requests iris=rows"),
         "missing": MissingValues("wine=allow iris=refuse"),
@@ -118,6 +124,12 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("TORCHLIT_PROT", "", "no such setting; did you mean TORCHLIT_PORT?"),
         ("TORCHLIT_API_KEYS_FILE", "", "expected the path of a file, got ''"),
         ("TORCHLIT_DEVICE", "gpu", "expected one of auto, cpu, cuda, got 'gpu'"),
+        (
+            "TORCHLIT_FALLBACK",
+            "refuse",
+            "expected warn or allow where TORCHLIT_DEVICE is auto, which falls back to the CPU, "
+            "got 'refuse': set TORCHLIT_DEVICE or TORCHLIT_PROVIDER too",
+        ),
         (
             "TORCHLIT_VERSIONS",
             "newest",
@@ -253,3 +265,36 @@ def test_what_kubernetes_says_of_a_service_named_torchlit_is_no_setting() -> Non
         }
     assert Settings.from_env(environ) == Settings()
     assert Settings.from_env(environ | {"PORT": "9"}).port == 9
+
+
+def test_a_device_and_a_plug_in_contradict_each_other() -> None:
+    both = {"TORCHLIT_DEVICE": "cpu", "TORCHLIT_PROVIDER": "openvino"}
+    with pytest.raises(InvalidSetting) as error:
+        Settings.from_env(both)
+    assert str(error.value) == (
+        "TORCHLIT_PROVIDER: expected none where TORCHLIT_DEVICE is cpu, got 'openvino': set one of "
+        "the two"
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "runs_on"),
+    [
+        ({"TORCHLIT_DEVICE": "cuda"}, "cuda"),
+        ({"TORCHLIT_DEVICE": "cpu"}, "cpu"),  # nothing falls back there
+        ({"TORCHLIT_PROVIDER": "WebGPU"}, "webgpu"),
+        ({"TORCHLIT_DEVICE": "auto", "TORCHLIT_PROVIDER": "tensorrt-rtx"}, "tensorrt-rtx"),
+    ],
+)
+def test_falling_back_can_be_refused_where_a_device_is_asked_for(
+    where: dict[str, str], runs_on: str
+) -> None:
+    settings = Settings.from_env({**where, "TORCHLIT_FALLBACK": "refuse"})
+    assert settings.runs_on == runs_on
+
+
+def test_every_device_of_the_table_of_providers_can_be_asked_for() -> None:
+    kinds = {each.name: each.type for each in msgspec.structs.fields(Settings)}
+    devices, plugins = (set(get_args(get_args(kinds[name])[0])) for name in ("device", "provider"))
+    assert devices == {"auto", *(each.device for each in PROVIDERS if not each.package)}
+    assert plugins == {"none", *(each.device for each in PROVIDERS if each.package)}

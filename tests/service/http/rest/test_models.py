@@ -12,6 +12,7 @@ import pytest
 
 from service.settings import Settings
 from service.settings.verdicts import Verdicts
+from tests.support.devices import Gpu
 from tests.support.toys import (
     PNG,
     save_columns,
@@ -39,6 +40,8 @@ async def test_models_show_their_cards_and_where_they_run(client: httpx.AsyncCli
     content = (client.services.settings.models_dir / "toy/1/model.onnx").read_bytes()
     digest = sha256(content).hexdigest()
     assert version["files"] == [{"name": "model.onnx", "bytes": len(content), "sha256": digest}]
+    assert version["nodes"] == {"CPUExecutionProvider": 2}
+    assert "fallback" not in version
     assert version["batching"] == {
         "of": "rows",
         "largest_batch": 64,
@@ -46,6 +49,22 @@ async def test_models_show_their_cards_and_where_they_run(client: httpx.AsyncCli
     }
     assert version["card"]["features"][0]["unit"] == "cm"
     assert version["card"]["labels"] == ["red", "green", "blue"]
+
+
+async def test_models_show_which_operators_fell_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Gpu(monkeypatch).lacks = ["Softmax"]
+    save_toy(tmp_path)
+    async with serving(Settings(models_dir=tmp_path, device="cuda")) as client:
+        (version,) = (await client.get("/models/toy")).json()["versions"]
+        text = (await client.get("/metrics")).text
+    nodes = {"CUDAExecutionProvider": 1, "CPUExecutionProvider": 1}
+    assert (version["device"], version["nodes"]) == ("cuda", nodes)
+    assert version["fallback"] == {"Softmax": 1}
+    for provider in nodes:
+        labels = f'model="toy",provider="{provider}",version="1"'
+        assert f"torchlit_model_nodes{{{labels}}} 1.0" in text.splitlines()
 
 
 async def test_models_show_why_their_requests_run_one_by_one(tmp_path: Path) -> None:

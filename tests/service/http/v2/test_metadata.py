@@ -155,6 +155,7 @@ async def test_a_config_tells_load_tools_what_they_read(
                     "up to 16"
                 },
                 "sha256": {"string_value": digest},
+                "nodes": {"string_value": "2 of 2 nodes on cpu"},
             },
             "dynamic_batching": {"preferred_batch_size": [16], "max_queue_delay_microseconds": 0},
         }
@@ -174,6 +175,7 @@ async def test_the_config_of_a_model_without_rows_has_no_batches(
             "dynamic_shapes lets it vary"
         },
         "sha256": {"string_value": digest_of(client, "fixed", 1)},
+        "nodes": {"string_value": "1 of 1 nodes on cpu"},
     }
     words = (await client.get("/v2/models/stats/config")).json()
     assert words["output"] == [{"name": "output", "data_type": "TYPE_STRING", "dims": [2]}]
