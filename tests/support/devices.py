@@ -53,9 +53,8 @@ class Gpu:
             ) -> None:
                 refuses = _refuses(options)
                 gpu.opened.append(refuses)
-                if providers is None:  # the options have it
-                    assert options.has_providers()
-                    providers = [provider]
+                assert options.has_providers() == (providers is None)  # names would win, in silence
+                providers = providers or [provider]
                 assert not (refuses and CPU in providers)  # ONNX Runtime: conflicting configuration
                 self.providers = providers if CPU in providers else [*providers, CPU]
                 if gpu.trouble and provider in providers:

@@ -141,6 +141,18 @@ def test_any_name_is_one_value_of_a_label() -> None:
     assert value(metrics, "torchlit_model_info", **where, provider='a"\\b') == 1
 
 
+def test_nodes_are_shown_by_provider_while_the_version_serves() -> None:
+    metrics = Metrics(Blocks())
+    for version in ("1", "2"):
+        metrics.add("toy", version, info={}, nodes={"GPU": 97, "CPU": 3})
+    where = {"model": "toy", "version": "1"}
+    assert value(metrics, "torchlit_model_nodes", **where, provider="GPU") == 97
+    assert value(metrics, "torchlit_model_nodes", **where, provider="CPU") == 3
+    metrics.retire("toy", "1")
+    metrics.add_failed("toy", "2")
+    assert not [name for name, _ in samples(render(metrics)) if name == "torchlit_model_nodes"]
+
+
 def test_a_histogram_counts_all_up_to_a_bound() -> None:
     metrics = Metrics(Blocks())
     add(metrics).batch_rows.observe(1, 3, 3, 2000)
