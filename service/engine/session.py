@@ -132,9 +132,8 @@ def open_session(
             "install the gpu extra and a driver, or use auto or cpu"
         )
     if has_fallen:
-        raise ModelError(
-            f"{contents.name}: TORCHLIT_FALLBACK is refuse, but it would run {assignment_of(session)}"
-        )
+        where = assignment_of(session)
+        raise ModelError(f"{contents.name}: TORCHLIT_FALLBACK is refuse, but it would run {where}")
     return session
 
 
