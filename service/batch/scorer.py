@@ -7,6 +7,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -82,7 +83,8 @@ class Scorer:
     def __reduce__(
         self,
     ) -> tuple[Callable[[str, Settings, bytes], "Scorer"], tuple[str, Settings, bytes]]:
-        return _opened, (self._again, self.settings, pickle.dumps(self.model.trial))
+        seen = pickle.dumps((self.model.trial, self.model.files))
+        return _opened, (self._again, self.settings, seen)
 
     def __call__(self, table: Any) -> pa.Table:
         """Return the answers to a table: `schema` and `error`, a row for each row.
@@ -189,6 +191,18 @@ def _sentence(why: str | None) -> str | None:
 
 
 @lru_cache
-def _opened(model: str, settings: Settings, trial: bytes) -> Scorer:
-    """Return a model that was opened elsewhere; each process opens it once."""
-    return Scorer(model, settings, trial=pickle.loads(trial))
+def _opened(model: str, settings: Settings, seen: bytes) -> Scorer:
+    """Return a model that was opened elsewhere; each process opens it once.
+
+    seen: its trial and its files there. Raises CannotScore where it has others here.
+    """
+    trial, files = pickle.loads(seen)
+    scorer = Scorer(model, settings, trial=trial)
+    for there, here in zip_longest(files, scorer.model.files):
+        if there != here:
+            name = (there or here).name
+            raise CannotScore(
+                f"{scorer.name}: {name}: expected the file that was opened before, got another: it "
+                "was changed since, or is another one on this machine"
+            )
+    return scorer

@@ -23,7 +23,7 @@ from service.errors import CannotScore, InvalidInput, NotFound
 from service.settings import Settings
 from service.settings.verdicts import Verdicts
 from tests.support.drawings import png
-from tests.support.toys import Client, body
+from tests.support.toys import Client, body, save_toy
 
 pytestmark = pytest.mark.anyio
 
@@ -324,6 +324,18 @@ def test_a_model_is_not_tried_again_in_another_process(batch_dir: Path) -> None:
     scorer.model.trial = seen
     other = pickle.loads(pickle.dumps(scorer))
     assert (other.model.trial, other.rows, other.model.row_s) == (seen, 1, 0.5)
+
+
+def test_another_process_answers_with_no_other_model(tmp_path: Path) -> None:
+    save_toy(tmp_path)
+    sent = pickle.dumps(Scorer("toy", Settings(models_dir=tmp_path)))
+    save_toy(tmp_path, scale=2)
+    with pytest.raises(CannotScore) as raised:
+        pickle.loads(sent)
+    assert str(raised.value) == (
+        "toy/1: model.onnx: expected the file that was opened before, got another: it was changed "
+        "since, or is another one on this machine"
+    )
 
 
 def test_a_scorer_goes_to_other_processes(scorer: Open, tmp_path: Path) -> None:
