@@ -141,7 +141,8 @@ def errors() -> str:
         '{"error":"instances[0]: expected a list of 4 numbers or an object of sepal_length, '
         'sepal_width, petal_length, petal_width, got a list of 3"}\n```',
         table(("status", "over gRPC", "kind", "when", "counted as `outcome`", "headers"), rows),
-        "Over gRPC the sentence is the message of the status, and there are no other headers.",
+        "Once the model is known, `X-Model-Version` says its version. Over gRPC the sentence is "
+        "the message of the status, and there are no other headers than that.",
         "A binary tensor of `/v2` may hold NaN and infinity, as JSON cannot.",
     )
 
@@ -241,6 +242,7 @@ def _families() -> Iterable[Metric]:
     """Return every metric family, as Prometheus reads it of a service with one model."""
     recorded = Metrics(Blocks())
     recorded.add("<model>", "1", **MODEL, info=INFO, nodes=NODES)
+    recorded.show_splits([("<model>", "1")])
     return text_string_to_metric_families(render(recorded).decode())
 
 

@@ -27,6 +27,7 @@ from service.batching import (
 )
 from service.catalog.catalog import Catalog
 from service.catalog.served import ServedModel
+from service.catalog.split import Ticket
 from service.engine.columns import are_joined
 from service.engine.model import Model, check_finite
 from service.errors import InvalidInput
@@ -43,6 +44,7 @@ class Call(Struct):
     timing: Timing | None = None  # gets where the time went
     is_timed: bool = False  # whether the caller is told
     served: ServedModel | None = None  # the model that it is for, once that is known
+    ticket: Ticket | None = None  # decides the version where none is named and some have weights
 
 
 class Work(Struct):
@@ -109,7 +111,11 @@ class Inference:
 
     def model(self, call: Call, name: str, version: str | None) -> ServedModel:
         """Return a model by the words of a path, to be held by `with`. Raises what `named` does."""
-        call.served = served = self._catalog.named(name, version)
+        if version is None and call.ticket is not None:
+            served = self._catalog.chosen(name, call.ticket)
+        else:
+            served = self._catalog.named(name, version)
+        call.served = served
         return served
 
     def model_of_rows(self, call: Call, name: Any, version: Any) -> ServedModel:
@@ -125,7 +131,10 @@ class Inference:
             raise InvalidInput(f"model: expected the name of a model ({known}), got {got}")
         if version is not None and (type(version) is not int or version < 1):
             raise InvalidInput(f"version: expected a whole number from 1, got {shown(version)}")
-        served = self._catalog.get(name, version)
+        if version is None and call.ticket is not None:
+            served = self._catalog.chosen(name, call.ticket)
+        else:
+            served = self._catalog.get(name, version)
         if why := served.model.why_no_rows:
             raise InvalidInput(
                 f"model {name}: expected one that takes rows, but {why}: "

@@ -8,6 +8,8 @@ place     where a model is that somebody names, and what its files are
 pins      which files are approved
 opening   one model, opened as the service does: tested, given its threads
 served    one version as it serves: its queue, its counters, who holds it
+split     which version answers where none is named, by weights
+splitting lets the weights of the settings and their file hold
 catalog   names -> versions -> what serves; to hold a model is a `with`
 scans     what the folder holds, again and again
 reload    fills the catalog from the folder

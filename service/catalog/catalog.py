@@ -6,6 +6,7 @@ from typing import TypeAlias
 from service.card import LAST_VERSION, VERSION, expected_version
 from service.catalog.folder import MODEL_FILE
 from service.catalog.served import ServedModel, Version
+from service.catalog.split import Splits, Ticket
 from service.errors import NotFound, Unavailable
 from service.words import cut
 
@@ -16,9 +17,13 @@ Key: TypeAlias = tuple[str, int | None]
 class Catalog:
     """The models that there are, and which of them serve now."""
 
-    def __init__(self, models_dir: Path, default_model: str | None = None) -> None:
+    def __init__(
+        self, models_dir: Path, default_model: str | None = None, splits: Splits | None = None
+    ) -> None:
+        """splits: by which weights versions answer where none is named; None: there are none."""
         self._models_dir = models_dir
         self._default_model = default_model
+        self.splits = splits
         self._served: dict[Key, ServedModel] = {}  # here None is the version that answers
         self.versions: dict[str, list[Version]] = {}  # by name, lowest version first
         self._awaited: set[str] = set()  # models without which it is not ready
@@ -34,6 +39,15 @@ class Catalog:
             return self._served[name, version]
         except KeyError:
             raise self.why_not(name, version) from None
+
+    def chosen(self, name: str, ticket: Ticket) -> ServedModel:
+        """Return the version that answers a request which names none: by weight, if it has some.
+
+        Where none that has a weight is ready the highest answers, as without weights: a caller who
+        named no version is better served by another one than by none. Raises what `get` raises.
+        """
+        served = None if self.splits is None else self.splits.take(name, ticket)
+        return self.get(name) if served is None else served
 
     def named(self, name: str, version: str | None) -> ServedModel:
         """Return a model by the words of a path; as `get` else."""
@@ -141,6 +155,8 @@ class Catalog:
                 if each.served is not None:
                     served[name, each.version] = served[name, None] = each.served
         self._served = served  # None is the highest: they come in order
+        if self.splits is not None:
+            self.splits.follow(served)
 
     def why_not(self, name: str, version: int | None) -> NotFound | Unavailable:
         """Return what to raise for a model that does not answer."""

@@ -19,12 +19,17 @@ class Follower:
         self,
         folder: Path,
         *,
+        is_file: bool = False,
         is_watched: bool,
         reload: Callable[[], Awaitable[None]],
         files: Callable[[], set[str]],
     ) -> None:
-        """`files` says which paths are followed now, for links that lead out of the folder."""
+        """`files` says which paths are followed now, for links that lead out of the folder.
+
+        is_file: of a file; then only those paths are watched.
+        """
         self._folder = folder
+        self._is_file = is_file
         self._is_watched = is_watched
         self._reload = reload
         self._files = files
@@ -68,7 +73,8 @@ class Follower:
     def _watching(self, files: set[str]) -> AbstractAsyncContextManager[None]:
         if not self._is_watched:
             return nullcontext()
-        return watching(str(self._folder), files, self._requested.set, self._cannot_watch)
+        folder = None if self._is_file else str(self._folder)
+        return watching(folder, files, self._requested.set, self._cannot_watch)
 
     def _cannot_watch(self, error: BaseException) -> None:
         trouble = f"{self._folder} cannot be watched, reload with SIGHUP or wait: {error}"

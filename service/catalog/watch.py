@@ -14,7 +14,7 @@ _MOST_LINKS = 40  # on the way to a file, as Linux has it (path_resolution(7))
 
 @asynccontextmanager
 async def watching(
-    folder: str,
+    folder: str | None,
     files: Iterable[str],
     on_change: Callable[[], None],
     on_failure: Callable[[BaseException], None],
@@ -22,8 +22,8 @@ async def watching(
     """Call `on_change` in the event loop at the first change in `folder` or below it.
 
     Or at one of the links, wherever they lie, by which a path of `files` leads out of the folder,
-    or of the file that it leads to. Once entered no change is missed; `on_failure` is called if
-    something cannot be watched.
+    or of the file that it leads to; without a folder at these alone. Once entered no change is
+    missed; `on_failure` is called if something cannot be watched.
     """
 
     def report(change: asyncio.Task[object]) -> None:
@@ -36,7 +36,8 @@ async def watching(
             on_failure(error)
 
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(_first_change({folder}, report, watch_filter=None))
+        if folder is not None:
+            await stack.enter_async_context(_first_change({folder}, report, watch_filter=None))
         places = await asyncio.to_thread(places_outside, folder, files)
         if places:
             beside = _first_change(
@@ -49,16 +50,16 @@ async def watching(
         yield
 
 
-def places_outside(folder: str, files: Iterable[str]) -> set[str]:
+def places_outside(folder: str | None, files: Iterable[str]) -> set[str]:
     """Return the paths that decide what is behind `files`, and that do not lie in `folder`.
 
-    Of one that is not there it is the part that is missing.
+    Of one that is not there it is the part that is missing. Without a folder all of them count.
     """
-    links, root = _way_to(folder)
+    links, root = (set[str](), None) if folder is None else _way_to(folder)
     for path in files:
         on_the_way, end = _way_to(path)
         links |= on_the_way | {end}
-    outside = {place for place in links if not f"{place}/".startswith(f"{root}/")}
+    outside = {place for place in links if root is None or not f"{place}/".startswith(f"{root}/")}
     return {_first_missing(place) for place in outside}
 
 

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from service.catalog.catalog import Catalog
 from service.catalog.reload import Reloader
+from service.catalog.splitting import Splitting
 from service.entrance.memory import Memory
 from service.entrance.row_bodies import RowBodies
 from service.inference import Inference
@@ -17,6 +18,7 @@ class Host(Struct):
     """What the process that runs the app says of itself."""
 
     is_draining: bool = False  # told to stop: still serving, no longer ready
+    is_replacing: bool = False  # a worker that ended, beside others that serve
     # Whether a request that is answered by ASGI now is the only one.
     is_alone: Callable[[], bool] = lambda: False
     # Ends what may be answered for nobody: too much waits.
@@ -30,6 +32,7 @@ class Services(Struct, frozen=True):
     host: Host
     catalog: Catalog
     reloader: Reloader
+    splitting: Splitting
     metrics: Metrics
     inference: Inference
     bodies: RowBodies

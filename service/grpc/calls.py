@@ -51,6 +51,7 @@ class Calls:
         self._worker = worker
         self._services = worker.services
         self._inference = worker.services.inference
+        self._splits = worker.services.catalog.splits
         self._memory = worker.limits.memory
         self._settings = worker.services.settings
         self._out = out
@@ -78,6 +79,8 @@ class Calls:
         if fields.get(_TIMING) == b"true":
             call.is_timed = True
             call.timing = call.timing or Timing()
+        if self._splits is not None:
+            call.ticket = self._splits.ticket(fields)
         stream.method = METHODS.get(path)
         if stream.method is None and path not in (INFER, WATCH):
             raise methods.unknown(path)

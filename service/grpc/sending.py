@@ -8,6 +8,7 @@ from h2.connection import H2Connection
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
 from service.entrance.limits import Limits
+from service.entrance.version import version_headers
 from service.entrance.writes import JoinedWrites
 from service.formats.predictions import encode
 from service.grpc.blocks import begin_of_answer, literal, with_id, written
@@ -123,7 +124,8 @@ class Sending:
         status = (b"grpc-status", b"%d" % code)
         text = NeverIndexedHeaderTuple(b"grpc-message", in_header(sentence))
         if not stream.has_begun:
-            headers = [_OK, _TYPE, _ENCODINGS, _id(stream), status, text]
+            version = version_headers(stream.call.served)
+            headers = [_OK, _TYPE, _ENCODINGS, _id(stream), *version, status, text]
             self._h2.send_headers(stream.id, headers, end_stream=True)
         else:
             self._h2.send_headers(stream.id, [status, text], end_stream=True)

@@ -18,7 +18,9 @@ ALLOWED = (
     b"sentry-trace, traceparent, tracestate, x-api-key, x-request-id, x-request-timeout-ms, "
     b"x-request-timing, x-requested-with"
 )
-EXPOSED = b"inference-header-content-length, retry-after, server-timing, x-request-id"
+EXPOSED = (
+    b"inference-header-content-length, retry-after, server-timing, x-model-version, x-request-id"
+)
 MAX_AGE_S = b"600"  # how long a browser may remember a preflight
 
 
@@ -31,6 +33,8 @@ class Access:
         self._keys = Keys(settings)
         self._settings = settings
         self._origins = frozenset(origins(settings))
+        further = settings.split_header
+        self._allowed = ALLOWED if further is None else b"%b, %b" % (ALLOWED, further.encode())
         self.is_everybody = not self._keys.are_needed and not self._origins
 
     def who(self, method: str, path: str) -> Who:
@@ -75,7 +79,7 @@ class Access:
         allowed.append((b"access-control-allow-origin", origin))
         if self.is_preflight(method, headers):
             allowed.append((b"access-control-allow-methods", b"GET, POST"))
-            allowed.append((b"access-control-allow-headers", ALLOWED))
+            allowed.append((b"access-control-allow-headers", self._allowed))
             allowed.append((b"access-control-max-age", MAX_AGE_S))
         else:
             allowed.append((b"access-control-expose-headers", EXPOSED))

@@ -20,10 +20,13 @@ from litestar.types import HTTPScope, Message, Receive, Scope, Send
 from service import logs
 from service.catalog.catalog import Catalog
 from service.catalog.reload import Reloader
+from service.catalog.split import Splits, Ticket
+from service.catalog.splitting import Splitting, split_at_start
 from service.entrance.failing import Failing
 from service.entrance.memory import Memory
 from service.entrance.row_bodies import RowBodies
 from service.entrance.services import Host, Services
+from service.entrance.version import version_headers
 from service.errors import (
     MethodNotAllowed,
     RequestError,
@@ -42,7 +45,7 @@ from service.http.reply import (
     json_reply,
     note_timing,
 )
-from service.http.request import ClientLeft, Request, note_wishes
+from service.http.request import TICKET, ClientLeft, Request, note_wishes
 from service.http.route import Route, Router
 from service.http.routes import routes_for
 from service.http.status import Headers
@@ -75,6 +78,7 @@ class App:
         self.make_id = id_maker()
         self.is_logged = services.settings.access_log
         self._timeout_s = services.settings.request_timeout_s
+        self._splits = services.catalog.splits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or the server's lifespan messages."""
@@ -162,6 +166,8 @@ class App:
                 method = request.scope["method"]
                 raise MethodNotAllowed(f"method: expected {route.method}, got {method}")
             note_wishes(call, request.headers, self._timeout_s)
+            if self._splits is not None:
+                call.ticket = _ticket(self._splits, request)
             reply = await route.handler(self.services, request)
             if call.is_timed and call.timing is not None:
                 note_timing(reply, call.timing)
@@ -182,7 +188,9 @@ class App:
     def failure(self, error: Exception, call: Call, path: str) -> tuple[str, Reply]:
         """Return how an inference that failed is counted, and the reply; log what is ours."""
         told = self.failing.told(error, call, path)
-        return told.outcome, error_reply(told)
+        reply = error_reply(told)
+        reply.headers += version_headers(call.served)
+        return told.outcome, reply
 
     async def _send(self, reply: Reply, headers: Headers, scope: HTTPScope, send: Send) -> None:
         """Send a reply, with headers beside its own."""
@@ -214,11 +222,17 @@ def create_app(
     """
     settings = settings or Settings.from_env(os.environ)
     metrics = Metrics(Blocks(settings.metrics_dir, worker))
-    catalog = Catalog(settings.models_dir, settings.default_model)
+    host = host or Host()
+    split = split_at_start(settings, is_replacing=host.is_replacing)
+    splits = None
+    if split.names or settings.split_file is not None:
+        splits = Splits(metrics, settings.split_header)
+    catalog = Catalog(settings.models_dir, settings.default_model, splits)
     services = Services(
         settings=settings,
-        host=host or Host(),
+        host=host,
         catalog=catalog,
+        splitting=Splitting(settings, catalog, split, is_replacing=host.is_replacing),
         reloader=Reloader(settings, catalog, metrics),
         metrics=metrics,
         inference=inference(catalog, metrics),
@@ -234,7 +248,7 @@ def _framework(services: Services, routes: list[Route], failures: Failures) -> L
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         with contextlib.closing(services.bodies):
-            async with services.reloader:
+            async with services.reloader, services.splitting:
                 yield
 
     def on_bug(
@@ -298,6 +312,17 @@ async def _compress(reply: Reply, headers: dict[bytes, bytes]) -> None:
         encoding = encoding_for(reply, headers.get(b"accept-encoding"))
         if encoding is not None:
             await compress(reply, encoding)
+
+
+def _ticket(splits: Splits, request: Request) -> Ticket:
+    """Return what decides the version: as on the direct way, if this request came by that."""
+    ticket = splits.ticket(request.headers)
+    extensions: Any = request.scope.get("extensions") or {}
+    before: Ticket | None = extensions.get(TICKET)
+    if before is None or before.is_taken or before.value != ticket.value:
+        return ticket
+    before.is_taken = True
+    return before
 
 
 def _adding(headers: Headers, send: Send) -> Send:

@@ -51,7 +51,7 @@ class Protocol(Heads):
         self._is_begun = False  # a request; its end has not come
         self._may_stay = False  # open behind the reply to that, once its end has come
         self._body: bytes | bytearray = b""  # what is here of the request that comes in
-        self._extensions: dict[str, Any] = {WHOLE_REPLY: self._send_whole}
+        self.extensions: dict[str, Any] = {WHOLE_REPLY: self._send_whole}
         self._held = 0  # bytes of what came in, until it is answered
         self._is_half_closed = False  # the client sends no more, and waits for answers
 
@@ -70,7 +70,7 @@ class Protocol(Heads):
         self._hold(0)
         self._limits.memory.give(self._writes.unsent)
         self._writes.unsent = 0
-        self._extensions.clear()  # it holds this connection, and is held by its last request
+        self.extensions.clear()  # it holds this connection, and is held by its last request
         if self._answer is not None:
             self.tasks.discard(self._answer)
             self._answer.cancel()
@@ -369,7 +369,7 @@ class Protocol(Heads):
             if not self._has_place:
                 app = self._limits.when_full
                 cycle.keep_alive = False
-        cycle.scope["extensions"] = self._extensions
+        cycle.scope["extensions"] = self.extensions
         task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)

@@ -21,7 +21,7 @@ from service.errors import RequestError
 from service.http.app import App
 from service.http.procedure import Procedure
 from service.http.reply import Reply, compress, encoding_for, lines_of, note_timing
-from service.http.request import Request, note_wishes
+from service.http.request import TICKET, Request, note_wishes
 from service.http.status import Headers
 from service.inference import Call, Slowly, Work
 from service.logs.request_id import begin, request_id
@@ -36,6 +36,8 @@ _OTHERS = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upg
 
 class Connection(Protocol):
     """Where a request came from, and its answer goes."""
+
+    extensions: dict[str, Any]  # of its requests, for the ordinary way
 
     def is_alone(self) -> bool:
         """Whether no other caller is about to send something in this turn of the loop."""
@@ -67,6 +69,7 @@ class Direct:
         self._app = app
         self._max_body_bytes = app.services.settings.max_body_bytes
         self._memory = app.services.memory
+        self._splits = app.services.catalog.splits
         self.heads: dict[bytes, Head] = {}  # by their bytes, the empty line too
         self._headers: Headers = []
         self._lines = b""
@@ -135,9 +138,12 @@ class Direct:
             timing = timing or Timing()
         deadline = start + head.timeout_s
         call = Call(start, deadline, connection.is_alone, timing, head.is_timed)
+        if self._splits is not None:
+            call.ticket = self._splits.ticket(head.headers)
         try:
             work = head.procedure.read(self._app.services, call, head.said, body)
         except Exception:  # that way says what is wrong
+            _give_up(connection, call)
             return None
         if (
             isinstance(work, Slowly)
@@ -145,9 +151,11 @@ class Direct:
             or not work.served.batcher.fits(work.rows, work.kind)
             or work.reply_bytes > MOST_REPLY_BYTES
         ):
+            _give_up(connection, call)
             return None
         held = bytes_of(work.inputs)  # the body lies in the same memory, or goes now
         if not self._memory.takes(held):
+            _give_up(connection, call)
             return None
         return Answer(self._app, connection, head, call, work, held)
 
@@ -257,6 +265,15 @@ class Answer:
         if app.is_logged:
             begin(self._id, head.headers)
             logs.access("POST", head.path, reply.status, perf_counter() - self._call.start)
+
+
+def _give_up(connection: Connection, call: Call) -> None:
+    """Leave a request to the ordinary way, where the same version is to answer it.
+
+    Else what a version refuses, or is slow with, would be refused less often than it has weight.
+    """
+    if call.ticket is not None:
+        connection.extensions[TICKET] = call.ticket
 
 
 def _never() -> bool:

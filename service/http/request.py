@@ -14,6 +14,8 @@ from service.words import shown
 
 TIMEOUT = "X-Request-Timeout-Ms"
 _TIMEOUT = TIMEOUT.lower().encode()
+# An extension of ASGI: what decided the version of the request on the direct way, which gave up.
+TICKET = "torchlit.ticket"
 _TIMING = b"x-request-timing"
 
 

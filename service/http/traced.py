@@ -79,8 +79,7 @@ class _Sent:
         extensions: Any = scope.get("extensions") or {}
         send_whole: SendWhole | None = extensions.get(WHOLE_REPLY)
         if send_whole is not None:
-            extensions = {WHOLE_REPLY: self._noting_whole(send_whole)}
-            scope["extensions"] = extensions
+            scope["extensions"] = extensions | {WHOLE_REPLY: self._noting_whole(send_whole)}
         try:
             await app(scope, receive, self._noting(send))
         finally:
@@ -137,12 +136,13 @@ class TracedDirect(Direct):
 class _Traced:
     """The connection that a request came from which is traced."""
 
-    __slots__ = ("_connection", "_trace", "is_alone")
+    __slots__ = ("_connection", "_trace", "extensions", "is_alone")
 
     def __init__(self, connection: Connection, trace: Trace) -> None:
         self._connection = connection
         self._trace = trace
         self.is_alone: Callable[[], bool] = connection.is_alone
+        self.extensions = connection.extensions
 
     def write(self, reply: Reply, id: bytes, others: bytes, *, is_last: bool) -> None:
         """Send a reply, and end the trace."""

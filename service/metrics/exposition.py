@@ -33,6 +33,7 @@ from service.metrics.instruments import (
     RELOADS,
     ROWS_TOTAL,
     SERVING,
+    SPLIT_FALLBACKS,
     STALE,
     UNAPPROVED,
     UNMATCHED,
@@ -65,6 +66,7 @@ class Page:
         }
         self._info, self._nodes = {**metrics.info}, {**metrics.nodes}
         self._ready = {**metrics.ready}
+        self._splits = {**metrics.splits}
         self._states = {key: metrics.states[key] for key in metrics.states if key in metrics.known}
 
     def text(self) -> bytes:
@@ -89,6 +91,9 @@ class Page:
         lines += _lines(READY, "gauge", self._ready_samples(reading, living))
         for each in (RELOADS, STALE, UNAPPROVED):
             lines += _family(each, states)
+        splits = summed((_labels_of(key), each) for key, each in self._splits.items())
+        fallbacks = [(where, sums[SPLIT_FALLBACKS][0]) for where, _, sums in splits]
+        lines += _lines(SPLIT_FALLBACKS, "counter", fallbacks) if fallbacks else ()
         for each in (UNMATCHED, CONNECTIONS, CONNECTIONS_LIMIT):
             lines += _family(each, worker)
         lines += _lines(WORKERS, "gauge", [([], float(len(living)))])

@@ -75,6 +75,10 @@ UNAPPROVED = Instrument(
     "Workers that found files of the version that are not as SHA256SUMS says.",
     is_now=True,
 )
+SPLIT_FALLBACKS = Instrument(
+    "torchlit_split_fallbacks",
+    "Requests that the weights gave to this version, and another answered, as it was not ready.",
+)
 INFO = Instrument(
     "torchlit_model_info", "1 for each model version; how the answering worker serves it."
 )

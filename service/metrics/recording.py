@@ -1,12 +1,12 @@
 """What is counted of models and workers while requests are answered."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from time import process_time, time
 
 from msgspec import Struct
 
-from service.metrics.cells import Blocks, Cells, Histogram, Reading
+from service.metrics.cells import Blocks, Cells, Doubles, Histogram, Reading
 from service.metrics.instruments import (
     BATCH_ROWS,
     COMPUTE_SECONDS,
@@ -34,6 +34,7 @@ from service.metrics.instruments import (
     ROWS,
     SECONDS,
     SERVING,
+    SPLIT_FALLBACKS,
     STALE,
     UNAPPROVED,
     UNMATCHED,
@@ -155,6 +156,7 @@ class Metrics:
         self.ready: dict[tuple[str, str], bool] = {}  # of those that are shown
         self.states: dict[tuple[str, str], Cells] = {}
         self.known: set[tuple[str, str]] = set()  # of those in states, which are shown
+        self.splits: dict[tuple[str, str], Cells] = {}  # of versions that have a weight
         described = [(UNMATCHED, UNMATCHED_OUTCOMES), *((each, NO_LABEL) for each in OF_A_WORKER)]
         self.worker = Cells(blocks, "worker", described)
         own = self.worker.own
@@ -250,6 +252,18 @@ class Metrics:
         if version:
             self.expect(model, version)
             self.states[model, version].own(READY)[0] = self._pid if is_ready else 0.0
+
+    def show_splits(self, versions: Iterable[tuple[str, str]]) -> None:
+        """Show of these versions, and no others, what `split_fallbacks` counts, from 0."""
+        described = [(SPLIT_FALLBACKS, NO_LABEL)]
+        self.splits = {
+            key: self.splits.get(key) or Cells(self.blocks, f"{key[0]}@{key[1]}.split", described)
+            for key in versions
+        }
+
+    def split_fallbacks(self, model: str, version: str) -> Doubles:
+        """Return the cell of a version that is shown: requests that another one answered."""
+        return self.splits[model, version].own(SPLIT_FALLBACKS)
 
     def unmatched(self, outcome: str) -> None:
         """Count one request refused before its model was known."""

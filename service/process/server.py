@@ -108,13 +108,15 @@ def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
     until = inf  # workers that still run then are killed
     workers: dict[int, Worker] = {}  # by process id
 
-    def start(number: int) -> None:
+    def start(number: int, *, is_replacing: bool = False) -> None:
         beats[number] = 0.0
         pid = os.fork()
         if pid == 0:
             os.close(held)
             pipes = alive, serving, why
-            status = _worker_status(settings, listener, where, number, pipes, beats)
+            status = _worker_status(
+                settings, listener, where, number, pipes, beats, is_replacing=is_replacing
+            )
             logging.shutdown()
             os._exit(status)
         workers[pid] = Worker(number, monotonic())
@@ -157,7 +159,7 @@ def supervise(settings: Settings, listener: socket.socket, where: str) -> None:
             logger.error("worker %d (process %d) ended with %d", worker.number, pid, status)
             if monotonic() - worker.since < HASTY_S and _is_stopped_within(HASTY_S):
                 os.kill(os.getpid(), signal.SIGTERM)  # for the next turn of this loop
-            start(worker.number)
+            start(worker.number, is_replacing=True)
     if failed:
         raise StartupError(failed)
 
@@ -169,13 +171,16 @@ def _worker_status(
     number: int,
     pipes: tuple[int, int, int],
     beats: "memoryview[float]",
+    *,
+    is_replacing: bool,
 ) -> int:
     """Run a worker in a forked process; return its exit status."""
     alive, serving, why = pipes
     try:
         from service.process import worker
 
-        worker.run(settings, listener, where, number, worker.Parent(alive, serving, beats))
+        parent = worker.Parent(alive, serving, beats, is_replacing)
+        worker.run(settings, listener, where, number, parent)
     except StartupError as error:
         os.write(why, str(error).replace("\n", " ").encode() + b"\n")
         return CANNOT_START

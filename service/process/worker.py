@@ -43,11 +43,13 @@ CUT_OFF = 70  # exit status of a worker that had to end while something still ra
 class Parent(Struct, frozen=True):
     """The worker's ends of two pipes: `alive` is readable once the parent is gone, and a byte
     written to `serving` tells the parent that the worker serves. `beats` is memory shared with it:
-    when the event loop of each worker had its last turn, by time.monotonic()."""
+    when the event loop of each worker had its last turn, by time.monotonic(). `is_replacing`:
+    whether the worker takes the place of one that ended, after some have served."""
 
     alive: int
     serving: int
     beats: "memoryview[float]"
+    is_replacing: bool
 
 
 class Server(uvicorn.Server):
@@ -226,7 +228,7 @@ async def _serve(
     parent: Parent | None,
     tracing: MaybeTracing,
 ) -> None:
-    host = Host()
+    host = Host(is_replacing=parent is not None and parent.is_replacing)
     app = create_app(settings, worker=number, host=host, inference=inference_of(tracing))
     by_asgi, direct = ways_of(app, tracing)
     loop = asyncio.get_running_loop()
@@ -269,7 +271,11 @@ async def _serve(
     )
     host.make_room = partial(loop.call_soon, limits.make_room)  # who is refused hears of it first
     host.is_alone = lambda: len(server.server_state.tasks) == 1
-    reload = app.services.reloader.request_reload
+
+    def reload() -> None:
+        services.reloader.request_reload()
+        services.splitting.request_reload()
+
     Signals(server.drain, reload, longest_stop_s(settings), parent).start()
     try:
         async with app.lifespan():

@@ -13,6 +13,7 @@ from service.errors import InvalidSetting
 from service.settings import machine as resources
 from service.settings import versions
 from service.settings.machine import MOST_WORKERS
+from service.settings.split import EXPECTED, Split
 from service.settings.verdicts import MissingValues, Verdicts
 from service.settings.versions import Versions
 
@@ -27,6 +28,9 @@ LogFormat: TypeAlias = Literal["text", "json"]
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=3600)]
 RoutePath: TypeAlias = Annotated[str, Meta(pattern=r"^/[^?#%\s]*$")]  # those free: http/routes.py
+HeaderName: TypeAlias = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+]  # RFC 9110, 5.1
 
 # What cloud platforms call a setting; TORCHLIT_ comes first, then these in their order.
 # SageMaker: "Run models with inference pipelines"; Vertex AI: "Custom container requirements";
@@ -52,6 +56,7 @@ _IN_WORDS: dict[type, str] = {
     bool: "true or false",
     Verdicts: Verdicts.expected(),
     MissingValues: MissingValues.expected(),
+    Split: EXPECTED,
 }
 
 
@@ -70,6 +75,19 @@ class Settings(Struct, frozen=True, kw_only=True):
         Versions, "which to open: `all`, `latest`, `latest:2` or `1,3`; also `name=1,3`"
     ] = Versions()
     watch: Annotated[bool, "follow changes in the folder; else only at SIGHUP"] = True
+    split: Annotated[
+        Split,
+        "weights by which versions answer requests that name none: `name=2:90,3:10`; else the "
+        "highest answers",
+    ] = Split()
+    split_file: Annotated[
+        Path | None,
+        "file of such weights, in place of `TORCHLIT_SPLIT`; followed as the folder is",
+    ] = None
+    split_header: Annotated[
+        HeaderName | None,
+        "header, as `X-User-Id`, by whose value requests get the same version each time",
+    ] = None
     grpc: Annotated[
         bool | None,
         "whether the port speaks gRPC too (HTTP/2); if unset, where the extra `grpc` is installed",
@@ -314,7 +332,7 @@ def _converted(variable: str, text: str, annotation: Any) -> Any:
 
 
 def _parsed(expected: type, text: str) -> object:
-    """Return a Path, Versions, Verdicts or MissingValues. Raises ValueError."""
+    """Return a Path, Versions, Split, Verdicts or MissingValues. Raises ValueError."""
     if expected is Path and not text:
         raise ValueError("not a path")
     return expected(text)
@@ -329,6 +347,8 @@ def _expected(annotation: Any) -> str:
         return _IN_WORDS[kind]
     if bool in get_args(kind):
         return _IN_WORDS[bool]
+    if HeaderName in get_args(kind):
+        return "the name of a header"
     if RoutePath in get_args(kind):
         return "a path that begins with / and has no ?, #, % or blank"
     if kind not in (int, float):

@@ -55,7 +55,7 @@ VERSION_PARAMETER = parameter(
     "query",
     "version",
     VERSION,
-    "Of the model, where the body does not say it; the highest if absent",
+    "Of the model, where the body does not say it; the default if absent",
 )
 PREPARE_PARAMETER = parameter(
     "query",
@@ -63,6 +63,14 @@ PREPARE_PARAMETER = parameter(
     {"enum": ["auto", "false"]},
     "For images; false: they have the model's size and are taken as they are",
 )
+
+
+VERSION_HEADER: Json = {
+    "X-Model-Version": {
+        "description": "The version that answered, where the body does not say it",
+        "schema": VERSION,
+    }
+}
 
 
 class Context(Struct, frozen=True):

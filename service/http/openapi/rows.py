@@ -18,6 +18,7 @@ from service.http.openapi.parts import (
     TEXT,
     TIMEOUT_PARAMETER,
     VERSION,
+    VERSION_HEADER,
     VERSION_PARAMETER,
     Context,
     Document,
@@ -37,7 +38,7 @@ from service.http.route import Route
 # Formats that are described alike: all but JSON and images.
 OTHERS = [each for each in FORMATS if each not in (JSON, IMAGE, FORM)]
 
-_VERSION: Json = VERSION | {"description": "the highest if absent"}
+_VERSION: Json = VERSION | {"description": "the default if absent"}
 
 
 def predict(route: Route, context: Context) -> Json:
@@ -63,6 +64,7 @@ def invocations(route: Route, context: Context) -> Json:
         "Also takes what MLflow's clients send: dataframe_split, dataframe_records or inputs, and "
         "params; in JSON the reply has the predictions alone then."
     )
+    described["responses"]["200"]["headers"] = VERSION_HEADER
     described["responses"]["200"]["content"] |= {
         CSV.media_types[0]: {"schema": _text("A line for each prediction, without a header")},
         JSON_LINES.media_types[0]: {"schema": _text("A prediction in each line")},
@@ -84,7 +86,9 @@ def vertex(route: Route, context: Context) -> Json:
         name: body | {"parameters": {"model": name}} for name, body in _first_examples(context)
     }
     reply = "PredictRouteReply"
-    return {route.path: _json_operation("predict_route", route.summary, request, reply, examples)}
+    described = _json_operation("predict_route", route.summary, request, reply, examples)
+    described["responses"]["200"]["headers"] = VERSION_HEADER
+    return {route.path: described}
 
 
 def beside_vertex(own: Document) -> Document:

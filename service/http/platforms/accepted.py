@@ -4,6 +4,7 @@ from functools import lru_cache
 
 from service.batching import Outputs
 from service.catalog.served import ServedModel
+from service.entrance.version import version_headers
 from service.formats.csv_rows import TABS
 from service.formats.predictions import csv_of, each_prediction, json_lines_of
 from service.formats.registry import CSV, JSON, JSON_LINES
@@ -45,4 +46,8 @@ def _in_lines(said: Said, served: ServedModel, outputs: Outputs) -> Reply | None
     if format is JSON:
         return None
     write = csv_of if format is CSV else json_lines_of
-    return Reply([write(each_prediction(served.model, outputs))], content_type=media_type.encode())
+    return Reply(
+        [write(each_prediction(served.model, outputs))],
+        content_type=media_type.encode(),
+        headers=version_headers(served),
+    )

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from service.batching import Outputs
 from service.catalog.served import ServedModel
+from service.entrance.version import version_headers
 from service.errors import InvalidInput
 from service.formats.message import Fields
 from service.formats.predictions import Writer, writer
@@ -45,7 +46,8 @@ def predicted(said: Said, served: ServedModel, outputs: Outputs) -> Reply:
 
 def predictions_alone(said: Said, served: ServedModel, outputs: Outputs) -> Reply:
     """Return the predictions, and nothing beside them."""
-    return Reply([b'{"predictions":%b}' % writer_of(served)(outputs)])
+    body = b'{"predictions":%b}' % writer_of(served)(outputs)
+    return Reply([body], headers=version_headers(served))
 
 
 def writer_of(served: ServedModel) -> Writer:

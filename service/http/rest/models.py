@@ -64,7 +64,9 @@ def describe_model(catalog: Catalog, name: str) -> Model:
     """Return what /models says of one model."""
     default = catalog.default(name)
     versions = [_describe_version(version) for version in catalog.versions[name]]
-    return Model(name, default.version if default else None, versions)
+    weights = catalog.splits.held.of(name) if catalog.splits else {}
+    split = {str(version): weight for version, weight in weights.items()}
+    return Model(name, default.version if default else None, versions, split or UNSET)
 
 
 def _describe_version(version: Version) -> ModelVersion:

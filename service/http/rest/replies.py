@@ -84,6 +84,13 @@ class Model(Struct):
     model: str
     default_version: Number | None
     versions: list[ModelVersion]
+    split: (
+        Annotated[
+            dict[str, Annotated[int, Meta(ge=0)]],
+            Meta(description="The weights by which versions answer where none is named"),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class ModelList(Struct):

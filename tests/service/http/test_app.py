@@ -52,7 +52,7 @@ class Caller:
         settings = Settings(**more)
         self.of_model: list[tuple[str, float]] = []
         metrics = SimpleNamespace(request=lambda *counted: self.of_model.append(counted))
-        served: Any = SimpleNamespace(metrics=metrics)
+        served: Any = SimpleNamespace(metrics=metrics, version=7)
 
         async def handle(services: Services, request: Request) -> Reply:
             request.call.served = served if has_model else None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from service.settings import Settings
+from service.settings.split import Split
 from tests.support.clients import read_reply, reset
 from tests.support.sockets import Listening, listening
 from tests.support.spans import NOT_SAMPLED, SAMPLED, SPAN, TRACE, Kept, queued_rows, until
@@ -291,3 +292,16 @@ async def test_probes_and_pages_are_not_traced(folder: Path) -> None:
             writer.close()
         shown = [(each.name, (each.attributes or {}).get("http.route")) for each in kept.servers()]
         assert shown == [("HEAD /models/{model}", "/models/{model}"), ("DELETE", None)]
+
+
+async def test_a_request_that_goes_the_other_way_keeps_its_version(tmp_path: Path) -> None:
+    """See test_split.py: half of them are refused by version 2, and not half of that half."""
+    save_toy(tmp_path, card=toy_card())
+    save_fussy(tmp_path)
+    (tmp_path / "fussy/1").rename(tmp_path / "toy/2")  # of one number
+    async with traced(tmp_path, split=Split("toy=1:1,2:1")) as (service, kept):
+        statuses = await asked(service, *[request("/predict/toy", TOY)] * 300)
+        assert len(service.by_asgi) < 300
+        versions = [(each.attributes or {})["torchlit.model.version"] for each in kept.servers()]
+    assert abs(statuses.count(400) - 150) <= 54  # 6.2 standard deviations
+    assert versions.count("2") == statuses.count(400)

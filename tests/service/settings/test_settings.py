@@ -9,6 +9,7 @@ from service.errors import InvalidSetting
 from service.settings import OF_PLATFORMS, Settings, describe
 from service.settings import machine as resources
 from service.settings.machine import Resources
+from service.settings.split import Split
 from service.settings.verdicts import MissingValues, Verdicts
 from service.settings.versions import Versions
 
@@ -27,6 +28,9 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "TORCHLIT_MODELS_DIR": "/srv/models",
             "TORCHLIT_VERSIONS": "latest iris=1,2",
             "TORCHLIT_WATCH": "false",
+            "TORCHLIT_SPLIT": "iris=1:9,2:1",
+            "TORCHLIT_SPLIT_FILE": "/run/split",
+            "TORCHLIT_SPLIT_HEADER": "X-User-Id",
             "TORCHLIT_GRPC": "off",
             "TORCHLIT_PINS": "Required",
             "TORCHLIT_PINS_FILE": "/etc/approved",
@@ -73,6 +77,9 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "models_dir": Path("/srv/models"),
         "versions": Versions("latest iris=1,2"),
         "watch": False,
+        "split": Split("iris=1:9,2:1"),
+        "split_file": Path("/run/split"),
+        "split_header": "X-User-Id",
         "grpc": False,
         "pins": "required",
         "pins_file": Path("/etc/approved"),

@@ -22,6 +22,7 @@ from service.http.app import App, create_app
 from service.metrics.instruments import QUEUE_ROWS
 from service.process.signals import GRACE_S
 from service.settings import PREFIX, Settings
+from service.settings.split import Split
 from tests.support.toys import save_toy
 
 pytestmark = pytest.mark.deploy
@@ -175,6 +176,22 @@ def with_queue_depth() -> Document:
     return yaml.safe_load(with_variant(text, "- type: Pods"))
 
 
+def split_map() -> Document:
+    return yaml.safe_load((KUBERNETES / "split.yaml").read_text())
+
+
+def with_split() -> Document:
+    """Return the deployment with what split.yaml says that it needs."""
+    said = re.findall(r"^#   (.*)$", (KUBERNETES / "split.yaml").read_text(), re.M)
+    needed = yaml.safe_load("\n".join(said))
+    deployment = copy.deepcopy(yaml.safe_load((KUBERNETES / "deployment.yaml").read_text()))
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = containers(pod)
+    container["env"] += needed["env"]
+    container["volumeMounts"], pod["volumes"] = needed["volumeMounts"], needed["volumes"]
+    return deployment
+
+
 def as_pod(document: Document) -> Document:
     """Return the pod inside an InferenceService, as a Pod."""
     fields = types_of_kserve("custom_predictor")
@@ -247,6 +264,8 @@ def test_documents_are_valid(tmp_path: Path, version: str) -> None:
     documents = [
         *built().values(),
         with_queue_depth(),
+        split_map(),
+        with_split(),
         as_pod(inference_service()),
         as_pod(inference_service(of_a_volume=True)),
     ]
@@ -293,6 +312,17 @@ def test_variables_are_settings(pod: Document) -> None:
     names = [each["name"] for each in container["env"]]
     assert sum(name.startswith(PREFIX) for name in names) >= 3
     assert len(names) == len(set(names))
+
+
+def test_the_weights_of_the_config_map_are_where_the_setting_says() -> None:
+    pod = with_split()["spec"]["template"]["spec"]
+    path = settings_of(pod).split_file
+    assert path is not None
+    ((mount,), (volume,)) = containers(pod)[0]["volumeMounts"], pod["volumes"]
+    assert (mount["name"], mount["mountPath"]) == (volume["name"], str(path.parent))
+    assert "subPath" not in mount
+    assert volume["configMap"]["name"] == split_map()["metadata"]["name"]
+    assert Split(split_map()["data"][path.name]).names
 
 
 def test_image_is_of_this_version(pod: Document) -> None:
