@@ -22,7 +22,8 @@ from service.catalog.folder import (
 )
 from service.catalog.pins import Approved, approved, place_of
 from service.errors import InvalidPins, InvalidSetting, ModelError, NotApproved, StartupError
-from service.settings import Settings
+from service.settings import Settings, variable_name
+from service.settings.split_file import not_ready, split_of
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
@@ -112,6 +113,7 @@ def model_findings(settings: Settings, threads: int) -> Iterator[Finding]:
         yield Finding(topic, "wrong", str(error), advice)
         return
     found = contents.models
+    ready: dict[str, list[int]] = {name: [] for name in found}
     yield Finding(topic, "well", f"{len(found)} in {settings.models_dir.resolve()}")
     for folder in contents.others:
         yield Finding(topic, "note", why_no_model(folder))
@@ -133,7 +135,27 @@ def model_findings(settings: Settings, threads: int) -> Iterator[Finding]:
             if files == LEFT_OUT:
                 yield Finding(f"model {name}/{number}", "note", "left out by TORCHLIT_VERSIONS")
             else:
-                yield _model(name, number, settings, threads, pins)
+                finding = _model(name, number, settings, threads, pins)
+                if finding.state != "wrong":
+                    ready.setdefault(name, []).append(number)
+                yield finding
+    yield from _split(settings, ready)
+
+
+def _split(settings: Settings, ready: dict[str, list[int]]) -> Iterator[Finding]:
+    """Yield what is found of weights; `ready` are the versions that can be opened."""
+    topic, variable = "split", variable_name("split_file" if settings.split_file else "split")
+    advice = "correct it: the service does not start like that"
+    try:
+        split = split_of(settings)
+    except InvalidSetting as error:
+        yield Finding(topic, "wrong", str(error), advice)
+        return
+    wrong = list(not_ready(split, ready))
+    for sentence in wrong:
+        yield Finding(topic, "wrong", f"{variable}: {sentence}", advice)
+    if split.names and not wrong:
+        yield Finding(topic, "well", f"{variable}: {split}")
 
 
 def _pins(settings: Settings) -> tuple[Approved, Finding]:

@@ -172,6 +172,24 @@ def test_models_that_do_not_serve_are_told_with_the_reason(tmp_path: Path) -> No
     assert told(findings, "model toy/2") == "left out by TORCHLIT_VERSIONS"
 
 
+def test_weights_that_do_not_hold_are_told(tmp_path: Path) -> None:
+    save_toy(tmp_path / "models", card=toy_card())
+    save_toy(tmp_path / "models", 2).write_bytes(b"no model")
+    folder, file = tmp_path / "models", tmp_path / "split"
+    findings = found(models_dir=folder, split="toy=1:9,2:1 gone=1:1")
+    problems = [text for topic, text in wrong(findings) if topic == "split"]
+    assert problems == [
+        "TORCHLIT_SPLIT: 'gone': expected one of the models toy",
+        "TORCHLIT_SPLIT: toy=1:9,2:1: expected versions that are ready (1), got 2",
+    ]
+    file.write_text("toy=1:1,2:0")
+    findings = found(models_dir=folder, split="gone=1:1", split_file=file)
+    assert told(findings, "split") == "TORCHLIT_SPLIT_FILE: toy=1:1,2:0"
+    file.write_text("toy=1")
+    findings = found(models_dir=folder, split_file=file)
+    assert "line 1: expected weights such as" in told(findings, "split")
+
+
 def test_advice_is_that_of_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("my model/1", "empty"):
         (tmp_path / name).mkdir(parents=True)

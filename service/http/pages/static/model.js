@@ -64,7 +64,8 @@ export function modelView(name) {
     const version = chosen ?? described.default_version;
     const shown =
       described.versions.find((each) => each.version === version) ?? described.versions.at(-1);
-    const isDefault = shown?.version === described.default_version;
+    // With weights another version may answer who names none.
+    const isDefault = shown?.version === described.default_version && !described.split;
     showVersions(described, shown);
     const state = JSON.stringify([shown, isDefault]);
     if (state === built) return;
@@ -81,6 +82,7 @@ export function modelView(name) {
       all.map(({ version, state }) => [version, state]),
       shown?.version,
       described.default_version,
+      described.split,
     ]);
     if (versions.dataset.state === state) return;
     versions.dataset.state = state;
@@ -98,7 +100,8 @@ export function modelView(name) {
           : state === "ready"
             ? ""
             : `, ${state}`;
-      return h("option", { value: version }, `${version}${what}`);
+      const weight = described.split ? `, weight ${described.split[version] ?? 0}` : "";
+      return h("option", { value: version }, `${version}${what}${weight}`);
     };
     const select = h("select", { id: selectId }, all.map(option));
     select.value = shown.version;
