@@ -4,7 +4,8 @@ A value of TORCHLIT_SPLIT_HEADER gets the version with the earliest of some arri
 has one, -ln(u) / weight, of which u in (0, 1] is a hash of model, version and value: the first of
 exponential variables of these rates, so each version is the first as often as its weight says. A
 weight that grows makes arrivals of that version alone earlier: no value changes between others
-(rendezvous hashing: Thaler and Ravishankar, 1998; with weights: Mosko, RFC draft, 2016).
+(rendezvous hashing: Thaler and Ravishankar, 1998; with weights, as here: Schindelhauer and
+Schomaker, "Weighted Distributed Hash Tables", 2005).
 """
 
 import logging
