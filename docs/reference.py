@@ -24,6 +24,7 @@ from service.http.routes import routes_for
 from service.http.status import STATUS, headers_of
 from service.metrics import Blocks, Metrics
 from service.metrics.exposition import render
+from service.metrics.instruments import SHADOW_ABSOLUTE, SHADOW_PROBABILITY, SHADOW_RELATIVE
 from service.settings import OF_PLATFORMS, Settings, describe, variable_name
 
 FOLDER = Path(__file__).parent
@@ -33,7 +34,8 @@ WRITTEN = "<!-- Written by docs/reference.py: change the code, not this page. --
 MODEL = {"labels": ["<label>"], "features": ["<feature>"]}
 INFO = {"provider": "<provider>", "device": "<device>"}
 NODES = {"<provider>": 1}
-OF_EACH_MODEL = ("model", "version")
+DIFFERENCES = [SHADOW_PROBABILITY, SHADOW_ABSOLUTE, SHADOW_RELATIVE]
+OF_EACH_MODEL = ("model", "version", "shadow")
 
 
 def settings() -> str:
@@ -90,6 +92,7 @@ def metrics() -> str:
         "```text\ntorchlit_workers 1.0\n```",
         "With several workers, every worker answers with the sums of all.",
         table(("metric", "type", "labels", "what"), rows),
+        "`torchlit_shadow_*` are there where [TORCHLIT_SHADOW](changing-a-model.md) is set. "
         "`process_*` has the memory, CPU time and file descriptors of the workers.",
         "## Values of labels",
         table(("metric", "label", "values"), values),
@@ -243,6 +246,7 @@ def _families() -> Iterable[Metric]:
     recorded = Metrics(Blocks())
     recorded.add("<model>", "1", **MODEL, info=INFO, nodes=NODES)
     recorded.show_splits([("<model>", "1")])
+    recorded.add_shadow("<model>", "1", "2", labels=["<label>"], differences=DIFFERENCES)
     return text_string_to_metric_families(render(recorded).decode())
 
 

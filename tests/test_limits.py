@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from service.catalog import shadow
 from service.entrance import compression
 from service.entrance.limits import FOR_PROBES
 from service.formats import csv_header, json_bodies
@@ -34,6 +35,10 @@ FIXED = {
     "gRPC message of any method but ModelInfer": methods.MOST_BYTES,
     "fields of a gRPC message of more than 64 KiB, beside its contents": outline.MOST_FIELDS,
     "log lines that wait": stderr.MOST_BYTES,
+    "rows that wait for a [shadow](changing-a-model.md#shadow)": shadow.MOST_ROWS,
+    "bytes of these, with their answers": shadow.MOST_BYTES,
+    "times as long as it works, for which a shadow rests": shadow.REST,
+    "bytes of these, with both answers": shadow.MOST_KEPT_BYTES,
 }
 NO_BOUNDS = {"port", "workers"}  # numbers
 UNITS = {"KiB": 2**10, "MiB": 2**20}

@@ -12,6 +12,9 @@ split     which version answers where none is named, by weights
 splitting lets the weights of the settings and their file hold
 catalog   names -> versions -> what serves; to hold a model is a `with`
 scans     what the folder holds, again and again
+shadow    rows that one version answered are answered by another too, and compared
+agreement when two answers are the same, and how far apart they are
+shadows   which versions are compared now
 reload    fills the catalog from the folder
 follow    when to reload
 """

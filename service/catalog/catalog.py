@@ -1,5 +1,6 @@
 """Catalog: names -> versions -> ServedModel. reload.py fills it."""
 
+from collections.abc import Set
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,9 +19,17 @@ class Catalog:
     """The models that there are, and which of them serve now."""
 
     def __init__(
-        self, models_dir: Path, default_model: str | None = None, splits: Splits | None = None
+        self,
+        models_dir: Path,
+        default_model: str | None = None,
+        only_shadows: Set[tuple[str, int]] = frozenset(),
+        splits: Splits | None = None,
     ) -> None:
-        """splits: by which weights versions answer where none is named; None: there are none."""
+        """only_shadows: versions that answer who names them, and nobody else.
+
+        splits: by which weights versions answer where none is named; None: there are none.
+        """
+        self._only_shadows = only_shadows
         self._models_dir = models_dir
         self._default_model = default_model
         self.splits = splits
@@ -29,7 +38,7 @@ class Catalog:
         self._awaited: set[str] = set()  # models without which it is not ready
 
     def get(self, name: str, version: int | None = None) -> ServedModel:
-        """Return a model that answers; the highest version that does if none is named.
+        """Return a model that answers; the highest version that does if none is named, no shadow.
 
         Who uses it over more than a turn of the event loop holds it: `with catalog.get(...)`.
         Raises NotFound for a name or version that is not there, Unavailable for one that
@@ -122,6 +131,16 @@ class Catalog:
         reasons = "; ".join(version.reason for version in self.versions.get(name, ()))
         return reasons or f"{name}: there is none"
 
+    @property
+    def failed(self) -> set[Key]:
+        """The versions whose file could not be opened, also where an older one serves."""
+        return {
+            (name, each.version)
+            for name, versions in self.versions.items()
+            for each in versions
+            if each.reason and each.version is not None
+        }
+
     def find(self, key: Key) -> Version | None:
         """Return what is said of a version."""
         name, number = key
@@ -153,8 +172,10 @@ class Catalog:
         for name, versions in self.versions.items():
             for each in versions:
                 if each.served is not None:
-                    served[name, each.version] = served[name, None] = each.served
-        self._served = served  # None is the highest: they come in order
+                    served[name, each.version] = each.served
+                    if (name, each.version) not in self._only_shadows:
+                        served[name, None] = each.served  # the highest: they come in order
+        self._served = served
         if self.splits is not None:
             self.splits.follow(served)
 

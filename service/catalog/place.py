@@ -26,8 +26,8 @@ class Place(Struct, frozen=True):
 def find(model: str, settings: Settings) -> Place:
     """Return where `model` is: a path that ends in .onnx, `iris/1`, or `iris`: the highest version.
 
-    Of the versions that TORCHLIT_VERSIONS leaves out none is the highest. Raises NotFound, and
-    StartupError where there is no models folder.
+    Of the versions that TORCHLIT_VERSIONS leaves out, and of shadows, none is the highest. Raises
+    NotFound, and StartupError where there is no models folder.
     """
     if model.endswith(".onnx"):
         return Place(model, Path(model))
@@ -42,7 +42,9 @@ def find(model: str, settings: Settings) -> Place:
         raise NotFound(found.reason)
     versions = found.versions or {}
     if not number:
-        number = str(max(each for each, files in versions.items() if files != LEFT_OUT))
+        opened = [each for each, files in versions.items() if files != LEFT_OUT]
+        beside = settings.shadow.only_shadows
+        number = str(max([each for each in opened if (name, each) not in beside] or opened))
     elif version_of(number) is None:
         raise NotFound(f"{model}: version: expected {expected_version(number)}, got {number!r}")
     elif int(number) not in versions:

@@ -25,6 +25,7 @@ from service.catalog.opening import Failure, facts, failure_of, open_tested, war
 from service.catalog.pins import Following, place_of
 from service.catalog.scans import Scan, Scans
 from service.catalog.served import ServedModel, Version, check_replaces, let_go
+from service.catalog.shadows import Shadows
 from service.engine.model import Model
 from service.errors import InvalidInput, InvalidPins, ModelError, NotApproved
 from service.metrics import Metrics
@@ -58,6 +59,7 @@ class Reloader:
         self._models_dir = settings.models_dir
         self.metrics = metrics
         self.catalog = catalog
+        self.shadows = Shadows(settings, catalog, metrics)
         self._pause = pause
         self._threads = machine.available().threads(settings.workers)  # of a slow model
         self._tried: Scan = {}  # the files of each version when last opened
@@ -93,6 +95,7 @@ class Reloader:
                 self._open_at_start(name, number)
         self._settings.check_default_model(self.catalog.versions)
         self.catalog.await_all()
+        self.shadows.open()
         self._following = asyncio.create_task(self._follower.follow())
         return self
 
@@ -102,6 +105,7 @@ class Reloader:
         for each in running:
             each.cancel()
         await asyncio.wait(running)
+        await self.shadows.close()
         served = [each.served for found in self.catalog.versions.values() for each in found]
         await asyncio.gather(*(each.close() for each in served if each), self.settled())
 
@@ -201,12 +205,7 @@ class Reloader:
         if self._is_told:
             self._is_told = False
             self._passing.clear()  # the log is to say what happens
-            failed |= {
-                (name, each.version)
-                for name, versions in self.catalog.versions.items()
-                for each in versions
-                if each.reason and each.version is not None
-            }
+            failed |= self.catalog.failed
         self._tried |= dict.fromkeys(failed & self._tried.keys(), ())  # no files are equal to it
 
     async def _scan_again(self) -> Scan | None:
@@ -326,7 +325,8 @@ class Reloader:
     def _open(self, name: str, number: int) -> Model:
         """Open a version and test it, in any thread. Raises ModelError or StartupError."""
         path = self._models_dir / name / str(number) / MODEL_FILE
-        return open_tested(path, name, self._settings, self._threads, pins=self._pins.now)
+        threads = 1 if (name, number) in self._settings.shadow.only_shadows else self._threads
+        return open_tested(path, name, self._settings, threads, pins=self._pins.now)
 
     def _serve(self, name: str, number: int, model: Model) -> None:
         """Let a model serve. Raises OutOfResources."""
@@ -392,6 +392,7 @@ class Reloader:
         """Let a version, or none, take the place of the one before, which answers what waits."""
         self._makeshift.pop(key, None)
         replaced = self.catalog.put(key, version)
+        self.shadows.follow(key[0])
         if replaced is not None:
             closing = asyncio.create_task(let_go(replaced))
             self._closing[closing] = key[0]

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, Literal, Self, TypeAlias
@@ -22,7 +22,7 @@ from service.settings import Settings
 
 logger = logging.getLogger("torchlit.served")
 
-Kind: TypeAlias = tuple[tuple[int, ...], ...]  # the shape of a row of each input
+Kind: TypeAlias = tuple[tuple[int, ...], ...]  # the shape of a row of each array
 
 _MOST_KINDS = 4096
 _TRIES = 3
@@ -85,6 +85,10 @@ class ServedModel:
         self._leases -= 1
         if self._unused is not None and not self._leases:
             self._unused.set()
+
+    def show(self, ran: Callable[[Inputs, Outputs], None] | None) -> None:
+        """Call `ran` with the inputs and outputs of each run from now on, where it was run."""
+        self._run.ran = ran
 
     def kind_of(self, inputs: Inputs) -> Hashable:
         """Return the kind of a request of tensors: those of one kind may share a batch."""
@@ -196,6 +200,7 @@ class CountingRun:
         self._model = model
         self._metrics = metrics
         self._stop = stop
+        self.ran: Callable[[Inputs, Outputs], None] | None = None  # who sees what was run
         self.saw_nonfinite = False  # whether an answer ever was NaN or infinite
         # Of a model whose inner sizes are open: those of which a single row was answered. What
         # cannot be run alone must not be run together: it would be made of several callers' rows.
@@ -222,6 +227,8 @@ class CountingRun:
             self._count_outside(_numbers(inputs, len(self._minimum)))
         if self._classifier is not None:
             self._count_labels(self._classifier, outputs)
+        if (ran := self.ran) is not None:  # it may be taken away while this runs in a thread
+            ran(inputs, outputs)
         return outputs
 
     def _note_kind(self, inputs: Inputs) -> None:
@@ -271,13 +278,17 @@ def check_replaces(model: Model, old: Model) -> None:
 
     They rely on what a row is and what an answer is; weights, ranges and texts may differ.
     """
-    before, after = _promises(old), _promises(model)
-    differing = [what for what in before if what in after and before[what] != after[what]]
-    if differing:
+    if differing := other_promises(model, old):
         raise ModelError(
             f"expected the same input and outputs as the file that serves, got other "
-            f"{', '.join(differing)}; give it a new version number"
+            f"{differing}; give it a new version number"
         )
+
+
+def other_promises(model: Model, old: Model) -> str:
+    """Name what callers of `old` rely on and `model` has otherwise, nothing if it replaces it."""
+    before, after = _promises(old), _promises(model)
+    return ", ".join(what for what in before if what in after and before[what] != after[what])
 
 
 async def let_go(replaced: ServedModel) -> None:

@@ -49,6 +49,11 @@ class Stop:
         """Let runs go on."""
         self.options.terminate = False
 
+    @property
+    def is_set(self) -> bool:
+        """Whether runs are ended."""
+        return bool(self.options.terminate)
+
 
 class Model:
     """An ONNX file, ready to run. Thread-safe: ONNX Runtime sessions are."""
@@ -280,7 +285,7 @@ class Model:
         try:
             return self.run(inputs, stop)
         except InferenceFailed as error:
-            if stop.options.terminate:
+            if stop.is_set:
                 raise InferenceFailed(f"it ran for more than {LONGEST_EXAMPLE_S} s") from error
             raise
         finally:

@@ -227,7 +227,8 @@ def create_app(
     splits = None
     if split.names or settings.split_file is not None:
         splits = Splits(metrics, settings.split_header)
-    catalog = Catalog(settings.models_dir, settings.default_model, splits)
+    only_shadows = settings.shadow.only_shadows
+    catalog = Catalog(settings.models_dir, settings.default_model, only_shadows, splits)
     services = Services(
         settings=settings,
         host=host,

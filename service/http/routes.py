@@ -24,6 +24,7 @@ from service.http.request import Request
 from service.http.rest import health, models
 from service.http.rest.predict import predict
 from service.http.rest.prepare import prepare
+from service.http.rest.shadow import show_shadow
 from service.http.route import Handler, Route, Router, Who, plain_path
 from service.http.v2 import metadata as v2
 from service.http.v2.infer import infer
@@ -68,6 +69,12 @@ ROUTES: list[Route] = [
         models.show_model,
         "One model and its cards",
         reads("model", "Model", ["404"], model={"type": "string"}),
+    ),
+    _get(
+        "/models/{model}/shadow",
+        show_shadow,
+        "What came of versions that are compared on live rows",
+        reads("shadow", "ShadowList", ["404"], model={"type": "string"}),
     ),
     _get(
         "/models/{model}/{version}/{picture}",

@@ -26,13 +26,16 @@ from service.metrics.instruments import (
     CONNECTIONS_LIMIT,
     CPU,
     INFO,
+    MOST_PAIRED_LABELS,
     NODES,
     OF_A_MODEL,
+    OF_A_SHADOW,
     PID,
     READY,
     RELOADS,
     ROWS_TOTAL,
     SERVING,
+    SHADOW_LABELS,
     SPLIT_FALLBACKS,
     STALE,
     UNAPPROVED,
@@ -64,6 +67,7 @@ class Page:
         self._models = {
             key: each.cells for key, each in metrics.models.items() if key in metrics.ready
         }
+        self._shadows = {**metrics.shadows}
         self._info, self._nodes = {**metrics.info}, {**metrics.nodes}
         self._ready = {**metrics.ready}
         self._splits = {**metrics.splits}
@@ -94,11 +98,22 @@ class Page:
         splits = summed((_labels_of(key), each) for key, each in self._splits.items())
         fallbacks = [(where, sums[SPLIT_FALLBACKS][0]) for where, _, sums in splits]
         lines += _lines(SPLIT_FALLBACKS, "counter", fallbacks) if fallbacks else ()
+        if self._shadows:
+            keys = ((_of_shadow(key), each.cells) for key, each in self._shadows.items())
+            lines += self._shadow_lines(summed(keys))
         for each in (UNMATCHED, CONNECTIONS, CONNECTIONS_LIMIT):
             lines += _family(each, worker)
         lines += _lines(WORKERS, "gauge", [([], float(len(living)))])
         cpu = sum(self._worker.each(CPU, reading).values())
         return "".join(lines).encode() + generate_latest(_Processes(living.values(), cpu))
+
+    def _shadow_lines(self, summed: list[Summed]) -> Iterator[str]:
+        for instrument in OF_A_SHADOW:
+            if those := [each for each in summed if instrument in each[2]]:
+                yield from _family(instrument, those)
+        labels = [each.labels for each in self._shadows.values()]
+        if pairs := list(_pairs(summed, labels)):
+            yield from _lines(SHADOW_LABELS, "counter", pairs)
 
     def _info_samples(self) -> Samples:
         names = sorted({name for info in self._info.values() for name in info})
@@ -124,6 +139,11 @@ def _labels_of(key: tuple[str, str]) -> list[str]:
     return [_label("model", model), _label("version", version)]
 
 
+def _of_shadow(key: tuple[str, str, str]) -> list[str]:
+    model, version, shadow = key
+    return [_label("model", model), _label("shadow", shadow), _label("version", version)]
+
+
 def _label(name: str, value: str) -> str:
     escaped = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
     return f'{name}="{escaped}"'
@@ -144,6 +164,16 @@ def _labelled(instrument: Instrument, summed: list[Summed]) -> Samples:
     for where, cells, sums in summed:
         for value, total in zip(cells.label_values[instrument], sums[instrument], strict=True):
             yield sorted([*where, _label(instrument.label, value)]), total
+
+
+def _pairs(summed: list[Summed], labels: list[list[str]]) -> Samples:
+    """Yield a sample of each pair of labels, where they are few."""
+    for (where, _, sums), names in zip(summed, labels, strict=True):
+        if len(names) > MOST_PAIRED_LABELS:
+            continue
+        pairs = ((one, other) for one in names for other in names)
+        for (one, other), total in zip(pairs, sums[SHADOW_LABELS], strict=True):
+            yield sorted([*where, _label("label", one), _label("shadow_label", other)]), total
 
 
 def _lines(

@@ -103,3 +103,38 @@ PID = Instrument("pid", "The worker's process id.")
 SERVING = Instrument("serving", "The process id of a worker that takes requests.")
 CPU = Instrument("cpu", "CPU seconds of the worker, and of those before it.")
 OF_A_WORKER = (CONNECTIONS, CONNECTIONS_LIMIT, PID, SERVING, CPU)
+
+# Of two versions that are compared on live rows; there are none unless TORCHLIT_SHADOW says so.
+SHADOW_OUTCOMES = ("agree", "disagree", "failed", "dropped")
+SHADOW_ROWS = Instrument(
+    "torchlit_shadow_rows",
+    "Rows that a version answered and that were chosen for its shadow, by what became of them.",
+    "outcome",
+)
+SHADOW_LABELS = Instrument(
+    "torchlit_shadow_labels",
+    "Rows by the label that the version answered and that of its shadow, of up to 16 labels.",
+    "label",
+)
+# From rounding (1e-4) over what may be noise (0.01) to another opinion.
+SHADOW_PROBABILITY = Instrument(
+    "torchlit_shadow_probability_difference",
+    "How far apart the two probabilities of the label are that the version answered.",
+    buckets=(0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0),
+)
+# The unit is the model's, so its numbers may be of any size: two steps for each power of ten.
+SHADOW_ABSOLUTE = Instrument(
+    "torchlit_shadow_absolute_difference",
+    "How far apart the two answers to a row are, in the unit of the answer.",
+    buckets=(
+        *(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+        *(30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0, 100_000.0, 1_000_000.0),
+    ),
+)
+SHADOW_RELATIVE = Instrument(
+    "torchlit_shadow_relative_difference",
+    "The same as a share of the larger of the two, from 0 to 2.",
+    buckets=(0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0),
+)
+OF_A_SHADOW = (SHADOW_ROWS, SHADOW_PROBABILITY, SHADOW_ABSOLUTE, SHADOW_RELATIVE)
+MOST_PAIRED_LABELS = 16  # of which each pair is a time series

@@ -39,7 +39,9 @@ from service.metrics.instruments import (
     UNAPPROVED,
     UNMATCHED,
     UNMATCHED_OUTCOMES,
+    Instrument,
 )
+from service.metrics.shadows import ShadowMetrics
 
 NO_LABEL = ("",)  # the values of an instrument without a label of its own
 
@@ -154,6 +156,7 @@ class Metrics:
         self.info: dict[tuple[str, str], dict[str, str]] = {}
         self.nodes: dict[tuple[str, str], Mapping[str, int]] = {}  # by provider, of those in info
         self.ready: dict[tuple[str, str], bool] = {}  # of those that are shown
+        self.shadows: dict[tuple[str, str, str], ShadowMetrics] = {}  # name, version, shadow
         self.states: dict[tuple[str, str], Cells] = {}
         self.known: set[tuple[str, str]] = set()  # of those in states, which are shown
         self.splits: dict[tuple[str, str], Cells] = {}  # of versions that have a weight
@@ -207,6 +210,31 @@ class Metrics:
         self.models[model, version] = metrics
         self.info[model, version], self.nodes[model, version] = info, nodes or {}
         self._show(model, version, is_ready=True)
+        return metrics
+
+    def add_shadow(
+        self,
+        model: str,
+        version: str,
+        shadow: str,
+        *,
+        labels: Sequence[str] = (),
+        differences: Sequence[Instrument] = (),
+    ) -> ShadowMetrics:
+        """Show a version and its shadow, and return their counters; they go on, as those of `add`.
+
+        differences: the instruments of how far apart two answers are.
+        """
+        metrics = self.shadows.get((model, version, shadow))
+        asked = list(labels), list(differences)
+        if metrics is None or (metrics.labels, metrics.differences) != asked:
+            metrics = ShadowMetrics(
+                *(model, version, shadow),
+                labels=labels,
+                differences=differences,
+                blocks=self.blocks,
+            )
+        self.shadows[model, version, shadow] = metrics
         return metrics
 
     def add_failed(self, model: str, version: str) -> None:

@@ -11,8 +11,9 @@ from msgspec import Meta, Struct
 
 from service.errors import InvalidSetting
 from service.settings import machine as resources
-from service.settings import versions
+from service.settings import shadows, versions
 from service.settings.machine import MOST_WORKERS
+from service.settings.shadows import ShadowVersions
 from service.settings.split import EXPECTED, Split
 from service.settings.verdicts import MissingValues, Verdicts
 from service.settings.versions import Versions
@@ -57,6 +58,7 @@ _IN_WORDS: dict[type, str] = {
     Verdicts: Verdicts.expected(),
     MissingValues: MissingValues.expected(),
     Split: EXPECTED,
+    ShadowVersions: shadows.EXPECTED,
 }
 
 
@@ -137,6 +139,17 @@ class Settings(Struct, frozen=True, kw_only=True):
         "whether a model takes missing values, in place of what the trial found: `name=allow` or "
         "`name=refuse`",
     ] = MissingValues()
+    shadow: Annotated[
+        ShadowVersions,
+        "versions to compare on live rows: `name/2=3`, rows that 2 answers go to 3 too; "
+        "`name/2=3:0.1`, a tenth of them",
+    ] = ShadowVersions()
+    shadow_keep: Annotated[
+        int,
+        Meta(ge=0, le=1000),
+        "how many rows `/models/{model}/shadow` shows that a shadow answered otherwise; 0: none is "
+        "kept",
+    ] = 0
     max_batch_size: Annotated[int, Meta(ge=1, le=65_536), "most rows run together"] = 64
     max_queue_delay_ms: Annotated[
         float, Meta(ge=0, le=60_000), "how long a batch waits for more rows"
@@ -332,7 +345,7 @@ def _converted(variable: str, text: str, annotation: Any) -> Any:
 
 
 def _parsed(expected: type, text: str) -> object:
-    """Return a Path, Versions, Split, Verdicts or MissingValues. Raises ValueError."""
+    """Return a Path, or what a class of the settings reads. Raises ValueError."""
     if expected is Path and not text:
         raise ValueError("not a path")
     return expected(text)

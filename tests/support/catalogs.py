@@ -10,5 +10,5 @@ from service.settings import Settings
 
 def reloader(settings: Settings, pause: Callable[[], Awaitable[None]] = pause) -> Reloader:
     """Return what opens the models of `settings.models_dir`, with metrics of its own."""
-    catalog = Catalog(settings.models_dir, settings.default_model)
+    catalog = Catalog(settings.models_dir, settings.default_model, settings.shadow.only_shadows)
     return Reloader(settings, catalog, Metrics(Blocks()), pause)

@@ -2,5 +2,5 @@
 
 predict   a request that holds rows, from body to reply
 dialect   in what one route for rows differs from another
-prepare, models, health    the other handlers; replies are what they answer
+prepare, models, shadow, health    the other handlers; replies are what they answer
 """

@@ -45,9 +45,8 @@ async def list_models(services: Services, request: Request) -> Reply:
 
 async def show_model(services: Services, request: Request) -> Reply:
     """Answer GET /models/{model}."""
-    model, names = request.values["model"], services.catalog.names
-    if model not in names:
-        raise NotFound(f"model: expected one of {', '.join(names) or 'none'}; got {cut(model)!r}")
+    model = request.values["model"]
+    check_model(services.catalog, model)
     return json_reply(describe_model(services.catalog, model))
 
 
@@ -58,6 +57,13 @@ async def show_plot(services: Services, request: Request) -> Reply:
         services.catalog.plot, values["model"], values["version"], values["picture"]
     )
     return png_unless_known(png, request.headers.get(b"if-none-match", b"").decode("latin-1"))
+
+
+def check_model(catalog: Catalog, name: str) -> None:
+    """Raise NotFound unless there is a model of that name."""
+    if name not in catalog.names:
+        known = ", ".join(catalog.names) or "none"
+        raise NotFound(f"model: expected one of {known}; got {cut(name)!r}")
 
 
 def describe_model(catalog: Catalog, name: str) -> Model:

@@ -99,6 +99,76 @@ class ModelList(Struct):
     models: list[Model]
 
 
+class ShadowRows(Struct, frozen=True):
+    """Rows that were chosen for a shadow, by what became of them, since the start."""
+
+    agree: int = 0
+    disagree: int = 0
+    failed: Annotated[int, Meta(description="The shadow raised, hung or answered NaN")] = 0
+    dropped: Annotated[int, Meta(description="Too many waited, or there was no shadow")] = 0
+
+
+class Bucket(Struct):
+    """Rows up to a bound, and above the one before."""
+
+    upper_bound: Annotated[float | None, Meta(description="Null: none")]
+    rows: int
+
+
+class Difference(Struct):
+    """How far apart two answers are."""
+
+    of: Annotated[
+        Literal["probability", "absolute", "relative"],
+        Meta(description="Of the label that the version answered; of values; as a share of them"),
+    ]
+    mean: float | None
+    buckets: list[Bucket]
+
+
+class LabelPair(Struct):
+    """Rows with one label of the version, and another of its shadow."""
+
+    label: str
+    shadow_label: str
+    rows: int
+
+
+class Disagreement(Struct):
+    """A row, or a request, that a shadow answered otherwise."""
+
+    at: str
+    inputs: dict[str, Any]
+    answer: dict[str, Any]
+    shadow_answer: dict[str, Any]
+
+
+class Shadow(Struct):
+    """A version that answers rows of another one too; nobody gets its answers."""
+
+    version: Number
+    shadow: Number
+    share: float
+    state: Literal["comparing", "waiting"]
+    reason: str | UnsetType = UNSET
+    rows: ShadowRows = ShadowRows()
+    agreement: Annotated[float | None, Meta(description="Of the rows that were compared")] = None
+    agree_means: str | UnsetType = UNSET
+    differences: list[Difference] = []
+    other_labels: Annotated[list[LabelPair], Meta(description="The most frequent ones")] = []
+    disagreements: Annotated[
+        list[Disagreement],
+        Meta(description="The last ones of the worker that answers, where a setting keeps them"),
+    ] = []
+
+
+class ShadowList(Struct):
+    """The versions of a model that are compared."""
+
+    model: str
+    shadows: list[Shadow]
+
+
 class Live(Struct):
     """That the process runs."""
 
@@ -126,4 +196,4 @@ class Error(Struct):
     error: str
 
 
-REPLIES = (Error, ModelList, Model, Live, Ready, ExecutionParameters)
+REPLIES = (Error, ModelList, Model, ShadowList, Live, Ready, ExecutionParameters)

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from service.http.app import create_app
 from service.http.route import Route
 from service.http.routes import ROUTES, routes_for
 from service.settings import Settings
+from service.settings.shadows import ShadowVersions
 from tests.support.toys import body, save_pictured, serving
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +49,8 @@ async def ask(client: httpx.AsyncClient, method: str, path: str, **headers: str)
 
 @pytest.fixture
 def models_dir(models_dir: Path) -> Path:
-    save_pictured(models_dir)
+    picture = save_pictured(models_dir)
+    shutil.copytree(picture.parent, models_dir / "toy/2")
     return models_dir
 
 
@@ -58,6 +61,7 @@ def chosen(models_dir: Path, **more: object) -> Settings:
         health_route=HEALTH,
         model_control=True,
         default_model="toy",
+        shadow=ShadowVersions("toy/1=2"),
         **more,
     )
 

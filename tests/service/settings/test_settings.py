@@ -9,6 +9,7 @@ from service.errors import InvalidSetting
 from service.settings import OF_PLATFORMS, Settings, describe
 from service.settings import machine as resources
 from service.settings.machine import Resources
+from service.settings.shadows import ShadowVersions
 from service.settings.split import Split
 from service.settings.verdicts import MissingValues, Verdicts
 from service.settings.versions import Versions
@@ -41,6 +42,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "TORCHLIT_WORKERS": "3",
             "TORCHLIT_BATCHING": "iris=rows wine=requests",
             "TORCHLIT_MISSING": "iris=refuse wine=allow",
+            "TORCHLIT_SHADOW": "iris/1=2:0.5",
+            "TORCHLIT_SHADOW_KEEP": "3",
             "TORCHLIT_MAX_BATCH_SIZE": "8",
             "TORCHLIT_MAX_QUEUE_DELAY_MS": "1.5",
             "TORCHLIT_MAX_QUEUE_ROWS": "9",
@@ -90,6 +93,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "workers": 3,
         "batching": Verdicts("wine=requests iris=rows"),
         "missing": MissingValues("wine=allow iris=refuse"),
+        "shadow": ShadowVersions("iris/1=2:0.5"),
+        "shadow_keep": 3,
         "max_batch_size": 8,
         "max_queue_delay_ms": 1.5,
         "max_queue_rows": 9,

@@ -13,9 +13,17 @@ from openapi_spec_validator import validate
 from service.__main__ import main
 from service.formats.registry import FORMATS
 from service.settings import Settings
+from service.settings.shadows import ShadowVersions
 from tests.support.classifiers import NAMES as LABELS
 from tests.support.classifiers import NUMBERS, ROWS, save_classifier
-from tests.support.toys import save_bounded, save_columns, save_pictured, save_toy, serving
+from tests.support.toys import (
+    save_bounded,
+    save_columns,
+    save_pictured,
+    save_toy,
+    serving,
+    toy_card,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -129,18 +137,22 @@ async def test_the_largest_number_of_the_schema_is_the_largest_that_is_taken(
             assert (await client.post("/predict", json=content)).status_code == status
 
 
-async def test_the_other_routes_answer_as_their_schemas_say(client: httpx.AsyncClient) -> None:
-    document = (await client.get("/schema/openapi.json")).json()
-    checked = 0
-    for path, item in document["paths"].items():
-        content = item.get("get", {"responses": {"200": {}}})["responses"]["200"].get("content", {})
-        if "application/json" not in content:
-            continue
-        reply = await client.get(path.format(model="toy", version=1))
-        assert reply.status_code == 200
-        check(reply.json(), content["application/json"]["schema"], document)
-        checked += 1
-    assert checked == 6 + 13  # those of /v2
+async def test_the_other_routes_answer_as_their_schemas_say(models_dir: Path) -> None:
+    save_toy(models_dir, 2, card=toy_card())
+    settings = Settings(models_dir=models_dir, shadow=ShadowVersions("toy/1=2"))
+    async with serving(settings) as client:
+        document = (await client.get("/schema/openapi.json")).json()
+        checked = 0
+        for path, item in document["paths"].items():
+            answered = item.get("get", {"responses": {"200": {}}})["responses"]["200"]
+            content = answered.get("content", {})
+            if "application/json" not in content:
+                continue
+            reply = await client.get(path.format(model="toy", version=1))
+            assert reply.status_code == 200
+            check(reply.json(), content["application/json"]["schema"], document)
+            checked += 1
+    assert checked == 7 + 13  # those of /v2
 
 
 @pytest.mark.parametrize("default", ["toy", "mean"])
