@@ -4,6 +4,7 @@ import { NoAnswer, QUICK_MS, request, send } from "./api.js";
 import { h, keyed, svg } from "./dom.js";
 import { duration, grouped, number, words } from "./format.js";
 import { counters, growth, parse, quantile, sum } from "./metrics.js";
+import { shadowsView } from "./shadows.js";
 
 const POINTS = 60;
 const FEWEST = 8; // that the width stands for
@@ -31,6 +32,7 @@ export function stateView() {
   const rows = h("tbody");
   const heads = ["Model", "State", "Runs on", "Requests", "Rows", "p50", "p99"];
   const counts = h("p.note");
+  const shadows = shadowsView();
   const element = h(
     "article",
     {},
@@ -68,6 +70,7 @@ export function stateView() {
         ),
         counts,
       ),
+      shadows.element,
     ),
   );
   const showWhy = keyed(why, () => {
@@ -145,6 +148,7 @@ export function stateView() {
         }),
       ),
     );
+    shadows.update(samples);
     const workers = sum(samples, "torchlit_workers");
     const connections = sum(samples, "torchlit_connections");
     counts.textContent =
