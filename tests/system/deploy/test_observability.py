@@ -50,7 +50,7 @@ QUERIES = {
 WITHOUT_DATA = {"Starts"}  # needs a process that is started anew under the same address
 
 # Alerts have the labels of what they are about, too.
-OF_ALERTS = ("alertname", "alertstate", "model", "version", "feature")
+OF_ALERTS = ("alertname", "alertstate", "model", "version", "shadow", "feature")
 OF_PROMETHEUS: dict[str, dict[str, set[str]]] = {
     "up": {},
     "ALERTS": {label: set() for label in OF_ALERTS},
@@ -120,7 +120,8 @@ class Scraped:
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     folder = tmp_path_factory.mktemp("observability")
     model = save_toy(folder / "models", card=toy_card())
-    with running(models_dir=folder / "models") as service:
+    save_toy(folder / "models", 2, card=toy_card())
+    with running(models_dir=folder / "models", shadow="toy/1=2") as service:
         process, url = start_prometheus(folder, service.url)
         try:
             with httpx.Client(base_url=f"{url}/api/v1") as client:
@@ -376,6 +377,7 @@ def test_panels_are_told_apart_and_do_not_overlap() -> None:
         "Is it fast?",
         "Why is it slow?",
         "Is the data drifting?",
+        "Is the next version as good?",
     ]
 
 
