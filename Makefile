@@ -14,7 +14,7 @@ OF_PAGES := service/http/pages/static tests/service/http/pages package.json
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-slow test-sweep test-stress soak test-promtool test-grpc test-kserve test-converters test-engines test-deploy test-browser test-programs test-gpu \
-	image-check sbom scan licences train bench bench-score check docs protoset size check-pages format format-pages lock clean
+	image-check sbom scan licences train bench bench-score bench-shadow check docs protoset size check-pages format format-pages lock clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ bench: .venv/bench ## measure speed and memory beside rivals, write benchmarks/R
 
 bench-score: .venv/engines/installed ## measure `score` beside an older commit, Spark and Ray with ROWS=10000000 (needs Java)
 	.venv/engines/bin/python -m benchmarks.score --rows $(or $(ROWS),10000000) --images $(or $(IMAGES),2000)
+
+bench-shadow: .venv/bench ## measure what comparing two versions on live rows does to callers (needs wrk)
+	.venv/bin/python -m benchmarks shadow --rounds $(or $(ROUNDS),9)
 
 check: .venv/dev ## lint, format, types, the import rule and the reference pages
 	.venv/bin/ruff check
