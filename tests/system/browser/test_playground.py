@@ -16,6 +16,7 @@ import pytest
 from tests.support.classifiers import NUMBERS, ROWS, save_classifier
 from tests.support.processes import Process, running
 from tests.support.toys import save_sum, save_toy, toy_card
+from tests.system.browser.conftest import ROOT
 from tests.system.browser.drawing import SEVEN, draw, label_is, until
 
 pytestmark = pytest.mark.browser
@@ -324,6 +325,16 @@ def test_copying_works_where_the_clipboard_is_refused(service: Process, visit: V
     page.locator("#to").focus()
     page.keyboard.press("Control+V")
     assert page.locator("#to").input_value().startswith("curl 'http://")
+
+
+def test_weights_stand_beside_the_versions_and_the_snippet_names_one(visit: Visit) -> None:
+    with running(models_dir=ROOT / "models", split="mnist=1:90,2:10") as service:
+        page = visit(f"{service.url}/#mnist")
+        version = page.get_by_label("Version")
+        version.wait_for()
+        options = version.locator("option").all_inner_texts()
+        assert options == ["1, weight 90", "2, the default, weight 10"]
+        page.locator(".call code").filter(has_text="version=2").wait_for()
 
 
 def test_the_version_can_be_chosen(service: Process, visit: Visit) -> None:
