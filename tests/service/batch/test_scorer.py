@@ -338,6 +338,7 @@ def test_another_process_answers_with_no_other_model(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_scorer_goes_to_other_processes(scorer: Open, tmp_path: Path) -> None:
     table = pa.table({name: [1.0] for name in "abcd"})
     opened = scorer("toy")

@@ -465,6 +465,7 @@ async def test_a_model_that_comes_later_and_is_broken_leaves_readiness_alone(fol
             models.catalog.get("mean")
 
 
+@pytest.mark.slow
 async def test_routes_show_why_a_newer_file_does_not_serve(folder: Path) -> None:
     async with serving(Settings(models_dir=folder)) as client:
 

@@ -204,6 +204,7 @@ async def test_a_run_without_end_is_stopped_and_the_next_is_compared(tmp_path: P
     assert counted(models, "counting") == [1, 0, 1, 1]  # the end waits for no run
 
 
+@pytest.mark.slow
 async def test_a_slow_shadow_drops_and_callers_wait_for_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +222,7 @@ async def test_a_slow_shadow_drops_and_callers_wait_for_nothing(
         assert await until_counted(models, 18) == [0, 9, 0, 9]
 
 
+@pytest.mark.slow
 async def test_rows_that_are_too_large_together_are_dropped(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,6 +193,7 @@ async def test_what_is_written_in_place_counts_once_it_is_complete(
     ]
 
 
+@pytest.mark.slow
 async def test_the_share_of_a_version_that_goes_is_that_of_the_others(tmp_path: Path) -> None:
     for version in (1, 2):
         save_toy(tmp_path, version, card=toy_card())

@@ -57,6 +57,7 @@ async def test_weights_that_are_replaced_are_served(name: str, tmp_path: Path) -
         await wait_for(client, 2)
 
 
+@pytest.mark.slow
 async def test_weights_that_are_overwritten_in_place_are_tested_before_they_are_served(
     tmp_path: Path,
 ) -> None:

@@ -358,6 +358,7 @@ async def test_the_deadline_counts_in_the_queue(service: Listening, client: Clie
     assert (await client.answer(first)).code == 0
 
 
+@pytest.mark.slow
 async def test_a_full_queue_and_full_memory_are_told_apart(folder: Path) -> None:
     full = Settings(models_dir=folder, max_queue_rows=1, max_held_bytes=1000)
     async with listening(full) as service, Client(service.port) as client:

@@ -45,6 +45,7 @@ async def call(url: str) -> int:
         return (await client.call(INFER, ASKED, traceparent=SAMPLED)).code
 
 
+@pytest.mark.slow
 def test_spans_of_both_protocols_arrive_at_the_latest_at_the_stop(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +161,7 @@ def test_a_collector_that_is_gone_holds_nobody_up_and_is_one_line(
         assert not [line for line in service.log if " opentelemetry." in line]
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_where_it_is_off() -> None:
     program = (
         "import sys; from service.process import traced, worker\n"
