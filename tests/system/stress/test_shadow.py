@@ -1,10 +1,14 @@
 """A shadow under load: the metrics tell a better version from a worse, whatever it does."""
 
 import asyncio
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -13,7 +17,8 @@ from service.card import Example
 from tests.support.clients import counted, distinct_rows_from
 from tests.support.processes import Process, running
 from tests.support.toys import ONE, WEIGHTS, save_graph, softmax, tensor, toy_card
-from tests.system.stress.load import assert_log_is_clean
+from tests.system.stress.load import COMMITTED_MODELS, assert_log_is_clean
+from training import moons
 
 pytestmark = pytest.mark.stress
 
@@ -134,3 +139,69 @@ def test_no_caller_hears_of_a_shadow_in_trouble(tmp_path: Path, trouble: str) ->
         begun = time.monotonic()
         assert service.stop(signal.SIGTERM) == 0
         assert time.monotonic() - begun < 5  # whatever runs in the shadow
+
+
+TRAINED = """
+from msgspec.structs import replace
+from training.export import Floor
+from training.moons import RECIPE as MOONS
+
+RECIPE = replace(MOONS, version={version}, floor=Floor("accuracy", at_least=0.5))
+"""
+
+
+def train(folder: Path, version: int, epochs: int, seed: int) -> None:
+    """Train two moons, also badly."""
+    recipe = folder / f"moons_{version}_{epochs}.py"
+    recipe.write_text(TRAINED.format(version=version))
+    command = [sys.executable, "-m", "training", str(recipe), "--models-dir", str(folder)]
+    command += ["--epochs", str(epochs), "--seed", str(seed)]
+    done = subprocess.run(command, cwd=COMMITTED_MODELS.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+async def ask_for_points(url: str, seconds: float) -> int:
+    """Let clients ask for points, and check each answer; return how many were answered."""
+    held_out = moons.load()[1].inputs.numpy()
+    points = [[round(float(each), 4) for each in point] for point in held_out]
+    until, answered = time.monotonic() + seconds, 0
+
+    async def ask(client: httpx.AsyncClient, start: int) -> None:
+        nonlocal answered
+        some = (points * 2)[start % len(points) :][:4]
+        alone = {"model": "moons", "version": 1, "instances": some}
+        right = (await client.post("/predict", json=alone)).json()["predictions"]
+        while time.monotonic() < until:
+            reply = await client.post("/predict", json={"model": "moons", "instances": some})
+            assert reply.status_code == 200, reply.text
+            assert reply.json()["version"] == 1
+            for got, expected in zip(reply.json()["predictions"], right, strict=True):
+                assert got["label"] == expected["label"]
+                assert got["probability"] == pytest.approx(expected["probability"], abs=1e-6)
+            answered += 1
+
+    async with httpx.AsyncClient(base_url=url) as client:
+        await asyncio.gather(*(ask(client, 7 * number) for number in range(CLIENTS)))
+    return answered
+
+
+def test_a_version_that_learnt_too_little_is_told_from_one_that_learnt(tmp_path: Path) -> None:
+    agreement = {}
+    serving = tmp_path / "serving"
+    serving.mkdir()
+    train(serving, 1, epochs=400, seed=1)
+    for name, epochs in (("better", 400), ("worse", 2)):
+        folder = tmp_path / name
+        shutil.copytree(serving, folder)
+        train(folder, 2, epochs=epochs, seed=2)
+        with running(models_dir=folder, shadow="moons/1=2") as service:
+            answered = asyncio.run(ask_for_points(service.url, SECONDS))
+            described = service.get("/models/moons/shadow").json()["shadows"][0]
+            rows = described["rows"]
+            assert rows["agree"] + rows["disagree"] > 100
+            assert not rows["failed"]
+            agreement[name] = described["agreement"]
+            assert service.stop() == 0
+            assert_log_is_clean(service.log)
+        print(f"{name}: {answered} answered, {rows}, agreement {agreement[name]:.3f}")
+    assert agreement["worse"] < 0.94 < 0.97 < agreement["better"]
