@@ -15,7 +15,10 @@ pytestmark = pytest.mark.browser
 
 Visit = Callable[..., Any]
 # Operations that a service with default settings refuses.
-NOT_SERVED = {f"POST /v2/repository/models/{{model}}/{what}" for what in ("load", "unload")}
+NOT_SERVED = {
+    "GET /models/{model}/shadow",  # unless a version has one
+    *(f"POST /v2/repository/models/{{model}}/{what}" for what in ("load", "unload")),
+}
 
 
 def operations(service: Process) -> dict[str, Any]:
