@@ -72,6 +72,9 @@ def why_rows_mix(file: ModelFile) -> str:
             return f"{node.op} takes one scale from all rows of a batch"
         if node.op == "StringNormalizer" and "stopwords" in node.attributes:
             return "StringNormalizer leaves out rows that are stop words"
+    for graph in (file.graph, *file.functions.values()):
+        if op := _chooses_by_values(graph, set(graph.inputs) - graph.constants):
+            return f"{op} goes on by one condition, which values of all rows decide"
     return ""
 
 
@@ -127,6 +130,49 @@ def _nodes_in(graph: Graph) -> Iterator[Node]:
         yield node
         for inner in node.graphs:
             yield from _nodes_in(inner)
+
+
+def _chooses_by_values(graph: Graph, from_values: set[str]) -> str:
+    """Return the first If or Loop whose condition values decide, "" if there is none.
+
+    from_values: what depends on values of the inputs; all that does is added. A condition is one
+    value, whatever the number of rows. An inner graph sees the names of those around it.
+    """
+    for node in graph.nodes:
+        deciding = {"If": node.inputs[:1], "Loop": node.inputs[:2]}.get(node.op, [])
+        if from_values.intersection(deciding):
+            return node.op
+        is_reached = bool(from_values.intersection(node.inputs))
+        for inner in node.graphs:
+            inside = from_values - set(inner.inputs)
+            if node.op == "Loop":
+                first = zip(inner.inputs[2:], node.inputs[2:], strict=False)
+                inside |= {name for name, outer in first if outer in from_values}
+                op = _chooses_in_turns(inner, inside)
+            else:
+                inside |= set(inner.inputs) if is_reached else set()
+                op = _chooses_by_values(inner, inside)
+            if op:
+                return op
+            is_reached |= bool(inside.intersection(inner.outputs))
+        if is_reached and node.op not in _MEASURING:
+            from_values.update(filter(None, node.outputs))
+    return ""
+
+
+def _chooses_in_turns(body: Graph, inside: set[str]) -> str:
+    """As `_chooses_by_values`, of the body of a Loop: what one turn makes is carried to the next.
+
+    Its inputs are a number, a condition and what is carried; its outputs a condition and that.
+    """
+    before = -1
+    while len(inside) > before:
+        before = len(inside)
+        if op := _chooses_by_values(body, inside):
+            return op
+        again = zip(body.inputs[2:], body.outputs[1:], strict=False)
+        inside.update(name for name, last in again if last in inside)
+    return "Loop" if inside.intersection(body.outputs[:1]) else ""
 
 
 def _sized_by_values(graph: Graph) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from service.engine import file
 from service.engine.graph import takes_missing_values, why_rows_mix
@@ -22,6 +22,7 @@ from tests.support.foreign_models import (
     save,
 )
 
+BOOL = TensorProto.BOOL
 ROWS = info("x", FLOAT, ["n", 4]), info("y", FLOAT, ["n", 4])
 
 
@@ -144,6 +145,73 @@ def test_some_operations_are_known_to_mix_rows(
     model = graph([node(op, ["x"], ["y"], **attributes)], [ROWS[0]], [ROWS[1]])
     why = why_rows_mix(file.read(save(tmp_path, "some", model)))
     assert why.startswith(op) is is_mixed
+
+
+def chosen(*, by_values: bool) -> onnx.ModelProto:
+    """An If, whose condition is the sum of all rows, or how many there are."""
+
+    def branch(op: str) -> onnx.GraphProto:
+        return helper.make_graph([node(op, ["x"], [op])], op, [], [info(op, FLOAT, ["n", 4])])
+
+    what = ("ReduceSum", ["x"]) if by_values else ("Size", ["x"])
+    return graph(
+        [
+            node(*what, ["all"]),
+            node("Cast", ["all"], ["f"], to=FLOAT),
+            node("Squeeze", ["f"], ["sum"]),
+            node("Greater", ["sum", "zero"], ["is_large"]),
+            node("If", ["is_large"], ["y"], then_branch=branch("Neg"), else_branch=branch("Abs")),
+        ],
+        [ROWS[0]],
+        [ROWS[1]],
+        zero=np.float32(0),
+    )
+
+
+def halved(*, until: str) -> onnx.ModelProto:
+    """A Loop that halves its rows: three times, or until the largest number is small."""
+    end = [node("Identity", ["go"], ["on"])]
+    if until == "small":
+        end = [
+            node("ReduceMax", ["rows"], ["most"], keepdims=0),  # of the turn before
+            node("Greater", ["most", "one"], ["on"]),
+        ]
+    body = helper.make_graph(
+        [node("Mul", ["rows", "half"], ["less"]), *end],
+        "body",
+        [info("i", INT64, []), info("go", BOOL, []), info("rows", FLOAT, ["n", 4])],
+        [info("on", BOOL, []), info("less", FLOAT, ["n", 4])],
+    )
+    return graph(
+        [node("Loop", ["three", "", "x"], ["y"], body=body)],
+        [ROWS[0]],
+        [ROWS[1]],
+        three=np.int64(3),
+        half=np.float32(0.5),
+        one=np.float32(1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "op"),
+    [
+        (chosen(by_values=True), "If"),
+        (chosen(by_values=False), ""),
+        (halved(until="small"), "Loop"),
+        (halved(until="third"), ""),
+    ],
+    ids=["by values", "by size", "until small", "three times"],
+)
+def test_a_condition_that_values_of_all_rows_decide_mixes_them(
+    model: onnx.ModelProto, op: str, tmp_path: Path
+) -> None:
+    path = save(tmp_path, "some", model)
+    why = why_rows_mix(file.read(path))
+    assert why.startswith(op)
+    assert bool(why) is bool(op)
+    opened = Model.open(path)
+    assert opened.is_batched is not bool(op)
+    assert not op or opened.why_batching == why
 
 
 def tree(tracks: int, producer: str) -> onnx.ModelProto:
