@@ -125,7 +125,7 @@ def errors() -> str:
     rows = [
         (
             str(status),
-            f"`{CODES[kind].name}`",
+            f"`{CODES[kind].name}`" if kind in CODES else "",
             f"`{kind.__name__}`",
             (kind.__doc__ or "").strip().splitlines()[0],
             f"`{kind.outcome}`",

@@ -8,6 +8,7 @@ table is the same: it is read, and checked, once.
 
 from typing import Any
 
+from h2.exceptions import ProtocolError
 from h2.utilities import HeaderValidationFlags, validate_headers
 from hpack import Decoder, Encoder, HeaderTuple
 from hpack.table import HeaderTable
@@ -15,6 +16,8 @@ from hpack.table import HeaderTable
 _STATUS_200 = b"\x88"  # indexed: appendix A
 _NEW_NAME, _NEVER_KEPT = b"\x00", b"\x10"  # sections 6.2.2 and 6.2.3
 _MOST_OF_A_BYTE = 127  # of a length, section 5.1
+MALFORMED = b":malformed"  # in place of headers that are not allowed; no header is called so
+_BLANKS = b" \t"
 _REQUEST, _TRAILERS = (
     HeaderValidationFlags(
         is_client=False, is_trailer=each, is_response_header=False, is_push_promise=False
@@ -64,17 +67,21 @@ class BlockDecoder(Decoder):
         self._table.maxsize = size
 
     def decode(self, data: bytes, raw: bool = True) -> Any:
-        """Return the headers of a block, as bytes. Raises HPACKError, and h2's ProtocolError.
+        """Return the headers of a block, as bytes; MALFORMED and why, if they are not allowed.
 
-        What has no pseudo-header is checked as trailers; a request has some.
+        What has no pseudo-header is checked as trailers; a request has some. Blanks around values
+        are taken away, as gRPC allows ("PROTOCOL-HTTP2.md", ASCII-Value). Raises HPACKError.
         """
         known = self._known.get(data)
         if known is not None:
             return known
         changes = self._table.changes
-        read: Any = list(super().decode(data, raw=True))
-        kind = _REQUEST if any(map(is_pseudo, read)) else _TRAILERS
-        headers = list(validate_headers(read, kind))
+        read: Any = [(name, value.strip(_BLANKS)) for name, value in super().decode(data, raw=True)]
+        kind = _REQUEST if any(name.startswith(b":") for name, _ in read) else _TRAILERS
+        try:
+            headers = list(validate_headers(read, kind))
+        except ProtocolError as error:
+            headers = [(MALFORMED, _without_values(str(error)).encode())]
         if changes != self._table.changes:
             self._known.clear()
         elif len(data) <= LONGEST_KNOWN:
@@ -84,9 +91,9 @@ class BlockDecoder(Decoder):
         return headers
 
 
-def is_pseudo(header: tuple[bytes, bytes]) -> bool:
-    """Whether a header is one of HTTP/2 itself, as `:path`."""
-    return header[0].startswith(b":")
+def _without_values(sentence: str) -> str:
+    """Return what h2 says without the value of a header, which may be a key."""
+    return sentence.partition(": ")[0] if " value" in sentence else sentence
 
 
 class Table(HeaderTable):

@@ -63,6 +63,7 @@ class Calls:
         """Note what the headers of a call say. Raises RequestError."""
         fields, call = stream.headers, stream.call
         begin(stream.request_id, fields)
+        heads.check_allowed(fields)
         if not heads.is_grpc(fields):
             raise UnsupportedMediaType(
                 "expected gRPC over HTTP/2 (POST, content-type: application/grpc); all else is "

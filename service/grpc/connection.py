@@ -17,9 +17,9 @@ from h2.exceptions import H2Error, StreamClosedError
 from hyperframe.frame import GoAwayFrame
 
 from service.entrance.writes import JoinedWrites
-from service.errors import InvalidInput, RequestError, RequestTimeout, UnsupportedMediaType
+from service.errors import RequestError, RequestTimeout, UnsupportedMediaType
 from service.grpc import budget, heads
-from service.grpc.blocks import is_pseudo
+from service.grpc.blocks import MALFORMED
 from service.grpc.budget import Budget
 from service.grpc.calls import id_of
 from service.grpc.opened import LARGEST_FRAME, MOST_STREAMS, WINDOW, opened
@@ -175,7 +175,7 @@ class Connection(asyncio.Protocol):
             self._turn_away(id, ErrorCodes.REFUSED_STREAM)  # it may be tried again
             return
         fields = dict(headers)
-        if b":method" not in fields:  # BlockDecoder took them for trailers
+        if not fields.keys() & {b":method", MALFORMED}:  # BlockDecoder took them for trailers
             self._turn_away(id, ErrorCodes.PROTOCOL_ERROR)
             return
         start = perf_counter()
@@ -223,8 +223,11 @@ class Connection(asyncio.Protocol):
 
     def _on_trailers(self, event: events.TrailersReceived) -> None:
         stream = self._streams.get(event.stream_id)
-        if stream is not None and any(map(is_pseudo, event.headers)):
-            self._refuse_later(stream, InvalidInput("trailers: expected no pseudo-headers"))
+        if stream is not None:
+            try:
+                heads.check_trailers(dict(event.headers))
+            except RequestError as error:
+                self._refuse_later(stream, error)
 
     def _on_reset(self, event: events.StreamReset) -> None:
         stream = self._streams.pop(event.stream_id, None)
@@ -239,9 +242,6 @@ class Connection(asyncio.Protocol):
     def _on_pong(self, event: events.PingAckReceived) -> None:
         if event.ping_data == _GOODBYE:
             self._say_last()
-
-    def _on_goaway(self, event: events.ConnectionTerminated) -> None:
-        self._close()  # h2 sends nothing any more
 
     def _go_on(self) -> None:
         """Send what waited for a window."""
@@ -315,9 +315,8 @@ class Connection(asyncio.Protocol):
                 self._sending.forget(stream)
                 self._look_whether_idle()
             elif not stream.is_ended and limits.is_over(stream.since, limits.timeout_s):
-                within = f"{limits.timeout_s:g} s"
-                error = RequestTimeout(f"expected the complete request within {within}")
-                self._calls.refuse(stream, error)
+                late = f"expected the complete request within {limits.timeout_s:g} s"
+                self._calls.refuse(stream, RequestTimeout(late))
 
     def _send_away(self, too_many: str) -> None:
         """End a connection whose client does too much of something."""
@@ -395,5 +394,5 @@ _TAKES: dict[type[events.Event], Callable[[Connection, Any], None]] = {
     events.WindowUpdated: Connection._on_window,
     events.RemoteSettingsChanged: Connection._on_window,
     events.PingAckReceived: Connection._on_pong,
-    events.ConnectionTerminated: Connection._on_goaway,
+    events.ConnectionTerminated: lambda each, _: each._close(),  # h2 sends nothing any more
 }

@@ -6,11 +6,26 @@ https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, "Requests".
 import re
 
 from service.errors import InvalidInput, UnsupportedEncoding
+from service.grpc.blocks import MALFORMED
 from service.grpc.framing import ENCODINGS
 from service.words import shown
 
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+
+
+def check_allowed(headers: dict[bytes, bytes]) -> None:
+    """Raise InvalidInput for headers that are not allowed in HTTP/2, or malformed."""
+    why = headers.get(MALFORMED)
+    if why is not None:
+        raise InvalidInput(f"headers: expected what RFC 9113 allows, got: {shown(why.decode())}")
+
+
+def check_trailers(headers: dict[bytes, bytes]) -> None:
+    """Raise InvalidInput for headers behind the messages that are not allowed there."""
+    check_allowed(headers)
+    if any(name.startswith(b":") for name in headers):
+        raise InvalidInput("trailers: expected no pseudo-headers")
 
 
 def is_grpc(headers: dict[bytes, bytes]) -> bool:

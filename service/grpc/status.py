@@ -27,6 +27,7 @@ class Code(IntEnum):
     UNAUTHENTICATED = 16
 
 
+# None of HeadTooLarge: h2 ends the connection.
 CODES: dict[type[RequestError], Code] = {
     errors.InvalidInput: Code.INVALID_ARGUMENT,
     errors.UnknownValue: Code.INVALID_ARGUMENT,
@@ -38,7 +39,6 @@ CODES: dict[type[RequestError], Code] = {
     errors.TooLarge: Code.RESOURCE_EXHAUSTED,
     errors.UnsupportedMediaType: Code.INVALID_ARGUMENT,
     errors.UnsupportedEncoding: Code.UNIMPLEMENTED,
-    errors.HeadTooLarge: Code.RESOURCE_EXHAUSTED,
     errors.InferenceFailed: Code.INTERNAL,
     errors.NotSupported: Code.UNIMPLEMENTED,
     errors.Unavailable: Code.UNAVAILABLE,
