@@ -121,7 +121,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     folder = tmp_path_factory.mktemp("observability")
     model = save_toy(folder / "models", card=toy_card())
     save_toy(folder / "models", 2, card=toy_card())
-    with running(models_dir=folder / "models", shadow="toy/1=2") as service:
+    with running(models_dir=folder / "models", shadow="toy/1=2", split="toy=1:2,2:1") as service:
         process, url = start_prometheus(folder, service.url)
         try:
             with httpx.Client(base_url=f"{url}/api/v1") as client:
