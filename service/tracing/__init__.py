@@ -31,9 +31,9 @@ def opened(environ: Mapping[str, str]) -> "Tracing | None":
     """
     if not is_wanted(environ) or why_not(environ):
         return None
-    from service.tracing.opening import open_tracing
-
     try:
+        from service.tracing.opening import open_tracing  # some variables are read by the import
+
         return open_tracing(environ)
     except Exception as error:  # of a variable that the SDK does not take: no reason not to serve
         logger.warning("no traces are sent: %s", error)

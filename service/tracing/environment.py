@@ -11,6 +11,9 @@ EXPORTER = "OTEL_TRACES_EXPORTER"
 # The first that is set counts.
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+PROPAGATORS = "OTEL_PROPAGATORS"
+# With what the SDK takes by default, also where the value is no number.
+QUEUE, BATCH = ("OTEL_BSP_MAX_QUEUE_SIZE", 2048), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)
 OTLP, CONSOLE, NONE = "otlp", "console", "none"
 PACKAGES = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
 
@@ -41,7 +44,35 @@ def why_not(environ: Mapping[str, str]) -> str:
             f"{_first(environ, (*ENDPOINTS, EXPORTER))} is set, and the extra otel is not "
             f"installed: pip install {' '.join(PACKAGES)}"
         )
+    return _why_no_propagator(environ) or _why_no_queue(environ)
+
+
+def _why_no_propagator(environ: Mapping[str, str]) -> str:
+    if not environ.get(PROPAGATORS):
+        return ""
+    from importlib import metadata  # here: it takes milliseconds, where no spans are wanted
+
+    known = sorted(metadata.entry_points(group="opentelemetry_propagator").names)
+    for name in map(str.strip, environ[PROPAGATORS].split(",")):
+        if name.lower() == NONE:  # the library reads no further
+            return ""
+        if name not in known:
+            return f"{PROPAGATORS}: expected {' or '.join(known)}, got {name!r}"
     return ""
+
+
+def _why_no_queue(environ: Mapping[str, str]) -> str:
+    queue, batch = _size(environ, *QUEUE), _size(environ, *BATCH)
+    if queue >= batch:
+        return ""
+    return f"{QUEUE[0]}: expected at least {BATCH[0]} ({batch}), got {queue}"
+
+
+def _size(environ: Mapping[str, str], variable: str, by_default: int) -> int:
+    try:
+        return int(environ.get(variable, by_default))
+    except ValueError:
+        return by_default
 
 
 def _first(environ: Mapping[str, str], variables: tuple[str, ...]) -> str:

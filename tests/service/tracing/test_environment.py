@@ -1,6 +1,9 @@
 """When spans are wanted, and what keeps them from being sent."""
 
 import logging
+import os
+import subprocess
+import sys
 from importlib import metadata
 
 import pytest
@@ -8,6 +11,10 @@ import pytest
 from service import tracing
 from service.tracing import is_wanted, why_not
 
+INSTALLED = pytest.mark.skipif(
+    not [*metadata.distributions(name="opentelemetry-exporter-otlp-proto-http")],
+    reason="the extra otel is not here",
+)
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
 
 
@@ -44,11 +51,43 @@ def test_spans_are_wanted_where_it_is_said_where_they_go(
             ENDPOINT | {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
             "OTEL_EXPORTER_OTLP_PROTOCOL: expected http/protobuf, got 'grpc'",
         ),
+        pytest.param(
+            ENDPOINT | {"OTEL_PROPAGATORS": "tracecontext, b4"},
+            "OTEL_PROPAGATORS: expected baggage or tracecontext, got 'b4'",
+            marks=INSTALLED,
+        ),
+        pytest.param(
+            ENDPOINT | {"OTEL_BSP_MAX_QUEUE_SIZE": "10"},
+            "OTEL_BSP_MAX_QUEUE_SIZE: expected at least OTEL_BSP_MAX_EXPORT_BATCH_SIZE (512), "
+            "got 10",
+            marks=INSTALLED,
+        ),
+        pytest.param(
+            ENDPOINT | {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4096"},
+            "OTEL_BSP_MAX_QUEUE_SIZE: expected at least OTEL_BSP_MAX_EXPORT_BATCH_SIZE (4096), "
+            "got 2048",
+            marks=INSTALLED,
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said(environ: dict[str, str], sentence: str) -> None:
     assert why_not(environ) == sentence
     assert tracing.opened(environ) is None
+
+
+@INSTALLED
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"OTEL_PROPAGATORS": ""},
+        {"OTEL_PROPAGATORS": "baggage, None, b4"},  # it reads no further
+        {"OTEL_PROPAGATORS": "baggage,tracecontext"},
+        {"OTEL_BSP_MAX_QUEUE_SIZE": "512"},
+        {"OTEL_BSP_MAX_QUEUE_SIZE": "many"},  # the library takes its default
+    ],
+)
+def test_what_can_be_done_is_not_refused(more: dict[str, str]) -> None:
+    assert why_not(ENDPOINT | more) == ""
 
 
 def test_the_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,10 +102,10 @@ def test_the_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     assert tracing.opened(ENDPOINT) is None
 
 
+@INSTALLED
 def test_what_the_library_does_not_take_is_no_reason_not_to_serve(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("opentelemetry.sdk.trace", reason="the extra otel is not here")
     from service.tracing import opening
 
     def refused(*_: object, **__: object) -> None:
@@ -76,3 +115,17 @@ def test_what_the_library_does_not_take_is_no_reason_not_to_serve(
     with caplog.at_level(logging.WARNING):
         assert tracing.opened(ENDPOINT) is None
     assert caplog.messages == ["no traces are sent: max_queue_size must be a positive integer."]
+
+
+@INSTALLED
+def test_so_is_what_the_library_reads_when_it_is_imported() -> None:
+    variable = "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"
+    program = "import os; from service.tracing import opened; print(opened(os.environ))"
+    environ = os.environ | ENDPOINT | {variable: "many"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environ, capture_output=True, text=True
+    )
+    assert done.stdout == "None\n"
+    assert done.stderr == (
+        f"no traces are sent: {variable} must be a non-negative integer but got many\n"
+    )
