@@ -5,6 +5,7 @@ https://opentelemetry.io/docs/specs/otel/protocol/exporter/. Here they are only 
 """
 
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 DISABLED = "OTEL_SDK_DISABLED"
 EXPORTER = "OTEL_TRACES_EXPORTER"
@@ -22,6 +23,16 @@ def exporters(environ: Mapping[str, str]) -> list[str]:
     """Return the names of where spans go."""
     names = [each.strip().lower() for each in environ.get(EXPORTER, "").split(",")]
     return [each for each in names if each] or [OTLP]
+
+
+def endpoint(environ: Mapping[str, str]) -> str:
+    """Return where OTLP goes, as the library has it; without a name, a password and a query."""
+    url = environ.get(ENDPOINTS[0]) or ""
+    if not url:
+        base = environ.get(ENDPOINTS[1]) or "http://localhost:4318"
+        url = f"{base.removesuffix('/')}/v1/traces"
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def is_wanted(environ: Mapping[str, str]) -> bool:
@@ -44,7 +55,15 @@ def why_not(environ: Mapping[str, str]) -> str:
             f"{_first(environ, (*ENDPOINTS, EXPORTER))} is set, and the extra otel is not "
             f"installed: pip install {' '.join(PACKAGES)}"
         )
-    return _why_no_propagator(environ) or _why_no_queue(environ)
+    return _why_no_endpoint(environ) or _why_no_propagator(environ) or _why_no_queue(environ)
+
+
+def _why_no_endpoint(environ: Mapping[str, str]) -> str:
+    variable = _first(environ, ENDPOINTS)
+    if not variable or environ[variable].lower().startswith(("http://", "https://")):
+        return ""
+    got = environ[variable].rpartition("@")[2]  # no password
+    return f"{variable}: expected http://HOST:PORT or https://HOST:PORT, got {got!r}"
 
 
 def _why_no_propagator(environ: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
-from service.tracing.environment import CONSOLE, exporters
+from service.tracing.environment import CONSOLE, endpoint, exporters
 from service.tracing.sending import Sending, hush
 from service.tracing.spans import Tracing
 
@@ -25,7 +25,8 @@ def open_tracing(environ: Mapping[str, str]) -> Tracing:
     provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
     for name in exporters(environ):
         exporter: SpanExporter = ConsoleSpanExporter() if name == CONSOLE else OTLPSpanExporter()
-        provider.add_span_processor(BatchSpanProcessor(Sending(exporter)))
+        where = "the console" if name == CONSOLE else endpoint(environ)
+        provider.add_span_processor(BatchSpanProcessor(Sending(exporter, where)))
     tracing = Tracing(provider, get_global_textmap())
     hush()
     return tracing

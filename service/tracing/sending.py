@@ -5,6 +5,7 @@ each try that failed, and each span that was dropped.
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from time import monotonic
 
@@ -16,27 +17,36 @@ logger = logging.getLogger("torchlit.tracing")
 LIBRARY = "opentelemetry"
 FULL = "Queue full"  # begins what BatchProcessor logs then
 FULL_EVERY_S = 60.0
+# What OTLPSpanExporter logs before it tries once more: that is no reason.
+TRANSIENT = re.compile(r"Transient error (.*) encountered while exporting .*", re.DOTALL)
 
 
 class Sending(SpanExporter):
     """An exporter that says in one line when its spans begin to be lost, and when that ends."""
 
-    def __init__(self, exporter: SpanExporter) -> None:
+    def __init__(self, exporter: SpanExporter, where: str) -> None:
+        """where: they go, as the log is to say it."""
         self._exporter = exporter
+        self._where = where
         self._lost = 0  # since somebody took spans
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send spans; called in a thread."""
         HEARD.sentence = ""
-        result = self._exporter.export(spans)
+        try:
+            result = self._exporter.export(spans)
+        except Exception as error:
+            HEARD.sentence, result = why(error), SpanExportResult.FAILURE
         if result is SpanExportResult.SUCCESS:
             if self._lost:
-                logger.warning("spans are taken again; %d were lost", self._lost)
+                logger.warning("%s takes spans again; %d were lost", self._where, self._lost)
             self._lost = 0
         else:
             if not self._lost:
-                why = HEARD.sentence or "no reason is known"
-                logger.warning("spans are lost until somebody takes them: %s", why)
+                logger.warning(
+                    "spans are lost until %s takes them, and requests are answered as before: %s",
+                    *(self._where, HEARD.sentence or "no reason is known"),
+                )
             self._lost += len(spans)
         HEARD.is_losing = self._lost > 0
         return result
@@ -50,6 +60,13 @@ class Sending(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
+def why(error: BaseException) -> str:
+    """Return what was at the bottom of it: `requests` puts three errors around a refusal."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return str(error) or type(error).__name__
+
+
 class Heard(logging.Handler):
     """Hears what OpenTelemetry logs, in place of the log."""
 
@@ -61,7 +78,9 @@ class Heard(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the first; say that spans come faster than they are taken."""
-        sentence = record.getMessage()
+        args = record.args if isinstance(record.args, tuple) else ()
+        record.args = tuple(why(e) if isinstance(e, BaseException) else e for e in args) or None
+        sentence = TRANSIENT.sub(r"\1", record.getMessage())
         if not sentence.startswith(FULL):
             self.sentence = self.sentence or sentence
         elif not self.is_losing and monotonic() - self._said_full >= FULL_EVERY_S:

@@ -10,6 +10,7 @@ import pytest
 
 from service import tracing
 from service.tracing import is_wanted, why_not
+from service.tracing.environment import ENDPOINTS, endpoint
 
 INSTALLED = pytest.mark.skipif(
     not [*metadata.distributions(name="opentelemetry-exporter-otlp-proto-http")],
@@ -52,6 +53,12 @@ def test_spans_are_wanted_where_it_is_said_where_they_go(
             "OTEL_EXPORTER_OTLP_PROTOCOL: expected http/protobuf, got 'grpc'",
         ),
         pytest.param(
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "me:secret@collector:4318"},
+            "OTEL_EXPORTER_OTLP_ENDPOINT: expected http://HOST:PORT or https://HOST:PORT, got "
+            "'collector:4318'",
+            marks=INSTALLED,
+        ),
+        pytest.param(
             ENDPOINT | {"OTEL_PROPAGATORS": "tracecontext, b4"},
             "OTEL_PROPAGATORS: expected baggage or tracecontext, got 'b4'",
             marks=INSTALLED,
@@ -73,6 +80,34 @@ def test_spans_are_wanted_where_it_is_said_where_they_go(
 def test_what_cannot_be_done_is_said(environ: dict[str, str], sentence: str) -> None:
     assert why_not(environ) == sentence
     assert tracing.opened(environ) is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "where"),
+    [
+        ({}, "http://localhost:4318/v1/traces"),
+        (ENDPOINT, "http://collector:4318/v1/traces"),
+        (ENDPOINT | {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://b/x"}, "https://b/x"),
+        (
+            {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://me:secret@b:1/x?key=secret"},
+            "https://b:1/x",
+        ),
+    ],
+)
+def test_where_they_go_is_said_without_secrets(environ: dict[str, str], where: str) -> None:
+    assert endpoint(environ) == where
+
+
+@INSTALLED
+def test_they_go_where_the_library_sends_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    for each in ENDPOINTS:
+        monkeypatch.delenv(each, raising=False)
+    assert endpoint({}) == OTLPSpanExporter()._endpoint
+    for each in ("http://collector:1/", "http://collector:1/a"):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", each)
+        assert endpoint(os.environ) == OTLPSpanExporter()._endpoint
 
 
 @INSTALLED
