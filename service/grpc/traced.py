@@ -14,7 +14,7 @@ from service.grpc.methods import INFER, METHODS, PROBES
 from service.grpc.status import CODES, Code
 from service.grpc.stream import Stream
 from service.grpc.worker import Worker
-from service.tracing.spans import ID, Trace, Tracing
+from service.tracing.spans import ID, Trace, Tracing, with_all_state
 
 _OTHER = "_OTHER"
 _STATUS = "rpc.response.status_code"
@@ -34,16 +34,16 @@ class TracedCalls(Calls):
     def check_head(self, stream: Stream, headers: list[tuple[bytes, bytes]]) -> None:
         """As Calls has it."""
         if stream.path not in PROBES and heads.is_grpc(stream.headers):
-            self._begin(stream)
+            self._begin(stream, headers)
         super().check_head(stream, headers)
 
-    def _begin(self, stream: Stream) -> None:
+    def _begin(self, stream: Stream, headers: list[tuple[bytes, bytes]]) -> None:
         is_known = stream.path == INFER or stream.path in METHODS
         name = stream.path[1:] if is_known else _OTHER
         attributes: dict[str, str | int] = {"rpc.system.name": "grpc", "rpc.method": name}
         if not is_known:
             attributes["rpc.method_original"] = stream.path[1:]
-        trace = self._tracing.begin(name, attributes, stream.headers)
+        trace = self._tracing.begin(name, attributes, with_all_state(stream.headers, headers))
         if trace is not None:
             trace.add({ID: stream.request_id.decode()})
             stream.call.timing = trace

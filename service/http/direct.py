@@ -52,7 +52,6 @@ class Head(Struct, frozen=True):
     procedure: Procedure
     said: Any
     path: str
-    query: bytes
     route: str  # as the table of routes has it
     headers: dict[bytes, bytes]
     body_bytes: int
@@ -116,7 +115,6 @@ class Direct:
             procedure=found[0].procedure,
             said=said,
             path=path,
-            query=scope["query_string"],
             route=found[0].path,
             headers=headers,
             body_bytes=int(length),

@@ -1,7 +1,7 @@
 """Requests of HTTP that are traced, by ASGI and directly; in place of what does not trace.
 
 Names and attributes: https://opentelemetry.io/docs/specs/semconv/http/http-spans/ (stable). Probes,
-/metrics and the pages are not traced. No address or key of a caller is in a span.
+/metrics and the pages are not traced. No address, key or query of a caller is in a span.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from litestar.types import HTTPScope, Message, Receive, Scope, Send
 from msgspec import structs
 
 from service.batching import Timing
+from service.errors import Unauthorized
 from service.http.app import TIMING, App, SendWhole
 from service.http.direct import Answer, Connection, Direct, Head
 from service.http.reply import WHOLE_REPLY, Fragments, Reply
@@ -20,7 +21,7 @@ from service.http.route import Route, Router
 from service.http.routes import routes_for
 from service.http.status import Headers
 from service.logs.request_id import request_id
-from service.tracing.spans import ID, Attributes, Trace, Tracing
+from service.tracing.spans import ID, OUTCOME, Attributes, Trace, Tracing, with_all_state
 
 # RFC 9110, section 9, and RFC 5789; those of others are _OTHER.
 _METHODS = frozenset(
@@ -50,7 +51,7 @@ class TracedApp:
             await self._app(scope, receive, send)
             return
         route = self._route(scope["method"], scope["path"])
-        headers = dict(scope["headers"])
+        headers = with_all_state(dict(scope["headers"]), scope["headers"])
         trace = None
         if scope["method"] != "OPTIONS" and (route is None or route.who == "key"):
             trace = self._tracing.begin(*_begun(scope, route, headers), headers)
@@ -83,6 +84,8 @@ class _Sent:
         try:
             await app(scope, receive, self._noting(send))
         finally:
+            if self._status == 401:  # it is counted before anybody looks at the trace
+                self._trace.add({OUTCOME: Unauthorized.outcome})
             if self._status:
                 end(self._trace, self._status, self._at)
             else:
@@ -120,7 +123,7 @@ class TracedDirect(Direct):
         self, connection: Connection, head: Head, body: bytes, timing: Timing | None = None
     ) -> Answer | None:
         """As Direct has it; what goes the ordinary way is traced there."""
-        attributes = _attributes("POST", head.path, head.query, head.headers)
+        attributes = _attributes("POST", head.path, head.headers)
         attributes["http.route"] = head.route
         trace = self._tracing.begin(f"POST {head.route}", attributes, head.headers)
         if trace is None:
@@ -163,7 +166,7 @@ def _begun(
     name = method = str(scope["method"])
     if method not in _METHODS:
         name, method = "HTTP", "_OTHER"
-    attributes = _attributes(method, scope["path"], scope["query_string"], headers)
+    attributes = _attributes(method, scope["path"], headers)
     if method not in _METHODS:
         attributes["http.request.method_original"] = scope["method"]
     if route is not None:
@@ -173,17 +176,13 @@ def _begun(
     return name, attributes
 
 
-def _attributes(
-    method: str, path: str, query: bytes, headers: dict[bytes, bytes]
-) -> dict[str, str | int]:
+def _attributes(method: str, path: str, headers: dict[bytes, bytes]) -> dict[str, str | int]:
     attributes: dict[str, str | int] = {
         "http.request.method": method,
         "url.path": path,
         "url.scheme": "http",
         "network.protocol.version": "1.1",
     }
-    if query:
-        attributes["url.query"] = query.decode("latin-1")
     if (agent := headers.get(b"user-agent")) is not None:
         attributes["user_agent.original"] = agent.decode("latin-1")
     return attributes

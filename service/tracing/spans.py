@@ -13,7 +13,7 @@ OpenTelemetry 17 us. What a sampler does not want is not noted either.
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter, time_ns
 from typing import TypeAlias
 
@@ -47,6 +47,19 @@ ROWS, OUTCOME, ID = "torchlit.rows", "torchlit.outcome", "torchlit.request.id"
 BATCHES = "torchlit.batches"
 BATCH_ROWS, BATCH_REQUESTS = "torchlit.batch.rows", "torchlit.batch.requests"
 ERROR = "error.type"
+TRACESTATE = b"tracestate"
+
+
+def with_all_state(
+    headers: dict[bytes, bytes], pairs: Iterable[tuple[bytes, bytes]]
+) -> dict[bytes, bytes]:
+    """Return headers with the whole of `tracestate`, of which the pairs may have several.
+
+    https://www.w3.org/TR/trace-context/, section 3.3.1.
+    """
+    if TRACESTATE not in headers:
+        return headers
+    return headers | {TRACESTATE: b",".join(each for name, each in pairs if name == TRACESTATE)}
 
 
 class HeaderGetter(Getter[Headers]):

@@ -8,7 +8,7 @@ import pytest
 
 from service.grpc.messages import HEALTH, SERVICE
 from service.settings import Settings
-from tests.support.grpc_client import INFER, Client, infer_request
+from tests.support.grpc_client import INFER, Client, framed, infer_request
 from tests.support.sockets import listening
 from tests.support.spans import SAMPLED, SPAN, TRACE, Kept, queued_rows, until
 from tests.support.toys import save_toy, toy_card
@@ -54,6 +54,19 @@ async def test_calls_are_traced_by_the_conventions_of_rpc(tmp_path: Path) -> Non
         assert (unknown.attributes or {})["rpc.method_original"] == f"{SERVICE}/Nothing"
         assert (unknown.attributes or {})["error.type"] == "UNIMPLEMENTED"
         assert unknown.status.status_code.name == "ERROR"
+
+
+async def test_what_a_caller_s_state_says_in_several_headers_is_kept(tmp_path: Path) -> None:
+    save_toy(tmp_path, card=toy_card())
+    kept = Kept()
+    settings = Settings(models_dir=tmp_path, watch=False)
+    async with listening(settings, kept.tracing) as service, Client(service.port) as client:
+        others = ("tracestate", "a=1"), ("x", "x"), ("tracestate", "b=2,c=3")
+        stream = client.begin(INFER, *others, traceparent=SAMPLED)
+        client.send(stream, framed(ASKED))
+        assert (await client.answer(stream)).code == 0
+        (server,) = kept.servers()
+        assert server.context.trace_state.to_header() == "a=1,b=2,c=3"
 
 
 async def test_calls_share_a_batch_wait_and_leave(tmp_path: Path) -> None:

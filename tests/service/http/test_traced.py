@@ -75,7 +75,6 @@ async def test_who_is_alone_waits_in_no_queue_whichever_way_it_goes(folder: Path
             assert dict(server.attributes or {}) == {
                 "http.request.method": "POST",
                 "url.path": "/predict/toy",
-                "url.query": "version=1",
                 "url.scheme": "http",
                 "http.route": "/predict/{model}",
                 "http.response.status_code": 200,
@@ -165,6 +164,14 @@ async def test_the_caller_s_trace_goes_on_and_the_log_shows_our_span(
             assert fields["request_id"] == (server.attributes or {})["torchlit.request.id"]
 
 
+async def test_what_a_caller_s_state_says_in_several_headers_is_kept(folder: Path) -> None:
+    async with traced(folder) as (service, kept):
+        headers = f"traceparent: {SAMPLED}", "tracestate: a=1", "X: x", "Tracestate: b=2,c=3"
+        assert await asked(service, request("/predict", TOY, *headers)) == [200]
+        (server,) = kept.servers()
+        assert server.context.trace_state.to_header() == "a=1,b=2,c=3"
+
+
 async def test_what_is_not_sampled_leaves_nothing(folder: Path) -> None:
     async with traced(folder) as (service, kept):
         sent = request("/predict", TOY, f"traceparent: {NOT_SAMPLED}")
@@ -210,6 +217,15 @@ async def test_what_went_wrong_is_said(
         assert said.get("error.type") == (str(status) if is_ours else None)
         assert "encode" not in kept.below(server)
         assert said["torchlit.outcome"] == outcome
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_who_has_no_key_has_the_outcome_that_is_counted(folder: Path, method: str) -> None:
+    async with traced(folder, api_keys="k" * 16) as (service, kept):
+        path = "/predict" if method == "POST" else "/models"
+        assert await asked(service, request(path, b"", method=method)) == [401]
+        (server,) = kept.servers()
+        assert (server.attributes or {})["torchlit.outcome"] == "unauthorized"
 
 
 async def test_who_is_refused_or_waits_too_long(folder: Path) -> None:
