@@ -37,7 +37,7 @@ from service.tracing.sending import HEARD
 logger = logging.getLogger("torchlit.tracing")
 
 FLUSH_S = 1.5  # at the end, for what waits to be sent
-MOST_RUNS = 64  # spans of a request: rows that differ in shape run one by one
+MOST_RUNS = 64  # that a request has spans of: rows that differ in shape run one by one
 
 Headers: TypeAlias = Mapping[bytes, bytes]
 Attributes: TypeAlias = Mapping[str, str | int]
@@ -185,7 +185,16 @@ class Trace(Timing):
     """
 
     __slots__ = (
-        *("_attributes", "_batch", "_batches", "_ended", "_error", "_has_waited", "_received"),
+        *(
+            "_attributes",
+            "_batch",
+            "_batches",
+            "_computed",
+            "_ended",
+            "_error",
+            "_has_waited",
+            "_received",
+        ),
         *("_runs", "_span", "_start", "context", "ends_when_cancelled", "scale"),
     )
 
@@ -200,6 +209,7 @@ class Trace(Timing):
         self._runs: list[Run] = []
         self._batch: Batch | None = None  # the last
         self._batches = 0
+        self._computed = 0.0  # when the last of them was
         self._has_waited = False  # whether there is a span of it
         self._ended: float | None = None
         # Whether being counted as cancelled is the last that happens to it.
@@ -224,6 +234,10 @@ class Trace(Timing):
     def note(self, since: float, start: float, seconds: float, batch: Sequence[Entry]) -> None:
         """Note a batch that held rows of it."""
         super().note(since, start, seconds, batch)
+        self._computed = start + seconds
+        self._batches += 1
+        if self._batches > MOST_RUNS:
+            return
         if batch and (self._batch is None or self._batch.start != start):
             traces = [each.timing for each in batch if isinstance(each.timing, Trace)]
             numbers = {BATCH_ROWS: sum(each.size for each in batch), BATCH_REQUESTS: len(batch)}
@@ -231,10 +245,9 @@ class Trace(Timing):
             for each in traces:
                 each._batch = shared
         run = Run(since, start, seconds, self._batch if batch else None)
-        self._batches += 1
         if self._ended is not None:
             self._show(run)
-        elif len(self._runs) < MOST_RUNS:
+        else:
             self._runs.append(run)
 
     def dropped(self, since: float) -> None:
@@ -268,8 +281,7 @@ class Trace(Timing):
         for run in self._runs:
             self._show(run)
         if self._runs and self.outcome == "ok":
-            last = self._runs[-1]
-            self.scale.span("encode", min(at, last.start + last.seconds), at)
+            self.scale.span("encode", min(at, self._computed), at)
         self._runs.clear()
         if self._batches > 1:
             self._attributes[BATCHES] = self._batches

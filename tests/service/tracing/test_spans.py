@@ -1,5 +1,6 @@
 """One trace, as those who answer a request note it."""
 
+from collections import Counter
 from time import perf_counter
 
 import numpy as np
@@ -46,11 +47,25 @@ def test_the_first_end_counts_and_rows_run_one_by_one_are_not_too_many_spans() -
     now = perf_counter()
     for n in range(MOST_RUNS + 5):
         trace.note(now + n, now + n, 0.5, ())
+    trace.counted(None, None, "ok")
     trace.end({}, "", now + 100)
     trace.end({}, "failed", now + 200)
     (server,) = kept.servers()
-    assert (server.attributes or {}) == {"torchlit.batches": MOST_RUNS + 5}
-    assert len(kept.all()) == MOST_RUNS + 2  # and receive
+    assert (server.attributes or {})["torchlit.batches"] == MOST_RUNS + 5
+    assert len(kept.all()) == MOST_RUNS + 3  # and receive, and encode
+    encode = kept.below(server)["encode"]
+    assert encode.start_time == trace.scale.ns(now + MOST_RUNS + 4.5)  # when the last had run
+
+
+def test_rows_whose_caller_left_are_not_too_many_spans_either() -> None:
+    kept = Kept()
+    trace = begun(kept)
+    now = perf_counter()
+    trace.end({}, "cancelled", now)
+    for n in range(MOST_RUNS + 5):
+        trace.note(now, now + n, 0.5, [entry(trace)])
+    names = Counter(each.name for each in kept.all())
+    assert (names["batch"], names["compute"]) == (MOST_RUNS, MOST_RUNS)
 
 
 def test_headers_that_are_no_trace_begin_a_new_one() -> None:
