@@ -8,10 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.propagate import get_global_textmap
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
-from service.tracing.environment import CONSOLE, endpoint, exporters
+from service.tracing.environment import CONSOLE, LINKS, endpoint, exporters
 from service.tracing.sending import Sending, hush
 from service.tracing.spans import Tracing
 
@@ -22,7 +22,9 @@ def open_tracing(environ: Mapping[str, str]) -> Tracing:
     It has threads, which a forked process would lack.
     """
     # The SDK's own end waits for as long as the collector may take, at the end of the process.
-    provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
+    provider = TracerProvider(
+        resource=_resource(), span_limits=_limits(environ), shutdown_on_exit=False
+    )
     for name in exporters(environ):
         exporter: SpanExporter = ConsoleSpanExporter() if name == CONSOLE else OTLPSpanExporter()
         where = "the console" if name == CONSOLE else endpoint(environ)
@@ -30,6 +32,11 @@ def open_tracing(environ: Mapping[str, str]) -> Tracing:
     tracing = Tracing(provider, get_global_textmap())
     hush()
     return tracing
+
+
+def _limits(environ: Mapping[str, str]) -> SpanLimits:
+    """Return the SDK's limits, but that a batch may have a link to each of its requests."""
+    return SpanLimits(max_links=None if LINKS in environ else SpanLimits.UNSET)
 
 
 def _resource() -> Resource:
