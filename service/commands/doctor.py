@@ -34,6 +34,7 @@ from service.settings.machine import (
 )
 from service.settings.port import bind
 from service.settings.settings import as_text
+from service.tracing import destinations, is_wanted, why_not
 from service.words import plain
 
 PACKAGES = (
@@ -83,6 +84,7 @@ def scan_all(
     yield from _machine(available, settings)
     yield from runtime_findings(settings)
     yield _telemetry(environ)
+    yield _traces(environ)
     yield from findings
     yield _access(settings)
     yield from model_findings(settings, available.threads(settings.workers))
@@ -125,6 +127,15 @@ def _telemetry(environ: Mapping[str, str]) -> Finding:
         return Finding("telemetry", "well", f"off ({TELEMETRY}={said})")
     text = f"{TELEMETRY} is {said or 'unset'}: ONNX Runtime may report home"
     return Finding("telemetry", "note", text, f"set {TELEMETRY}=1")
+
+
+def _traces(environ: Mapping[str, str]) -> Finding:
+    if not is_wanted(environ):
+        return Finding("traces", "well", "off")
+    if sentence := why_not(environ):
+        advice = "the service starts, and sends none, until that is mended"
+        return Finding("traces", "wrong", sentence, advice)
+    return Finding("traces", "well", f"spans go to {destinations(environ)}")
 
 
 def _settings(

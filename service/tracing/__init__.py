@@ -14,12 +14,12 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from service.tracing.environment import is_wanted, why_not
+from service.tracing.environment import destinations, is_wanted, why_not
 
 if TYPE_CHECKING:  # the rest loads OpenTelemetry
     from service.tracing.spans import Tracing
 
-__all__ = ["is_wanted", "opened", "why_not"]
+__all__ = ["destinations", "is_wanted", "opened", "why_not"]
 
 logger = logging.getLogger("torchlit.tracing")
 

@@ -26,14 +26,24 @@ def exporters(environ: Mapping[str, str]) -> list[str]:
     return [each for each in names if each] or [OTLP]
 
 
-def endpoint(environ: Mapping[str, str]) -> str:
-    """Return where OTLP goes, as the library has it; without a name, a password and a query."""
+def destination(exporter: str, environ: Mapping[str, str]) -> str:
+    """Return where an exporter sends spans, as a sentence is to say it.
+
+    Of OTLP the URL as the library has it, without a name, a password and a query.
+    """
+    if exporter == CONSOLE:
+        return "the console"
     url = environ.get(ENDPOINTS[0]) or ""
     if not url:
         base = environ.get(ENDPOINTS[1]) or "http://localhost:4318"
         url = f"{base.removesuffix('/')}/v1/traces"
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def destinations(environ: Mapping[str, str]) -> str:
+    """Return where spans go, in words."""
+    return ", ".join(destination(each, environ) for each in exporters(environ))
 
 
 def is_wanted(environ: Mapping[str, str]) -> bool:

@@ -11,7 +11,7 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
-from service.tracing.environment import CONSOLE, LINKS, endpoint, exporters
+from service.tracing.environment import CONSOLE, LINKS, destination, exporters
 from service.tracing.sending import Sending, hush
 from service.tracing.spans import Tracing
 
@@ -27,8 +27,8 @@ def open_tracing(environ: Mapping[str, str]) -> Tracing:
     )
     for name in exporters(environ):
         exporter: SpanExporter = ConsoleSpanExporter() if name == CONSOLE else OTLPSpanExporter()
-        where = "the console" if name == CONSOLE else endpoint(environ)
-        provider.add_span_processor(BatchSpanProcessor(Sending(exporter, where)))
+        sending = Sending(exporter, destination(name, environ))
+        provider.add_span_processor(BatchSpanProcessor(sending))
     tracing = Tracing(provider, get_global_textmap())
     hush()
     return tracing

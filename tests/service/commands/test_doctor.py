@@ -397,6 +397,37 @@ def test_telemetry_that_was_switched_on_is_noted(models_dir: Path) -> None:
     assert (finding.state, finding.advice) == ("note", "set ORT_DISABLE_TELEMETRY=1")
 
 
+@pytest.mark.parametrize(
+    ("variables", "state", "text"),
+    [
+        ({}, "well", "off"),
+        ({"OTEL_TRACES_EXPORTER": "none"}, "well", "off"),
+        (
+            {"OTEL_TRACES_EXPORTER": "zipkin"},
+            "wrong",
+            "OTEL_TRACES_EXPORTER: expected otlp, console or none, got 'zipkin'",
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://me:secret@collector:4318"},
+            "well",
+            "spans go to http://collector:4318/v1/traces",
+        ),
+    ],
+)
+def test_where_spans_go_is_told(
+    models_dir: Path, variables: dict[str, str], state: str, text: str
+) -> None:
+    if text.startswith("spans go"):
+        pytest.importorskip("opentelemetry.exporter.otlp", reason="the extra otel is not here")
+    known = environment(models_dir=models_dir, port=0)
+    clean = {name: value for name, value in known.items() if not name.startswith("OTEL_")}
+    (finding,) = (
+        each for each in scan_all(clean | variables, any_routes) if each.topic == "traces"
+    )
+    assert (finding.state, finding.text) == (state, text)
+    assert bool(finding.advice) == (state == "wrong")
+
+
 @pytest.mark.slow
 def test_a_service_that_is_there_is_told_and_not_disturbed(
     models_dir: Path, tmp_path: Path

@@ -10,7 +10,7 @@ import pytest
 
 from service import tracing
 from service.tracing import is_wanted, why_not
-from service.tracing.environment import ENDPOINTS, endpoint
+from service.tracing.environment import ENDPOINTS, EXPORTER, destinations
 
 INSTALLED = pytest.mark.skipif(
     not [*metadata.distributions(name="opentelemetry-exporter-otlp-proto-http")],
@@ -92,22 +92,27 @@ def test_what_cannot_be_done_is_said(environ: dict[str, str], sentence: str) -> 
             {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://me:secret@b:1/x?key=secret"},
             "https://b:1/x",
         ),
+        (ENDPOINT | {"OTEL_TRACES_EXPORTER": "console"}, "the console"),
+        (
+            ENDPOINT | {"OTEL_TRACES_EXPORTER": "console,otlp"},
+            "the console, http://collector:4318/v1/traces",
+        ),
     ],
 )
 def test_where_they_go_is_said_without_secrets(environ: dict[str, str], where: str) -> None:
-    assert endpoint(environ) == where
+    assert destinations(environ) == where
 
 
 @INSTALLED
 def test_they_go_where_the_library_sends_them(monkeypatch: pytest.MonkeyPatch) -> None:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    for each in ENDPOINTS:
+    for each in (*ENDPOINTS, EXPORTER):
         monkeypatch.delenv(each, raising=False)
-    assert endpoint({}) == OTLPSpanExporter()._endpoint
+    assert destinations({}) == OTLPSpanExporter()._endpoint
     for each in ("http://collector:1/", "http://collector:1/a"):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", each)
-        assert endpoint(os.environ) == OTLPSpanExporter()._endpoint
+        assert destinations(os.environ) == OTLPSpanExporter()._endpoint
 
 
 @INSTALLED
