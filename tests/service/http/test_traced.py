@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.logs.request_id import logged_fields
 from service.settings import Settings
 from service.settings.split import Split
 from tests.support.clients import read_reply, reset
@@ -132,26 +133,32 @@ async def test_a_batch_is_linked_to_all_that_are_in_it(folder: Path, is_direct: 
             assert children["queue"].end_time == compute.start_time
 
 
-async def test_the_caller_s_trace_goes_on_and_the_log_shows_our_span(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@contextmanager
+def access_logged() -> Iterator[list[dict[str, str]]]:
+    """What the lines of the access log say of their request."""
+    seen: list[dict[str, str]] = []
+
+    class Seen(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(logged_fields())
+
+    logger = logging.getLogger("torchlit.access")
+    level = logger.level
+    logger.addHandler(handler := Seen())
+    logger.setLevel("INFO")
+    try:
+        yield seen
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+async def test_the_caller_s_trace_goes_on_and_the_log_shows_our_span(folder: Path) -> None:
     headers = f"traceparent: {SAMPLED}", "tracestate: a=1,b=2", "baggage: a=1;;;,=,"
     async with traced(folder, access_log=True) as (service, kept):
         sent = request("/predict", TOY, *headers)
-        seen: list[dict[str, str]] = []
-
-        class Seen(logging.Handler):
-            def emit(self, record: logging.LogRecord) -> None:
-                from service.logs.request_id import logged_fields
-
-                seen.append(logged_fields())
-
-        logging.getLogger("torchlit.access").addHandler(handler := Seen())
-        logging.getLogger("torchlit.access").setLevel("INFO")
-        try:
+        with access_logged() as seen:
             assert await asked(service, sent, sent) == [200, 200]
-        finally:
-            logging.getLogger("torchlit.access").removeHandler(handler)
         servers = kept.servers()
         assert len(servers) == 2
         for server, fields in zip(servers, seen, strict=True):
@@ -181,6 +188,14 @@ async def test_what_is_not_sampled_leaves_nothing(folder: Path) -> None:
         sent = request("/predict", TOY, "X-Request-Timing: true")
         assert await asked(service, sent, sent) == [200, 200]
         assert not kept.all()
+
+
+async def test_the_log_shows_the_caller_s_span_of_what_is_not_sampled(folder: Path) -> None:
+    async with traced(folder, access_log=True) as (service, _):
+        sent = request("/predict", TOY, f"traceparent: {NOT_SAMPLED}", "X-Request-Id: mine")
+        with access_logged() as seen:
+            assert await asked(service, sent, sent) == [200, 200]
+    assert seen == [{"request_id": "mine", "trace_id": TRACE, "span_id": SPAN}] * 2
 
 
 async def test_a_reply_says_where_time_went_only_to_who_asks(folder: Path) -> None:
