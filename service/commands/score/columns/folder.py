@@ -169,9 +169,9 @@ class Folder:
         if self._conversion is not None:
             self._conversion.drop()
             self._conversion = None
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        file, self._file = self._file, -1  # before: Ctrl-C may come behind it
+        if file >= 0:
+            os.close(file)
 
     def save(self, mark: Mark) -> None:
         """Keep which files are complete. Raises NotWritten."""

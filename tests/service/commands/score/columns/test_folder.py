@@ -105,6 +105,24 @@ def test_what_is_not_worth_keeping_is_removed(folder: Folder, tmp_path: Path) ->
     assert os.listdir(tmp_path) == []
 
 
+def test_ctrl_c_as_a_file_is_closed_closes_it_once(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = os.close
+
+    def interrupted(file: int) -> None:
+        close(file)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with folder:  # else OSError at its end: it is closed already
+        folder.go_on(JOB, [])
+        folder.begin_file("a.csv", None)
+        monkeypatch.setattr(os, "close", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            folder.end_file(("a", 0, ""), 0, 0)
+
+
 def test_what_cannot_be_written_is_told(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
