@@ -7,7 +7,7 @@ import pickle
 import signal
 from collections import deque
 from collections.abc import Sequence
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,6 +31,7 @@ class Worker:
         self.pipe, theirs = context.Pipe()
         self.steps: deque[Step[Any]] = deque()
         self._process = context.Process(target=_work, args=(theirs,), daemon=True)
+        resource_tracker.ensure_running()  # as `start` would, and it unblocks SIGINT
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._process.start()
