@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from service.commands.interrupts import no_interrupt
 from service.commands.terminal import open_closed, say_last
 from service.errors import ServiceError
 from service.settings import Settings, describe
@@ -38,9 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     open_closed()
     options = _parser().parse_args(arguments)
     try:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        return run(options)
+        with _interrupts_raised():
+            return run(options)
     except ServiceError as error:
         say_last(str(error))
         return 1
@@ -51,12 +51,25 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
+@contextlib.contextmanager
+def _interrupts_raised() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt; before and after it ends the process in silence."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:  # it is ignored, or another's
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def run(options: argparse.Namespace) -> int:
     """Run one of the commands, importing only what it needs. Raises ServiceError."""
     if options.command == "doctor":
         from service.commands.doctor import examine
 
-        with _no_interrupt(), contextlib.suppress(ImportError):
+        with no_interrupt(), contextlib.suppress(ImportError):
             importlib.import_module("service.engine.providers")  # which doctor would import
         return examine(os.environ, _check_routes, as_json=options.json)
     settings = Settings.from_env(os.environ)
@@ -65,29 +78,29 @@ def run(options: argparse.Namespace) -> int:
 
         check(settings)
     elif options.command == "score":
-        with _no_interrupt():
+        with no_interrupt():
             from service.commands.score.command import score
             from service.commands.score.options import Job
 
         return score(msgspec.convert(vars(options), Job), settings)
     elif options.command == "card":
-        with _no_interrupt():
+        with no_interrupt():
             from service.commands.card import Job as CardJob
             from service.commands.card import write_card
 
         return write_card(msgspec.convert(vars(options), CardJob), settings)
     elif options.command == "inspect":
-        with _no_interrupt():
+        with no_interrupt():
             from service.commands.inspect import inspect
 
         return inspect(options.model, settings, as_json=options.json)
     elif options.command == "pin":
-        with _no_interrupt():
+        with no_interrupt():
             from service.commands.pin import pin
 
         return pin(options.models, settings, only_check=options.check)
     else:
-        with _no_interrupt():
+        with no_interrupt():
             from service.process.server import serve
 
         serve(settings)
@@ -99,16 +112,6 @@ def _check_routes(settings: Settings) -> None:
     from service.http.routes import routes_for
 
     routes_for(settings)
-
-
-@contextlib.contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Let Ctrl-C wait: what is written in C makes other errors of it while it is imported."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ row, where one of them is JSON Lines or MessagePack, and from CSV to CSV without
 from importlib.util import find_spec
 from pathlib import Path
 
+from service.commands.interrupts import no_interrupt
 from service.commands.score.columns.processes import Processes
 from service.commands.score.options import Job
 from service.commands.score.suffixes import (
@@ -53,7 +54,8 @@ def score(job: Job, settings: Settings) -> int:
 def _in_columns(
     job: Job, source: str, result: str, settings: Settings, processes: Processes
 ) -> int:
-    from service.commands.score.columns.job import Plan, score_in_columns
+    with no_interrupt():
+        from service.commands.score.columns.job import Plan, score_in_columns
 
     suffix = suffix_of(job.output)
     plan = Plan(
@@ -150,7 +152,8 @@ def _row_by_row(job: Job, source: str, result: str, settings: Settings) -> int:
         result = "jsonl"
     if job.keep and source != CSV.name and result == CSV.name:
         raise CannotScore("--keep: expected JSON Lines as OUTPUT, as fields are no columns of CSV")
-    from service.commands.score.job import score_by_rows
+    with no_interrupt():
+        from service.commands.score.job import score_by_rows
 
     return score_by_rows(job, (_BY_ROWS[source], _BY_ROWS[result]), settings)
 

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from service.batch.answered import Position
 from service.batch.scorer import Scorer
+from service.commands.interrupts import no_interrupt
 from service.commands.score.columns.folder import Entry, Folder
 from service.commands.score.columns.pool import Pool, Step
 from service.commands.score.columns.processes import Processes
@@ -287,7 +288,8 @@ class Columns:
             with Pool(scorer, plan.workers, self._processes if plan.workers > 1 else None) as pool:
                 yield pool
             return
-        from service.commands.score.columns.on_ray import Actors, connected
+        with no_interrupt():
+            from service.commands.score.columns.on_ray import Actors, connected
 
         model = shipped(scorer.place, scorer)
         with connected(plan.on.address):

@@ -11,6 +11,7 @@ from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Self
 
+from service.commands.interrupts import no_interrupt
 from service.errors import CannotScore
 
 if TYPE_CHECKING:
@@ -32,13 +33,12 @@ class Worker:
         self.steps: deque[Step[Any]] = deque()
         self._process = context.Process(target=_work, args=(theirs,), daemon=True)
         resource_tracker.ensure_running()  # as `start` would, and it unblocks SIGINT
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self._process.start()
+            with no_interrupt():
+                self._process.start()
         except OSError as error:
             raise CannotScore(f"--workers: none can be started: {error.strerror}") from error
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
 
     @property
