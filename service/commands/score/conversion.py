@@ -40,8 +40,11 @@ class Conversion:
             raise self._error
         self._part.grew(by)
 
-    def finish(self, result: Path) -> None:
-        """Give the result its name, as the part is complete. Raises what the conversion raised."""
+    def finish(self, give_name: Callable[[Path], object]) -> None:
+        """Let the result be given its name, as the part is complete.
+
+        Raises what the conversion raised, and `give_name`.
+        """
         try:
             self._part.complete()
             self._thread.join()
@@ -49,7 +52,7 @@ class Conversion:
                 raise self._error
             with self._new.open("rb") as file:
                 os.fsync(file.fileno())
-            self._new.replace(result)
+            give_name(self._new)
         finally:
             self.drop()
 

@@ -29,8 +29,11 @@ class Output(Protocol):
     def save(self, mark: Mark) -> None:
         """Keep how far it is. Raises NotWritten."""
 
-    def finish(self) -> None:
-        """Give it its name. Raises NotWritten."""
+    def finish(self, mark: Mark | None) -> None:
+        """Give it its name. Raises NotWritten.
+
+        mark: where it can be gone on with, should this be stopped.
+        """
 
     def drop(self) -> None:
         """Remove it, as nothing of it is worth keeping."""
@@ -72,7 +75,7 @@ class Scoring:
             if not (self.rows or self._bad):
                 raise InvalidInput(f"{input}: expected a {unit} for each instance, got none")
             if not isinstance(self._output, Stdout):
-                self._output.finish()
+                self._output.finish(self._mark if self._resumable else None)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(*(["run it again to go on"] if self._leave() else [])) from None
         except BaseException:
@@ -94,7 +97,8 @@ class Scoring:
 
     def write(self, data: bytes, rows: int = 0) -> None:
         """Write the answers to so many rows. Raises NotWritten, BrokenPipeError."""
-        self._output.write(data)
+        if rows or not self._mark.result:  # else it has its name already, and all its bytes
+            self._output.write(data)
         self.written += len(data)
         self.rows += rows
 
@@ -143,7 +147,8 @@ def go_on(
         def is_same() -> bool:
             return pass_to(mark)
 
-        if check_same(found.job, new.job, part.path, found.rows, is_same, force=force):
+        path = part.output if found.result else part.path
+        if check_same(found.job, new.job, path, found.rows, is_same, force=force):
             part.go_on(found.output_bytes)
             say(f"goes on after {unit} {found.lines}")
             return found

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,8 +23,10 @@ from service.commands.score.output import (
     Mark,
     begun,
     beside,
+    check_kind,
     check_name,
     held,
+    write_anew,
     writing,
 )
 from service.commands.terminal import write_all
@@ -86,8 +89,9 @@ class Folder:
     def __enter__(self) -> Self:
         """Open the folder, as far as it is. Raises NotWritten."""
         with writing(self.path):
+            check_kind(self.path, stat.S_IFDIR)
             self.path.mkdir(exist_ok=True)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
             self._lock = held(os.open(self.path, flags), self.path)
             if any(self.path.iterdir()) and _read(self.path) is None:
                 os.close(self._lock)
@@ -130,7 +134,7 @@ class Folder:
         with writing(self.path):
             path = self._part
             path.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
             self._file = os.open(path, flags, 0o666)
             if self.is_converted_beside and convert is not None:
                 self._conversion = begun(path, convert)
@@ -159,7 +163,7 @@ class Folder:
             else:
                 conversion = self._conversion or begun(self._part, self._convert)
                 self._conversion = None
-                conversion.finish(result)
+                conversion.finish(lambda new: new.replace(result))
                 self._part.unlink()
             self._close()
             size, sha256 = result.stat().st_size, _digest(result)
@@ -179,16 +183,11 @@ class Folder:
             self._write_manifest()
 
     def _write_manifest(self) -> None:
-        new = self.path / (MANIFEST + ".new")
         manifest = Manifest(self._job, sorted(self._done, key=lambda each: each.input))
         text = msgspec.json.format(msgspec.json.encode(manifest))
-        with new.open("wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self.path / MANIFEST)
+        write_anew(self.path / MANIFEST, text)
 
-    def finish(self) -> None:
+    def finish(self, mark: Mark | None = None) -> None:
         """Give the folder its name. Raises NotWritten."""
         self.check()
         with writing(self.path):

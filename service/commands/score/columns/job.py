@@ -234,8 +234,8 @@ class Columns:
         """Hold the part as long as the stack; return where it is."""
         if part is None:
             return self._new
-        stack.enter_context(part)
         part.convert = writer.convert
+        stack.enter_context(part)
         return go_on(part, pass_to, unit, self._new, force=self._plan.force)
 
     def _scoring(self, output: Part | Folder | None, mark: Mark, *, is_resumable: bool) -> Scoring:

@@ -36,7 +36,7 @@ def test_a_result_is_made_while_its_part_grows(part: Path, tmp_path: Path) -> No
         assert seen == [b"12345"]  # three are not there
         file.write(b"789")
     conversion.grew(3)
-    conversion.finish(tmp_path / "result")
+    conversion.finish(lambda new: new.replace(tmp_path / "result"))
     assert seen == [b"12345", b"678", b"9"]  # the end is known once it is complete
     assert (tmp_path / "result").read_bytes() == b"123456789"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["part", "result"]

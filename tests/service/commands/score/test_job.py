@@ -622,7 +622,7 @@ def test_a_file_of_bad_rows_is_gone_on_with_too(run: Run, monkeypatch: pytest.Mo
     )
 
 
-def test_what_speaks_of_the_old_bytes_goes_before_them(
+def test_what_speaks_of_the_old_bytes_is_replaced_before_them(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A death right after it began anew must not leave a mark of bytes that are others now."""
@@ -633,12 +633,50 @@ def test_what_speaks_of_the_old_bytes_goes_before_them(
     truncate = os.ftruncate
 
     def look(file: int, length: int) -> None:
-        seen.append(Path("out.csv.part.json").exists())
+        seen.append(json.loads(Path("out.csv.part.json").read_bytes())["rows"])
         truncate(file, length)
 
     monkeypatch.setattr(os, "ftruncate", look)
     assert run("toy", "in.csv", "out.csv", "--force", max_batch_size=3)[0] == 0
-    assert seen == [False]
+    assert seen == [0]
+
+
+@pytest.mark.parametrize(
+    ("way", "output"),
+    [("rows", "out.csv"), ("columns", "out.csv"), ("columns", "out.parquet")],
+    indirect=["way"],
+)
+@pytest.mark.parametrize("change", ["", "input", "setting", "force"])
+def test_stopped_as_it_tidies_it_is_tidied_by_the_same_command(
+    run: Run, monkeypatch: pytest.MonkeyPatch, output: str, change: str
+) -> None:
+    Path("in.csv").write_text(csv_text([*ROWS, ["bad", 1, 1, 1]], NAMES))
+    unlink = Path.unlink
+
+    def interrupt(path: Path, missing_ok: bool = False) -> None:
+        if path.name == f"{output}.part.json":
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", interrupt)
+        status, said = run("toy", "in.csv", output)
+    assert status == 130
+    assert said.endswith("interrupted; run it again to go on\n")
+    before = Path(output).read_bytes()
+    arguments = {"force": ["--force"], "setting": ["--strict"]}.get(change, [])
+    if change == "input":
+        with open("in.csv", "a") as file:
+            file.write("1,1,1,1\n")
+    status, said = run("toy", "in.csv", output, *arguments)
+    if change in ("", "force"):
+        assert status == 3
+        assert said.endswith("6 rows scored with toy/1; bad rows left out: 1\n")
+        assert not list(Path().glob("out.*.*"))
+    else:
+        assert status == 1
+        assert "--force" in said
+    assert Path(output).read_bytes() == before
 
 
 @pytest.mark.slow
@@ -744,7 +782,7 @@ def test_a_stream_that_is_closed_is_no_other_file(
 @BOTH_WAYS
 def test_a_pipe_leaves_nothing_of_a_file_that_was_there(run: Run, stream: Become) -> None:
     Path("out.csv.part").write_text("of another job, and longer than this one " * 99)
-    Path("out.csv.part.json").write_text("{}")
+    Path("out.csv.part.json").write_text('{"job":{}}')
     reader, writer = os.pipe()
     os.write(writer, csv_text(ROWS).encode())
     os.close(writer)

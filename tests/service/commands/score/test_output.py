@@ -3,9 +3,11 @@ import fcntl
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
-from service.commands.score.conversion import Growing
+from service.commands.score.conversion import Convert, Growing
 from service.commands.score.output import ALSO_STDOUT, Mark, Part
 from service.errors import NotWritten
 
@@ -198,21 +200,147 @@ def test_what_cannot_be_written_is_told(
                 }[name]:
                     with pytest.raises(NotWritten, match="cannot be written: No space left"):
                         attempt()
-        assert names(tmp_path) == ["out.csv.part"]
+        assert names(tmp_path) == ["out.csv.part", "out.csv.part.json"]
 
 
-def test_a_part_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
-    other = tmp_path / "out.csv.part"
-    other.write_text("precious")
-    with pytest.raises(NotWritten, match="expected one of a job that was stopped, got another"):
-        Part(tmp_path / "out.csv", force=False).__enter__()
-    other.unlink()
-    (tmp_path / "target").write_text("precious")
-    other.symlink_to("target")
+FOREIGN = ["out.csv.part", "out.csv.part.json", "out.csv.part.json.new", "out.csv.part.new"]
+
+
+def copied(source: Growing, result: Path) -> None:
+    result.write_bytes(source.read())
+
+
+def converting(folder: Path, *, force: bool) -> Part:
+    part = Part(folder / "out.csv", force=force)
+    part.convert = copied
+    return part
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_file_of_somebody_else_is_replaced_by_force_only(tmp_path: Path, name: str) -> None:
+    other = tmp_path / name
+    other.write_text("{}")
+    with pytest.raises(NotWritten) as refused:
+        converting(tmp_path, force=False).__enter__()
+    assert str(refused.value) == (
+        f"{other}: expected one of a job that was stopped, got another file: move it away, or "
+        "replace it with --force"
+    )
+    assert names(tmp_path) == [name]
+    assert other.read_text() == "{}"
+    with converting(tmp_path, force=True) as part:
+        part.begin(NEW)
+        part.write(b"a\n")
+        part.save(MARK)
+        part.finish()
+    assert names(tmp_path) == ["out.csv"]
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("text", ["", '{"job":{}}'])
+def test_no_link_is_followed(tmp_path: Path, name: str, text: str) -> None:
+    """Not by force either, and whatever it leads to."""
+    target, link = tmp_path / "target", tmp_path / name
+    target.write_text(text)
+    link.symlink_to("target")
+    expected = f"{name}: expected one of a job that was stopped, got a link: move it away$"
+    with pytest.raises(NotWritten, match=expected):
+        converting(tmp_path, force=False).__enter__()
+    assert names(tmp_path) == sorted([name, "target"])
+    if name == "out.csv.part":
+        with pytest.raises(NotWritten, match=expected):
+            converting(tmp_path, force=True).__enter__()
+    else:
+        with converting(tmp_path, force=True) as part:
+            part.begin(NEW)
+            part.write(b"a\n")
+            part.finish()
+        assert names(tmp_path) == ["out.csv", "target"]
+    assert target.read_text() == text
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_folder_in_the_place_of_a_file_is_one_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
     for force in (False, True):
-        with pytest.raises(NotWritten, match="cannot be written"):
-            Part(tmp_path / "out.csv", force=force).__enter__()
-    assert (tmp_path / "target").read_text() == "precious"
+        with pytest.raises(NotWritten, match=rf"{name}: expected .*, got a folder: move it away$"):
+            converting(tmp_path, force=force).__enter__()
+
+
+def test_what_a_death_leaves_beside_it_is_no_file_of_others(tmp_path: Path) -> None:
+    with converting(tmp_path, force=False) as part:
+        part.begin(NEW)
+        part.write(b"a\nb\n")
+        part.save(MARK)
+    (tmp_path / "out.csv.part.json.new").write_text('{"jo')
+    (tmp_path / "out.csv.part.new").write_text("half")
+    with converting(tmp_path, force=False) as again:
+        assert again.mark() == MARK
+        again.go_on(MARK.output_bytes)
+        again.finish(MARK)
+    assert names(tmp_path) == ["out.csv"]
+    assert (tmp_path / "out.csv").read_bytes() == b"a\nb\n"
+
+
+@pytest.mark.parametrize(("convert", "unlinked"), [(None, 0), (copied, 0), (copied, 1)])
+def test_what_is_left_behind_the_naming_is_tidied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, convert: Convert | None, unlinked: int
+) -> None:
+    """A death there leaves the result with its name, and what speaks of it."""
+    unlink, left = Path.unlink, [unlinked]
+
+    def die(path: Path, missing_ok: bool = False) -> None:
+        if not path.name.endswith(".new"):
+            left[0] -= 1
+            if left[0] < 0:
+                raise SystemExit
+        unlink(path, missing_ok)
+
+    out = tmp_path / "out.csv"
+    with Part(out, force=False) as part:
+        part.convert = convert
+        part.begin(NEW)
+        part.write(b"a\nb\n")
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", die)
+            with pytest.raises(SystemExit):
+                part.finish(MARK)
+    before = out.stat()
+    again = Part(out, force=False)
+    again.convert = convert
+    again.check()
+    with again:
+        mark = again.mark()
+        assert mark is not None
+        assert mark.result
+        again.go_on(mark.output_bytes)
+        with pytest.raises(NotWritten, match=r"out\.csv: is there already"):
+            again.write(b"c\n")
+        again.finish(mark)
+    assert names(tmp_path) == ["out.csv"]
+    assert out.stat() == before
+    with pytest.raises(NotWritten, match="is there already"):
+        again.check()
+
+
+def test_another_file_of_that_name_is_not_taken_for_the_result(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    with Part(out, force=False) as part:
+        part.begin(NEW)
+        part.write(b"a\nb\n")
+        (tmp_path / "other").write_bytes(b"a\nb\n")
+        part.finish(MARK)
+    status = (tmp_path / "other").stat()
+    result = f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
+    note = tmp_path / "out.csv.part.json"
+    note.write_bytes(msgspec.json.encode(replace(MARK, result=result)))
+    with pytest.raises(NotWritten, match="is there already"):
+        Part(out, force=False).check()
+    (tmp_path / "other").replace(out)
+    Part(out, force=False).check()
+    out.write_bytes(b"a\nc\n")  # it was changed since
+    with pytest.raises(NotWritten, match="is there already"):
+        Part(out, force=False).check()
 
 
 def test_names_that_have_no_room_beside_them_are_refused(tmp_path: Path) -> None:

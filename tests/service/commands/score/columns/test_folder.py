@@ -97,6 +97,32 @@ def test_what_is_there_is_replaced_by_force_only_and_only_answers(tmp_path: Path
         Folder(tmp_path / "file", force=True).check()
 
 
+@pytest.mark.parametrize(("kind", "came"), [("link", "a link"), ("file", "a file")])
+def test_what_is_no_folder_is_not_followed_or_replaced(
+    tmp_path: Path, kind: str, came: str
+) -> None:
+    (tmp_path / "target").mkdir()
+    part = tmp_path / "out.part"
+    if kind == "link":
+        part.symlink_to("target")
+    else:
+        part.touch()
+    for force in (False, True):
+        expected = f"out.part: expected one of a job that was stopped, got {came}: move it away$"
+        with pytest.raises(NotWritten, match=expected):
+            Folder(tmp_path / "out", force=force).__enter__()
+    assert os.listdir(tmp_path / "target") == []
+
+
+def test_a_manifest_is_not_written_through_a_link(folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("precious")
+    with folder:
+        folder.go_on(JOB, [])
+        (folder.path / f"{MANIFEST}.new").symlink_to(tmp_path / "target")
+        folder.save(Mark(job=JOB))
+    assert (tmp_path / "target").read_text() == "precious"
+
+
 def test_what_is_not_worth_keeping_is_removed(folder: Folder, tmp_path: Path) -> None:
     with folder:
         folder.go_on(JOB, [])
