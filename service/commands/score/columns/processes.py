@@ -34,7 +34,7 @@ class Worker:
         self._process = context.Process(target=_work, args=(theirs,), daemon=True)
         resource_tracker.ensure_running()  # as `start` would, and it unblocks SIGINT
         try:
-            with no_interrupt():
+            with no_interrupt(signal.SIGTERM):  # one that has not got its work says a traceback
                 self._process.start()
         except OSError as error:
             raise CannotScore(f"--workers: none can be started: {error.strerror}") from error
@@ -91,6 +91,7 @@ class Worker:
 
 
 def _work(pipe: Connection) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     from service.commands.score.columns.worker import work
 
     work(pipe)
