@@ -1,5 +1,7 @@
 """What the command line says."""
 
+import re
+
 from msgspec import Struct
 
 from service.errors import CannotScore
@@ -30,7 +32,7 @@ class Job(Struct, frozen=True, kw_only=True):
         """How many are to answer; 0: as many as a cluster has cores. Raises CannotScore."""
         if self.workers == "auto":
             return 0 if self.on else machine.available().workers
-        if not self.workers.isdecimal() or int(self.workers) < 1:
+        if re.fullmatch("0*[1-9][0-9]{0,8}", self.workers) is None:
             raise CannotScore(f"--workers: expected a number from 1, or auto, got {self.workers!r}")
         return int(self.workers) if self.on else min(int(self.workers), machine.MOST_WORKERS)
 

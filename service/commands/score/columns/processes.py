@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from service.commands.interrupts import no_interrupt
 from service.errors import CannotScore
+from service.settings.machine import available
 
 if TYPE_CHECKING:
     from service.batch.scorer import Scorer
@@ -79,9 +80,10 @@ class Worker:
         code = self._process.exitcode or 0
         if code >= 0:
             return f"exit status {code}"
-        number = signal.Signals(-code)
-        is_memory = number == signal.SIGKILL
-        return number.name + ", as where memory is short" * is_memory
+        if -code == signal.SIGKILL:
+            return "SIGKILL, as where memory is short"
+        named = -code in signal.Signals.__members__.values()  # not those of real time
+        return signal.Signals(-code).name if named else f"signal {-code}"
 
     def stop(self) -> None:
         """End it, whatever it does."""
@@ -101,12 +103,15 @@ class Processes:
     """Workers on this machine. `with` ends those that nobody took."""
 
     def __init__(self, count: int) -> None:
-        """Start so many, if several. Raises CannotScore."""
+        """Start them, if they are several, but no more than there are cores: rows may be few.
+
+        Raises CannotScore.
+        """
         self.count = count
         self._started: list[Worker] = []
         self._scorer = b""
         try:
-            for _ in range(count if count > 1 else 0):
+            for _ in range(min(count, available().workers) if count > 1 else 0):
                 self._started.append(Worker())
         except CannotScore:
             self._stop()

@@ -19,7 +19,7 @@ def test_auto_is_one_for_each_core_that_there_is_memory_for(
     assert processes("99999") == machine.MOST_WORKERS
 
 
-@pytest.mark.parametrize("workers", ["0", "-1", "two", "1.5", ""])
+@pytest.mark.parametrize("workers", ["0", "-1", "two", "1.5", "", "\u0663", "1" * 5000])
 def test_another_number_is_refused(workers: str) -> None:
     with pytest.raises(CannotScore) as raised:
         processes(workers)

@@ -7,6 +7,10 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
+from service.settings.machine import available
+
 PRINTS_BLOCKED = """
 import re
 from pathlib import Path
@@ -38,8 +42,14 @@ from service.commands.score.columns.processes import Processes
 if __name__ == "__main__":
     with Processes(2) as processes:
         worker = processes.start()
-        os.kill(worker.pid, signal.SIGTERM)
+        os.kill(worker.pid, signal.{how})
         print(worker.ended())
+"""
+STARTS = """
+from service.commands.score.columns.processes import Processes
+if __name__ == "__main__":
+    with Processes(200) as processes:
+        print(len(processes._started))
 """
 SIGINT_BIT = 1 << (signal.SIGINT - 1)
 
@@ -61,5 +71,18 @@ def test_a_parent_that_is_stopped_as_it_starts_one_leaves_no_traceback() -> None
     assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
 
 
-def test_a_worker_can_be_stopped() -> None:
-    assert ran(STOPS_ONE).stdout == "SIGTERM\n"
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("SIGTERM", "SIGTERM"),
+        ("SIGKILL", "SIGKILL, as where memory is short"),
+        ("SIGRTMIN + 1", f"signal {signal.SIGRTMIN + 1}"),
+    ],
+)
+def test_a_worker_can_be_stopped(how: str, said: str) -> None:
+    assert ran(STOPS_ONE.format(how=how)).stdout == f"{said}\n"
+
+
+@pytest.mark.slow
+def test_no_more_are_started_before_there_is_work_than_there_are_cores() -> None:
+    assert int(ran(STARTS).stdout) == min(200, available().workers)
