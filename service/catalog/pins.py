@@ -2,9 +2,13 @@
 
 Who may write into the folder of models may change the SHA256SUMS in it too. A file elsewhere
 (TORCHLIT_PINS_FILE) is out of reach.
+
+Each worker reads the file. One that takes the place of another begins with what the others hold,
+which they write down: the file may be malformed or gone by now.
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -12,12 +16,13 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from service.checksums import FILE_NAME, parsed
+from service.checksums import FILE_NAME, line_of, parsed
 from service.engine.contents import Pins
 from service.errors import InvalidPins
 from service.settings import Settings
 
 _Key: TypeAlias = tuple[str, int | None]  # of a version, catalog.py
+HELD = "pins"  # a file in the folder of the workers: what is approved
 _READINGS = 10  # in one reload, of a file that goes on changing
 
 
@@ -53,7 +58,6 @@ def approved(settings: Settings) -> Approved:
     """
     path, are_required = place_of(settings), settings.pins == "required"
     where = str(path) if settings.pins_file is None else f"TORCHLIT_PINS_FILE: {path}"
-    source = FILE_NAME if settings.pins_file is None else "TORCHLIT_PINS_FILE"
     try:
         if path.exists() and not path.is_file():  # reading a pipe would never end
             raise InvalidPins(f"{where}: cannot be read: not a file")
@@ -68,7 +72,12 @@ def approved(settings: Settings) -> Approved:
         ) from error
     except OSError as error:
         raise InvalidPins(f"{where}: cannot be read: {error.strerror}") from error
-    return Approved(parsed(content, where), source, are_required, is_there=True)
+    return _listed(content, where, settings)
+
+
+def _listed(content: bytes, where: str, settings: Settings) -> Approved:
+    source = FILE_NAME if settings.pins_file is None else "TORCHLIT_PINS_FILE"
+    return Approved(parsed(content, where), source, settings.pins == "required", is_there=True)
 
 
 def of_path(approved: Approved, path: Path, models_dir: Path) -> Pins | None:
@@ -80,15 +89,49 @@ def of_path(approved: Approved, path: Path, models_dir: Path) -> Pins | None:
 class Following:
     """Keeps what is approved while it serves: what holds, once two readings of it agree."""
 
-    def __init__(self, settings: Settings, pause: Callable[[], Awaitable[None]]) -> None:
-        """`pause` lets the time pass that is between two readings."""
+    def __init__(
+        self,
+        settings: Settings,
+        pause: Callable[[], Awaitable[None]],
+        *,
+        is_replacing: bool = False,
+    ) -> None:
+        """`pause` lets the time pass that is between two readings; is_replacing: see `begin`."""
         self._settings = settings
         self._pause = pause
+        self._is_replacing = is_replacing
+        self._folder = settings.metrics_dir  # of several workers
         self.now = Approved()
 
-    def begin(self) -> None:
-        """Read what is approved. Raises InvalidPins."""
-        self.now = approved(self._settings)
+    async def begin(self) -> None:
+        """Read what is approved. Raises InvalidPins, unless other workers hold something."""
+        held = self._held() if self._is_replacing else None
+        if held is None:
+            self._hold(await asyncio.to_thread(approved, self._settings))
+            return
+        self._hold(held)
+        with contextlib.suppress(InvalidPins):  # the first reload says why
+            await self.follow(())
+
+    def _held(self) -> Approved | None:
+        """Return what the other workers hold, if there is a file of digests."""
+        if self._folder is None:
+            return None
+        try:
+            content = (self._folder / HELD).read_bytes()
+        except OSError:
+            return None
+        return _listed(content, str(self._folder / HELD), self._settings)
+
+    def _hold(self, found: Approved) -> None:
+        self.now = found
+        if self._folder is None or not found.is_there:
+            return
+        lines = [f"{line_of(*each)}\n" for each in found.digests.items()]
+        written = self._folder / f"{HELD}.{os.getpid()}"
+        with contextlib.suppress(OSError):  # the disk is full
+            written.write_bytes(os.fsencode("".join(lines)))
+            written.replace(self._folder / HELD)
 
     async def follow(self, versions: Iterable[_Key]) -> list[_Key]:
         """Take over what is approved now; return the versions of which it is something else.
@@ -108,7 +151,7 @@ class Following:
             raise InvalidPins(f"{place_of(self._settings)}: is still being written")
         if before.is_there and not found.is_there:
             raise InvalidPins(f"{place_of(self._settings)}: is gone; an empty one lists nothing")
-        self.now = found
+        self._hold(found)
         return [
             (name, number)
             for name, number in versions

@@ -54,6 +54,7 @@ class Reloader:
         catalog: Catalog,
         metrics: Metrics,
         pause: Callable[[], Awaitable[None]] = pause,
+        is_replacing: bool = False,
     ) -> None:
         self._settings = settings
         self._models_dir = settings.models_dir
@@ -65,7 +66,7 @@ class Reloader:
         self._tried: Scan = {}  # the files of each version when last opened
         self.unloaded: dict[str, list[int]] = {}  # models that are not to be opened, and versions
         self._scans = Scans(settings.models_dir, settings.versions)
-        self._pins = Following(settings, pause)
+        self._pins = Following(settings, pause, is_replacing=is_replacing)
         self._passing: dict[Key, str] = {}  # failures that may pass, as the log named them
         self._makeshift: Scan = {}  # the files of what serves, but may do better when opened again
         self._is_told = False  # to open all again that failed
@@ -85,7 +86,7 @@ class Reloader:
         it cannot be said what is approved.
         """
         self._tried = self._scans.scan({})
-        self._pins.begin()
+        await self._pins.begin()
         for unknown in self._settings.unknown_models({name for name, _ in self._tried}):
             logger.warning("%s", unknown)
         for (name, number), files in self._tried.items():

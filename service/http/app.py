@@ -234,7 +234,7 @@ def create_app(
         host=host,
         catalog=catalog,
         splitting=Splitting(settings, catalog, split, is_replacing=host.is_replacing),
-        reloader=Reloader(settings, catalog, metrics),
+        reloader=Reloader(settings, catalog, metrics, is_replacing=host.is_replacing),
         metrics=metrics,
         inference=inference(catalog, metrics),
         bodies=RowBodies(settings),

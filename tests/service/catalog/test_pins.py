@@ -13,6 +13,7 @@ from service.catalog.opening import open_tested
 from service.catalog.pins import approved
 from service.catalog.reload import Reloader, pause
 from service.engine.model import Model
+from service.entrance.services import Host
 from service.errors import InvalidInput, InvalidPins, NotApproved, StartupError
 from service.metrics.exposition import render
 from service.settings import Settings
@@ -211,6 +212,28 @@ async def test_a_malformed_file_refuses_the_start_and_changes_nothing_later(
     sums.write_text("no digest at all")
     with pytest.raises(StartupError, match=r"^.*/models/SHA256SUMS: line 1: expected 64 hex"):
         await make(folder).__aenter__()
+
+
+@pytest.mark.parametrize("text", [None, "half a li"])
+async def test_a_worker_that_takes_the_place_of_another_begins_with_what_the_others_hold(
+    folder: Path, tmp_path: Path, text: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    counters = tmp_path / "counters"
+    counters.mkdir()
+    settings = Settings(models_dir=folder, metrics_dir=counters, watch=False)
+    sums, replacing = folder / "SHA256SUMS", Host(is_replacing=True)
+    async with serving(settings, host=replacing):
+        pass
+    sums.unlink()
+    if text is not None:
+        sums.write_text(text)
+    change(folder / FILES[1])
+    caplog.clear()
+    async with serving(settings, host=replacing) as client:
+        await client.services.reloader.reload()
+        ready = await client.get("/health/ready")
+    assert "expected sha256" in ready.json()["models"]["linear"]["reason"]
+    assert caplog.text.count("what was approved before stays so") == 1
 
 
 async def test_a_file_of_digests_is_taken_when_it_is_complete(folder: Path) -> None:
