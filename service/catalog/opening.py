@@ -90,7 +90,9 @@ def _opened(
             only_slow_in_threads=only_slow_in_threads,
             short_of=short_of,
             trial=trial,
-            pins=of_path(pins, path, settings.models_dir),
+            pins=pins.of(f"{name}/{path.parent.name}")
+            if name
+            else of_path(pins, path, settings.models_dir),
         )
 
 

@@ -81,9 +81,19 @@ def _listed(content: bytes, where: str, settings: Settings) -> Approved:
 
 
 def of_path(approved: Approved, path: Path, models_dir: Path) -> Pins | None:
-    """Return what the files of the model at `path` must be; None outside the folder of models."""
-    folder = os.path.relpath(path.absolute().parent, models_dir.absolute())
-    return None if folder.split("/")[0] == ".." else approved.of(folder)
+    """Return what the files of the model at `path` must be; None outside the folder of models.
+
+    Links may lead into that folder, at any part of the path: of the places that it has there, one
+    of which something is listed counts.
+    """
+    root, folder = os.path.realpath(models_dir), path.absolute().parent
+    real = (
+        Path(os.path.realpath(each)) / folder.relative_to(each)
+        for each in (*folder.parents, folder)
+    )
+    places = [os.path.relpath(each, root) for each in real]
+    found = [approved.of(each) for each in places if each.split("/")[0] != ".."]
+    return next((each for each in found if each.digests), next(iter(found), None))
 
 
 class Following:

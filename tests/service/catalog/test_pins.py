@@ -1,7 +1,7 @@
 """A model is opened only if its files are those that were approved."""
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -281,6 +281,19 @@ async def test_a_change_of_the_digests_alone_is_noticed(
             await pause()
 
 
+def links_to(path: Path, beside: Path) -> Iterator[Path]:
+    """Yield the same file by links to each of its folders, also where it is itself elsewhere."""
+    for depth, folder in enumerate(path.parents[:3]):
+        link = beside / f"link{depth}"
+        link.symlink_to(folder)
+        yield link / path.relative_to(folder)
+    path.parent.rename(beside / "store")
+    path.parent.symlink_to(beside / "store")
+    yield from (beside / "link1/1" / path.name, beside / "link2/linear/1" / path.name, path)
+    path.parent.unlink()
+    (beside / "store").rename(path.parent)
+
+
 def test_commands_check_pins_too_but_not_outside_of_the_folder(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -290,6 +303,9 @@ def test_commands_check_pins_too_but_not_outside_of_the_folder(
     change(folder / FILES[1])
     for place in (path, Path(os.path.relpath(path))):
         with pytest.raises(NotApproved):
+            open_tested(place, "", settings, 1)
+    for place in links_to(path, tmp_path):
+        with pytest.raises(NotApproved, match="pin linear/1`"):
             open_tested(place, "", settings, 1)
     copy = tmp_path / "copy"
     (folder / "linear/1").rename(copy)
