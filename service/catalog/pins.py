@@ -16,6 +16,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from service.card import version_of
+from service.catalog.folder import MODEL_FILE
 from service.checksums import FILE_NAME, line_of, parsed
 from service.engine.contents import Pins
 from service.errors import InvalidPins
@@ -26,6 +28,12 @@ HELD = "pins"  # a file in the folder of the workers: what is approved
 _READINGS = 10  # in one reload, of a file that goes on changing
 
 
+def version_in(folder: str) -> str:
+    """Return the version whose folder that is, `iris/1`; nothing if it is of none."""
+    name, _, number = folder.partition("/")
+    return folder if name and version_of(number) is not None else ""
+
+
 class Approved(Struct, frozen=True):
     """The files that are approved: digests by path from the folder of models."""
 
@@ -34,15 +42,16 @@ class Approved(Struct, frozen=True):
     are_required: bool = False
     is_there: bool = False  # whether there is such a file
 
-    def of(self, model: str) -> Pins:
-        """Return what the files of a model must be: `iris/1`."""
-        within = f"{model}/"
+    def of(self, folder: str, own: str = MODEL_FILE) -> Pins:
+        """Return what the files of a model must be, by its folder, `iris/1`, and its own file."""
+        within = "" if folder == "." else f"{folder}/"
         digests = {
             name.removeprefix(within): digest
             for name, digest in self.digests.items()
             if name.startswith(within)
         }
-        return Pins(digests, model, self.source, self.are_required)
+        version = version_in(folder) if own == MODEL_FILE else ""
+        return Pins(digests, version, self.source, self.are_required)
 
 
 def place_of(settings: Settings) -> Path:
@@ -92,7 +101,7 @@ def of_path(approved: Approved, path: Path, models_dir: Path) -> Pins | None:
         for each in (*folder.parents, folder)
     )
     places = [os.path.relpath(each, root) for each in real]
-    found = [approved.of(each) for each in places if each.split("/")[0] != ".."]
+    found = [approved.of(each, path.name) for each in places if each.split("/")[0] != ".."]
     return next((each for each in found if each.digests), next(iter(found), None))
 
 

@@ -31,7 +31,7 @@ class Pins(Struct, frozen=True):
     """The digests that the files of a model must have, as somebody approved them."""
 
     digests: Mapping[str, str]  # SHA-256 in lower case, by the name of the file as File has it
-    model: str  # that the files are of: `iris/1`
+    model: str  # that the files are of: `iris/1`; nothing if `pin` does not know it
     source: str  # where the digests stand
     are_required: bool = False  # whether a file without one is refused
 
@@ -41,7 +41,9 @@ class Pins(Struct, frozen=True):
         if file.sha256 == expected or not (expected or self.are_required):
             return
         where = own if file.name == own else f"{own}: its weights in {file.name!r}"
-        approve = f"approve this one with `python -m service pin {self.model}`"
+        approve = f"write the digest of this one into {self.source}"
+        if self.model:
+            approve = f"approve this one with `python -m service pin {self.model}`"
         if not expected:
             raise NotApproved(
                 f"{where}: expected a file that {self.source} lists, as TORCHLIT_PINS says "

@@ -310,3 +310,20 @@ def test_commands_check_pins_too_but_not_outside_of_the_folder(
     copy = tmp_path / "copy"
     (folder / "linear/1").rename(copy)
     open_tested(copy / "model.onnx", "", settings, 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["top.onnx", "linear/old.onnx", "linear/1/old.onnx", "a/b/1/model.onnx"]
+)
+def test_a_listed_file_that_is_of_no_version_is_checked_too(folder: Path, name: str) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(linear().SerializeToString())
+    settings = Settings(models_dir=folder, pins="required")
+    with pytest.raises(NotApproved, match=r"\.\.\.: write the digest of this one into SHA256SUMS$"):
+        open_tested(path, "", settings, 1)
+    approve(folder, *FILES, name)
+    open_tested(path, "", settings, 1).close()
+    change(path)
+    with pytest.raises(NotApproved, match=r"or write the digest of this one into SHA256SUMS$"):
+        open_tested(path, "", settings, 1)
