@@ -124,14 +124,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
     commands.add_parser("serve", help="serve until SIGTERM or Ctrl-C: the default")
     says = "exit with 0 if the service that has these settings is ready, else with 1"
-    commands.add_parser("health", help=says, description=says.capitalize() + ".")
+    commands.add_parser("health", help=says, description=_as_sentence(says))
     _add_score(commands.add_parser("score", help="answer each row of a file with a model"))
     says = "report what a model is, what it takes and answers, and whether it can be served"
-    inspect = commands.add_parser("inspect", help=says, description=says.capitalize() + ".")
+    inspect = commands.add_parser("inspect", help=says, description=_as_sentence(says))
     inspect.add_argument("model", metavar="MODEL", help="iris, iris/1 or a path to an .onnx file")
     _add_card(commands.add_parser("card", help="describe a model that was made elsewhere"))
     says = "approve the files of models as they are: list their digests in SHA256SUMS"
-    pin = commands.add_parser("pin", help=says, description=says.capitalize() + ".")
+    pin = commands.add_parser("pin", help=says, description=_as_sentence(says))
     pin.add_argument(
         "models",
         metavar="MODEL",
@@ -145,10 +145,14 @@ def _parser() -> argparse.ArgumentParser:
         "report what would run here, on what, and what is wrong; exit with 1 if something is; it "
         "loads every model anew, beside a service that runs"
     )
-    doctor = commands.add_parser("doctor", help=says, description=says.capitalize() + ".")
+    doctor = commands.add_parser("doctor", help=says, description=_as_sentence(says))
     for each in (inspect, doctor):
         each.add_argument("--json", action="store_true", help="JSON for machines")
     return parser
+
+
+def _as_sentence(says: str) -> str:
+    return f"{says[0].upper()}{says[1:]}."
 
 
 def _add_score(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,9 @@
 """Where a model is that somebody names, and what its files are."""
 
+import errno
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 from msgspec import Struct
@@ -59,15 +61,23 @@ def files_of(path: Path) -> list[File]:
     Raises ModelError where one cannot be read.
     """
     try:
-        return [_file(path, each) for each in names_of(path) if (path.parent / each).is_file()]
+        return [
+            file_at(path.parent / each, each)
+            for each in names_of(path)
+            if (path.parent / each).is_file()
+        ]
     except OSError as error:
         raise ModelError(f"{path.name}: cannot be read: {error.strerror}") from error
 
 
-def _file(path: Path, name: str) -> File:
-    with (path.parent / name).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return File(name, os.fstat(file.fileno()).st_size, digest)
+def file_at(path: Path, name: str) -> File:
+    """Return the file at `path` as it is now, called `name`. Raises OSError, also for no file."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would wait for ever
+    with open(handle, "rb") as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a file")
+        return File(name, status.st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def sentence(place: Place, error: ModelError) -> str:

@@ -9,14 +9,13 @@ The digests stand in SHA256SUMS in the folder of models, or where TORCHLIT_PINS_
 """
 
 import posixpath
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from service.card import version_of
-from service.catalog.folder import MODEL_FILE, scan
-from service.catalog.pins import approved, place_of
-from service.catalog.place import Place, files_of, find, sentence
+from service.catalog.folder import MODEL_FILE, NO_FOLDER, Found, check_readable, scan
+from service.catalog.pins import approved, place_of, version_in
+from service.catalog.place import Place, file_at, files_of, find, sentence
 from service.checksums import FILE_NAME, update
 from service.commands.terminal import Stdout
 from service.engine import file
@@ -43,13 +42,16 @@ def pin(models: Sequence[str], settings: Settings, *, only_check: bool) -> int:
     models: `iris`: all its versions; `iris/1`.
     Raises CannotPin, InvalidPins, NotWritten, and what `find` and `Stdout.write` raise.
     """
-    versions = [_version(place) for place in _places(models, settings)]
     known = _known(settings)
+    versions, wrong = _versions(models, known, settings)
     digests = {each.path(one): one.sha256 for each in versions for one in each.files}
-    chosen = {each.name for each in versions} if models else None
-    gone = sorted(_gone(known, chosen, settings))
+    within = tuple(f"{model.rstrip('/')}/" for model in models) or ("",)
+    chosen = {name: digest for name, digest in known.items() if name.startswith(within)}
     if only_check:
-        return _check(digests, known, gone, settings)
+        return _check(digests, chosen, wrong, settings)
+    if wrong:
+        raise CannotPin("; ".join(wrong))
+    gone = sorted(name for name in chosen if _is_of_version(name) and _is_gone(name, settings))
     path = place_of(settings)
     try:
         update(path, digests, gone)
@@ -63,9 +65,25 @@ def pin(models: Sequence[str], settings: Settings, *, only_check: bool) -> int:
     return 0
 
 
-def _places(models: Sequence[str], settings: Settings) -> Iterator[Place]:
-    """Yield where the versions of models are; of all models if none is named."""
+def _versions(
+    models: Sequence[str], known: Mapping[str, str], settings: Settings
+) -> tuple[list[Version], list[str]]:
+    """Return versions of models, of all if none is named, and why others cannot be approved."""
     found = scan(settings.models_dir, settings.versions).models
+    versions = []
+    wrong = [found[name].reason for name in models or found if name in found]
+    for place in _places(models, found, known, settings):
+        try:
+            versions.append(_version(place))
+        except CannotPin as error:
+            wrong.append(str(error))
+    return versions, [each for each in wrong if each]
+
+
+def _places(
+    models: Sequence[str], found: Mapping[str, Found], known: Mapping[str, str], settings: Settings
+) -> Iterator[Place]:
+    """Yield where the versions of models are, without those that are listed and gone."""
     for model in models or found:
         name, _, number = model.rstrip("/").partition("/")
         if number or name not in found:
@@ -74,15 +92,16 @@ def _places(models: Sequence[str], settings: Settings) -> Iterator[Place]:
                 raise CannotPin(f"{model}: expected a model of {settings.models_dir}, got a path")
             yield place
             continue
-        for version in found[name].versions or ():
-            path = settings.models_dir / name / str(version) / MODEL_FILE
-            if path.exists():
-                yield Place(f"{name}/{version}", path, name)
+        for version, files in (found[name].versions or {}).items():
+            own = f"{name}/{version}/{MODEL_FILE}"
+            if files != NO_FOLDER and not (own in known and _is_gone(own, settings)):
+                yield Place(f"{name}/{version}", settings.models_dir / own, name)
 
 
 def _version(place: Place) -> Version:
     """Return the files of a version now. Raises CannotPin where it is no model, or incomplete."""
     try:
+        check_readable(place.path)
         said = file.read(place.path)
         files = files_of(place.path)
     except ModelError as error:
@@ -90,7 +109,8 @@ def _version(place: Place) -> Version:
     except OSError as error:
         raise CannotPin(f"{place.name}: {MODEL_FILE}: cannot be read: {error.strerror}") from error
     if missing := said.weights.keys() - {each.name for each in files}:
-        raise CannotPin(f"{place.name}: its weights are in {min(missing)!r}: no such file")
+        got = "not a file" if (place.path.parent / min(missing)).exists() else "no such file"
+        raise CannotPin(f"{place.name}: its weights are in {min(missing)!r}: {got}")
     return Version(place.name, files)
 
 
@@ -104,32 +124,48 @@ def _known(settings: Settings) -> dict[str, str]:
         raise
 
 
-def _gone(
-    known: Mapping[str, str], chosen: Collection[str] | None, settings: Settings
-) -> Iterator[str]:
-    """Yield the files of the chosen versions, or of all, that are listed and not there."""
-    for name in known:
-        model, _, rest = name.partition("/")
-        number, _, within = rest.partition("/")
-        is_of_version = bool(within) and version_of(number) is not None
-        is_chosen = chosen is None or f"{model}/{number}" in chosen
-        if is_of_version and is_chosen and not (settings.models_dir / name).exists():
-            yield name
+def _is_of_version(name: str) -> bool:
+    """Whether a file that is listed is in the folder of a version: other lines are not ours."""
+    model, _, rest = name.partition("/")
+    number, _, within = rest.partition("/")
+    return bool(within) and bool(version_in(f"{model}/{number}"))
+
+
+def _is_gone(name: str, settings: Settings) -> bool:
+    try:
+        (settings.models_dir / name).stat()
+    except OSError as error:  # of what cannot be read nobody can say
+        return isinstance(error, (FileNotFoundError, NotADirectoryError))
+    return False
 
 
 def _check(
-    digests: Mapping[str, str], known: Mapping[str, str], gone: Sequence[str], settings: Settings
+    digests: Mapping[str, str], known: Mapping[str, str], wrong: Sequence[str], settings: Settings
 ) -> int:
-    """Print which files are not as they were approved; return the exit status."""
-    wrong = [
+    """Print what is not as it was approved, also of other lines; return the exit status."""
+    others = [_differs(name, known[name], settings) for name in known if name not in digests]
+    said = [
         f"{name}: expected sha256 {known[name]}, got {digest}"
         if name in known
         else f"{name}: not listed, sha256 {digest}"
         for name, digest in digests.items()
         if known.get(name) != digest
     ]
-    wrong += [f"{name}: listed, and not there" for name in gone]
+    said += [*filter(None, others), *wrong]
+    count = len(digests) + len(others)
     source = FILE_NAME if settings.pins_file is None else settings.pins_file
-    for line in wrong or [f"{len(digests)} files are as {source} says"]:
+    right = f"{count} file is" if count == 1 else f"{count} files are"
+    for line in said or [f"{right} as {source} says"]:
         Stdout().line(plain(line))
-    return 1 if wrong else 0
+    return 1 if said else 0
+
+
+def _differs(name: str, expected: str, settings: Settings) -> str:
+    """Say how a file that is listed differs from that, nothing if it does not."""
+    try:
+        got = file_at(settings.models_dir / name, name).sha256
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{name}: listed, and not there"
+    except OSError as error:
+        return f"{name}: cannot be read: {error.strerror}"
+    return "" if got == expected else f"{name}: expected sha256 {expected}, got {got}"

@@ -98,7 +98,7 @@ def test_a_file_that_cannot_be_read_is_told(
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")  # root may read all
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("os.open", refuse)
     with pytest.raises(ModelError, match=r"^model\.onnx: cannot be read: Permission denied$"):
         files_of(path)
 

@@ -1,5 +1,7 @@
 """`python -m service pin`: which files are approved; coreutils' sha256sum is the oracle."""
 
+import os
+import shutil
 import subprocess
 from hashlib import sha256
 from pathlib import Path
@@ -125,6 +127,88 @@ def test_a_file_that_is_no_list_or_cannot_be_written_stays(folder: Path, tmp_pat
     nowhere = settings(folder, pins_file=tmp_path / "no/such/file")
     with pytest.raises(NotWritten, match=r"no/such/file: cannot be written: No such file"):
         pin([], nowhere, only_check=False)
+
+
+def test_all_that_is_broken_is_told_and_hides_nothing(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pin([], settings(folder), only_check=False)
+    capfd.readouterr()
+    (folder / "linear/2").mkdir()
+    (folder / "linear/3").mkdir()
+    os.mkfifo(folder / "linear/3/model.onnx")  # opening it would wait for ever
+    (folder / "linear/4").mkdir()
+    (folder / "linear/4/model.onnx").symlink_to("model.onnx")
+    (folder / "empty").mkdir()
+    (folder / WEIGHTS).unlink()
+    os.mkfifo(folder / WEIGHTS)
+    save_toy(folder, 3)
+    (folder / "toy/2/model.onnx").write_text("no model")
+    assert pin([], settings(folder), only_check=True) == 1
+    out = sorted(capfd.readouterr().out.splitlines())
+    expected = [
+        "empty: expected a version folder such as empty/1/model.onnx, got none",
+        "linear/1/w.bin: cannot be read: not a file",
+        "linear/1: its weights are in './w.bin': not a file",
+        "linear/2: cannot be read: No such file or directory",
+        "linear/3: cannot be read: not a file",
+        "linear/4: cannot be read: Too many levels of symbolic links",
+        "toy/2/model.onnx: expected sha256",
+        "toy/2: not a model that ONNX Runtime can open",
+        "toy/3/model.onnx: not listed",
+    ]
+    assert all(line.startswith(each) for line, each in zip(out, expected, strict=True))
+    before = (folder / "SHA256SUMS").read_bytes()
+    with pytest.raises(
+        CannotPin, match=r"^empty: .*; linear/1: .*; linear/3: .*; toy/2: not a mod"
+    ):
+        pin([], settings(folder), only_check=False)
+    assert (folder / "SHA256SUMS").read_bytes() == before
+    assert pin(["toy/1"], settings(folder), only_check=True) == 0
+    assert capfd.readouterr().out == "1 file is as SHA256SUMS says\n"
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "toy/old/notes.txt", ".hidden/model.onnx"])
+def test_other_lines_are_checked_too_as_sha256sum_does(
+    folder: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pin([], settings(folder), only_check=False)
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("one")
+    with (folder / "SHA256SUMS").open("a") as file:
+        file.write(f"{sha256(b'one').hexdigest()}  {name}\n")
+
+    def says() -> str:
+        capfd.readouterr()
+        is_right = pin([], settings(folder), only_check=True) == 0
+        assert is_right == as_sha256sum_says(folder)
+        return capfd.readouterr().out
+
+    assert says() == "5 files are as SHA256SUMS says\n"
+    path.write_text("two")
+    assert says().startswith(f"{name}: expected sha256 ")
+    assert pin(["toy"], settings(folder), only_check=True) == name.startswith("toy/")
+    path.unlink()
+    assert says() == f"{name}: listed, and not there\n"
+
+
+def test_all_versions_of_a_model_are_also_those_that_are_gone(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pin([], settings(folder), only_check=False)
+    shutil.rmtree(folder / "toy/2")
+    capfd.readouterr()
+    assert pin(["toy"], settings(folder), only_check=True) == 1
+    assert capfd.readouterr().out == "toy/2/model.onnx: listed, and not there\n"
+    pin(["toy"], settings(folder), only_check=False)
+    assert listed(folder / "SHA256SUMS") == [LINEAR, WEIGHTS, TOY]
+
+
+def test_help_has_the_name_of_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["pin", "--help"])
+    assert "list their digests in SHA256SUMS." in capsys.readouterr().out
 
 
 def test_our_own_models_are_as_they_were_approved() -> None:
