@@ -10,7 +10,7 @@ which they write down: the file may be malformed or gone by now.
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,6 +22,7 @@ from service.checksums import FILE_NAME, line_of, parsed
 from service.engine.contents import Pins
 from service.errors import InvalidPins
 from service.settings import Settings
+from service.words import cut
 
 _Key: TypeAlias = tuple[str, int | None]  # of a version, catalog.py
 HELD = "pins"  # a file in the folder of the workers: what is approved
@@ -52,6 +53,16 @@ class Approved(Struct, frozen=True):
         }
         version = version_in(folder) if own == MODEL_FILE else ""
         return Pins(digests, version, self.source, self.are_required)
+
+    def why_unused(self, models: Set[str]) -> str:
+        """Say that no file is listed of any of these models; nothing if one is, or none at all."""
+        listed = {name.split("/")[0] for name in self.digests if name.count("/") > 1}
+        if not self.digests or listed & models:
+            return ""
+        return (
+            f"{self.source}: no file is listed of any model that is here: expected names such as "
+            f"iris/1/{MODEL_FILE}, from the folder of models, got {cut(min(self.digests))!r}"
+        )
 
 
 def place_of(settings: Settings) -> Path:

@@ -256,7 +256,8 @@ class Reloader:
             self._scans.warn_once("pins", f"{error}; what was approved before stays so")
             self._follower.retry.later()
             return []
-        self._scans.warn_once("pins", "")
+        known = {*self.catalog.versions, *self.unloaded}
+        self._scans.warn_once("pins", self._pins.now.why_unused(known))
         for key in changed:
             if (version := self.catalog.find(key)) is None or version.reason:
                 self._tried[key] = ()  # which no files are equal to
@@ -359,9 +360,7 @@ class Reloader:
         What may pass is tried again, and logged once.
         """
         name, number = key
-        reason = failure.reason
-        if number is not None:
-            reason = f"{name}/{number}: {reason}"
+        reason = failure.reason if number is None else f"{name}/{number}: {failure.reason}"
         served = old.served if old else None
         if served is not None:
             reason += "; what was opened before serves on"

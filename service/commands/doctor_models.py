@@ -3,7 +3,7 @@
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -124,7 +124,7 @@ def model_findings(settings: Settings, threads: int) -> Iterator[Finding]:
     except InvalidSetting as error:
         advice = "correct it: the service does not start like that"
         yield Finding(topic, "wrong", str(error), advice)
-    pins, finding = _pins(settings)
+    pins, finding = _pins(settings, found.keys())
     yield finding
     for name, each in found.items():
         if each.reason:
@@ -158,7 +158,7 @@ def _split(settings: Settings, ready: dict[str, list[int]]) -> Iterator[Finding]
         yield Finding(topic, "well", f"{variable}: {split}")
 
 
-def _pins(settings: Settings) -> tuple[Approved, Finding]:
+def _pins(settings: Settings, models: Set[str]) -> tuple[Approved, Finding]:
     """Return which files are approved, and what is found of them."""
     topic, says = "pins", f"TORCHLIT_PINS={settings.pins}"
     try:
@@ -168,8 +168,11 @@ def _pins(settings: Settings) -> tuple[Approved, Finding]:
         return Approved(), Finding(topic, "wrong", str(error), advice)
     if not found.is_there:
         return found, Finding(topic, "well", f"no {found.source}: any file is opened")
-    count = f"{len(found.digests)} digests in {place_of(settings)}, {says}"
-    return found, Finding(topic, "well", count)
+    if unused := found.why_unused(models):
+        return found, Finding(topic, "note", unused, "`python -m service pin` lists all models")
+    count = len(found.digests)
+    text = f"{count} digest{'s' * (count != 1)} in {place_of(settings)}, {says}"
+    return found, Finding(topic, "well", text)
 
 
 def _advice(name: str, found: Found) -> str:
@@ -209,7 +212,8 @@ def _model(name: str, number: int, settings: Settings, threads: int, pins: Appro
             model = open_tested(place.path, name, anywhere, threads, pins=pins)
     except NotApproved as error:
         text = sentence(place, error).removeprefix(": ")
-        return Finding(topic, "wrong", text, f"see which file it is: sha256sum {place.path}")
+        advice = f"see which files they are: `python -m service pin --check {name}/{number}`"
+        return Finding(topic, "wrong", text, advice)
     except ModelError as error:
         text = sentence(place, error).removeprefix(": ")
         return Finding(topic, "wrong", text, _advice_for_file(place.path, text))
@@ -217,8 +221,9 @@ def _model(name: str, number: int, settings: Settings, threads: int, pins: Appro
     cost = "not measured"
     if model.batch_s is not None:
         cost = f"{model.largest_batch} rows in {model.batch_s * 1000:.2f} ms"
-    digest = f"sha256 {model.files[0].sha256}"
-    text = f"{tested}, {digest}, {cost} on {model.device}, {where(model)}"
+    own, *weights = model.files
+    digests = ", ".join([own.sha256, *(f"{each.sha256} of {each.name}" for each in weights)])
+    text = f"{tested}, sha256 {digests}, {cost} on {model.device}, {where(model)}"
     if not model.is_batched:
         text += f"; each request runs by itself, as {model.why_batching}"
     if model.why_no_rows:

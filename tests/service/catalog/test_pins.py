@@ -251,6 +251,26 @@ async def test_a_file_of_digests_is_taken_when_it_is_complete(folder: Path) -> N
         assert state(models)[0] == "failed"
 
 
+async def test_a_list_of_nothing_that_is_here_is_told_once(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sums = folder / "SHA256SUMS"
+    right = sums.read_text()
+    sums.write_text(right.replace("  ", "  models/"))
+    async with make(folder) as models:
+        for _ in range(2):
+            await models.reload()
+        assert caplog.text.count("SHA256SUMS: no file is listed of any model that is here") == 1
+        assert "got 'models/linear/1/model.onnx'" in caplog.text
+        caplog.clear()
+        for text in (right, "", right):
+            sums.write_text(text)
+            await models.reload()
+        await models.unload("linear")
+        await models.reload()
+        assert "no file is listed" not in caplog.text
+
+
 async def test_digests_that_are_no_file_are_not_waited_for(folder: Path) -> None:
     (folder / "SHA256SUMS").unlink()
     os.mkfifo(folder / "SHA256SUMS")

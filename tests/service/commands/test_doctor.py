@@ -29,6 +29,7 @@ from service.settings import machine as resources
 from service.settings.machine import Resources
 from tests.support.classifiers import save_classifier
 from tests.support.devices import Gpu, install_plugin
+from tests.support.foreign_models import linear, outside, save
 from tests.support.processes import environment, running
 from tests.support.toys import save_dear, save_same, save_sum, save_toy, toy_card
 
@@ -246,15 +247,31 @@ def test_what_is_approved_is_told(models_dir: Path) -> None:
     sums = models_dir / "SHA256SUMS"
     sums.write_text(f"{'0' * 64}  toy/1/model.onnx\n")
     said = found(models_dir=models_dir, pins="required")
-    assert told(said, "pins") == f"1 digests in {sums}, TORCHLIT_PINS=required"
+    assert told(said, "pins") == f"1 digest in {sums}, TORCHLIT_PINS=required"
     text = f"expected sha256 0000000000000000... as SHA256SUMS says, got {digest[:16]}..."
     assert told(said, "model toy/1").startswith(text)
     assert ("model toy/1", told(said, "model toy/1")) in wrong(said)
+    (advice,) = (each.advice for each in said if each.topic == "model toy/1")
+    assert advice == "see which files they are: `python -m service pin --check toy/1`"
+    sums.write_text(f"{digest}  models/toy/1/model.onnx\n")
+    (pins,) = (each for each in found(models_dir=models_dir) if each.topic == "pins")
+    assert (pins.state, pins.advice) == ("note", "`python -m service pin` lists all models")
+    assert pins.text.endswith("folder of models, got 'models/toy/1/model.onnx'")
     sums.write_text("none")
-    pins, *models = wrong(found(models_dir=models_dir))
-    assert pins[0] == "pins"
-    assert "SHA256SUMS: line 1: expected 64" in pins[1]
+    trouble, *models = wrong(found(models_dir=models_dir))
+    assert trouble[0] == "pins"
+    assert "SHA256SUMS: line 1: expected 64" in trouble[1]
     assert not models
+
+
+def test_digests_of_weights_are_told_too(tmp_path: Path) -> None:
+    save(tmp_path, "linear", outside(linear(), tmp_path / "linear/1", w="w.bin"))
+    own, weights = (
+        sha256((tmp_path / "linear/1" / name).read_bytes()).hexdigest()
+        for name in ("model.onnx", "w.bin")
+    )
+    text = told(found(models_dir=tmp_path), "model linear/1")
+    assert f", sha256 {own}, {weights} of w.bin, " in text
 
 
 def test_a_dear_model_is_told_where_it_would_run(
