@@ -255,8 +255,9 @@ class Metrics:
 
     def retire(self, model: str, version: str) -> None:
         """Show a model version no longer; its counters go on if it comes back."""
-        if (model, version) in self.states:
-            self.states[model, version].own(READY)[0] = 0.0
+        if (cells := self.states.get((model, version))) is not None:
+            for each in (STALE, UNAPPROVED, READY):
+                cells.own(each)[0] = 0.0
         self.known.discard((model, version))
         self.info.pop((model, version), None)
         self.nodes.pop((model, version), None)

@@ -109,6 +109,17 @@ async def test_a_changed_byte_is_refused_at_start_reload_and_load(
         assert (metric(models, "unapproved"), metric(models, "ready")) == (1, 0)
 
 
+async def test_what_was_unloaded_and_fails_is_stale_no_longer(folder: Path) -> None:
+    async with make(folder) as models:
+        change(folder / FILES[1])
+        await models.reload()
+        assert metric(models, "stale") == 1
+        await models.unload("linear")
+        with pytest.raises(InvalidInput, match="could not be loaded"):
+            await models.load("linear")
+        assert (metric(models, "stale"), metric(models, "unapproved")) == (0, 1)
+
+
 async def test_a_file_that_is_approved_afterwards_is_opened(folder: Path) -> None:
     change(folder / FILES[1])
     async with make(folder) as models:
