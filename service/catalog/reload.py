@@ -337,7 +337,7 @@ class Reloader:
             str(number),
             labels=model.classifier.counted if model.classifier else (),
             features=[each.name for each in model.card.features] if model.card else (),
-            info={"provider": model.provider, "device": self._settings.runs_on},
+            info={"provider": model.provider, "device": model.device},
             nodes=model.assignment.nodes,
         )
         served = ServedModel(name, number, model, metrics, self._settings)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import threading
 from hashlib import sha256
 from pathlib import Path
@@ -194,3 +195,11 @@ async def test_columns_are_listed_with_their_types(tmp_path: Path) -> None:
         assert await listed("sum") is None
         names = [each.name for each in toy_card().features]
         assert [each["name"] for each in await listed("toy")] == names  # with a card too
+
+
+async def test_the_metrics_name_the_device_that_models_name(models_dir: Path) -> None:
+    async with serving(Settings(models_dir=models_dir, device="auto")) as client:
+        (version,) = (await client.get("/models/toy")).json()["versions"]
+        (line,) = re.findall(r'_info\{.*model="toy".*', (await client.get("/metrics")).text)
+    assert f'device="{version["device"]}"' in line
+    assert f'provider="{version["provider"]}"' in line
