@@ -12,6 +12,7 @@ from msgspec import UNSET
 
 from service.catalog.catalog import Catalog
 from service.catalog.served import ServedModel
+from service.checksums import line_of
 from service.engine.model import Model
 from service.engine.providers import kind_of
 from service.engine.spec import Tensor
@@ -101,6 +102,7 @@ def config_of(served: ServedModel, settings: Settings) -> ModelConfig:
     `max_batch_size` is what one request may hold, 0 if it has no rows; `dims` are without them.
     """
     model = served.model
+    weights = [line_of(each.name, each.sha256) for each in model.files[1:]]
     config = ModelConfig(
         name=served.name,
         platform=PLATFORM,
@@ -116,6 +118,7 @@ def config_of(served: ServedModel, settings: Settings) -> ModelConfig:
             Text(model.why_batching),
             Text(model.files[0].sha256),
             Text(str(model.assignment)),
+            Text("\n".join(weights)) if weights else UNSET,
         ),
     )
     if model.is_batched:

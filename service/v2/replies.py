@@ -94,6 +94,7 @@ class ConfigParameters(Struct):
     batching_reason: Text
     sha256: Text  # of the .onnx
     nodes: Text
+    weights_sha256: Text | UnsetType = UNSET  # of files of weights, in lines as sha256sum has them
 
 
 class DynamicBatching(Struct):

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from hashlib import sha256
@@ -17,6 +18,7 @@ from service.entrance.services import Host
 from service.metrics.exposition import render
 from service.settings import Settings
 from tests.support.clients import counted
+from tests.support.foreign_models import linear, outside, save
 from tests.support.processes import running
 from tests.support.toys import (
     Client,
@@ -179,6 +181,15 @@ async def test_the_config_of_a_model_without_rows_has_no_batches(
     }
     words = (await client.get("/v2/models/stats/config")).json()
     assert words["output"] == [{"name": "output", "data_type": "TYPE_STRING", "dims": [2]}]
+
+
+async def test_the_config_has_digests_of_weights_as_sha256sum_writes_them(tmp_path: Path) -> None:
+    folder = tmp_path / "linear/1"
+    save(tmp_path, "linear", outside(linear(), folder, w="w.bin"))
+    async with serving(Settings(models_dir=tmp_path)) as client:
+        parameters = (await client.get("/v2/models/linear/config")).json()["parameters"]
+    lines = subprocess.run(["sha256sum", "w.bin"], cwd=folder, capture_output=True, text=True)
+    assert parameters["weights_sha256"] == {"string_value": lines.stdout.removesuffix("\n")}
 
 
 async def test_the_config_tells_the_delay(tmp_path: Path) -> None:
