@@ -22,8 +22,8 @@ from msgspec import Struct
 
 from service.card import METADATA_KEY, Card, Dataset, Example, Feature, Target, Value
 from service.catalog.opening import open_tested
-from service.catalog.pins import Approved
-from service.catalog.place import find, sentence
+from service.catalog.pins import Approved, approved, of_path
+from service.catalog.place import file_at, find, sentence
 from service.commands.terminal import Stdout
 from service.engine.columns import Column
 from service.engine.file import names_of
@@ -65,10 +65,13 @@ def write_card(job: Job, settings: Settings) -> int:
         raise CannotDescribe(f"--output: expected a file that ends in .onnx, got {target}")
     if target.exists() and not job.force:
         raise CannotDescribe(f"{target}: is there already; --force replaces it")
+    listed = approved(settings)
     try:
-        model = open_tested(place.path, place.model, settings, machine.available().threads(1))
+        threads = machine.available().threads(1)
+        model = open_tested(place.path, place.model, settings, threads, pins=listed)
         card = describe(model, job)
         save(place.path, card, target, settings)
+        written = file_at(target, target.name)
     except (ModelError, InvalidInput) as error:
         why = sentence(place, error) if isinstance(error, ModelError) else str(error)
         raise CannotDescribe(why) from error
@@ -80,6 +83,9 @@ def write_card(job: Job, settings: Settings) -> int:
     if own and own != card.labels:
         renamed = ", ".join(f"{a} is now {b}" for a, b in zip(own, card.labels, strict=True))
         Stdout().line(f"the file has labels of its own: {renamed}")
+    pins = of_path(listed, target, settings.models_dir) if listed.is_there else None
+    if pins and pins.model and pins.digests.get(target.name) != written.sha256:
+        Stdout().line(f"{pins.source} does not list it as it is: {pins.way}")
     return 0
 
 

@@ -35,23 +35,27 @@ class Pins(Struct, frozen=True):
     source: str  # where the digests stand
     are_required: bool = False  # whether a file without one is refused
 
+    @property
+    def way(self) -> str:
+        """How to approve a file as it is."""
+        if self.model:
+            return f"approve this one with `python -m service pin {self.model}`"
+        return f"write the digest of this one into {self.source}"
+
     def check(self, file: File, own: str) -> None:
         """Raise NotApproved unless `file`, of the model in the file `own`, is as approved."""
         expected = self.digests.get(os.path.normpath(file.name), "")
         if file.sha256 == expected or not (expected or self.are_required):
             return
         where = own if file.name == own else f"{own}: its weights in {file.name!r}"
-        approve = f"write the digest of this one into {self.source}"
-        if self.model:
-            approve = f"approve this one with `python -m service pin {self.model}`"
         if not expected:
             raise NotApproved(
                 f"{where}: expected a file that {self.source} lists, as TORCHLIT_PINS says "
-                f"required, got one that it does not, sha256 {file.sha256[:_SHOWN]}...: {approve}"
+                f"required, got one that it does not, sha256 {file.sha256[:_SHOWN]}...: {self.way}"
             )
         raise NotApproved(
             f"{where}: expected sha256 {expected[:_SHOWN]}... as {self.source} says, got "
-            f"{file.sha256[:_SHOWN]}...: put the file back that was approved, or {approve}"
+            f"{file.sha256[:_SHOWN]}...: put the file back that was approved, or {self.way}"
         )
 
     def check_all(self, files: Sequence[File]) -> None:

@@ -139,6 +139,27 @@ async def test_what_has_a_card_is_served_like_our_own(tmp_path: Path) -> None:
         assert "Berlin, Łódź in training" in document
 
 
+def test_how_to_approve_the_copy_is_told_where_there_is_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCHLIT_MODELS_DIR", str(tmp_path / "models"))
+    made = str(save_columns(tmp_path / "made", has_town=False))
+    Path("rows.csv").write_text("age,rooms,city,paid\n30.5,2,Berlin,true\n41,3,Berlin,false\n")
+
+    def says(output: str) -> str:
+        assert main(["card", made, "--examples", "rows.csv", "--output", output, "--force"]) == 0
+        return capfd.readouterr().out.split("\n", 1)[1]
+
+    assert says("models/house/1/model.onnx") == ""
+    (tmp_path / "models/SHA256SUMS").write_text("")
+    assert says("elsewhere.onnx") == ""
+    approve = "SHA256SUMS does not list it as it is: approve this one with `python -m service pin "
+    assert says("models/house/1/model.onnx") == f"{approve}house/1`\n"
+    assert main(["pin", "house/1"]) == 0
+    capfd.readouterr()
+    assert says("models/house/1/model.onnx") == ""
+
+
 def test_what_does_not_fit_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     made = str(save_toy(Path("made")))
     rows = ["--examples", "rows.csv"]
