@@ -51,11 +51,12 @@ CONTENT_ENCODING_PARAMETER = parameter(
     {"enum": ["gzip", "deflate", "identity"]},
     "How the body is compressed; deflate is zlib's format",
 )
+WITHOUT_VERSION = "without it the highest that is ready answers, or one by weight"
 VERSION_PARAMETER = parameter(
     "query",
     "version",
     VERSION,
-    "Of the model, where the body does not say it; the default if absent",
+    f"Of the model, where the body does not say it; {WITHOUT_VERSION}",
 )
 PREPARE_PARAMETER = parameter(
     "query",

@@ -20,6 +20,7 @@ from service.http.openapi.parts import (
     VERSION,
     VERSION_HEADER,
     VERSION_PARAMETER,
+    WITHOUT_VERSION,
     Context,
     Document,
     Json,
@@ -38,7 +39,7 @@ from service.http.route import Route
 # Formats that are described alike: all but JSON and images.
 OTHERS = [each for each in FORMATS if each not in (JSON, IMAGE, FORM)]
 
-_VERSION: Json = VERSION | {"description": "the default if absent"}
+_VERSION: Json = VERSION | {"description": WITHOUT_VERSION}
 
 
 def predict(route: Route, context: Context) -> Json:
