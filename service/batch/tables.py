@@ -1,9 +1,11 @@
 """Which columns of a table are those of a model, and the rows that stand in them."""
 
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from msgspec import Struct
@@ -16,6 +18,14 @@ from service.errors import InvalidInput
 from service.formats.csv_cells import columns_of
 from service.formats.csv_header import header_of
 from service.formats.json_rows import expected_instance, row
+
+_INDEX = re.compile("__index_level_[0-9]+__")  # what pandas calls one without a name
+
+
+class _Frame(Struct):
+    """What pandas writes into a schema (its documentation, "Storing pandas DataFrame objects")."""
+
+    index_columns: list[Any]  # the names of columns; a range is none
 
 
 class Rows(Struct):
@@ -91,23 +101,35 @@ def _sure(read: Sequence[Values]) -> Any:
 
 def reading_of(schema: pa.Schema, model: Model) -> Reading:
     """Return how tables of a schema are read. Raises InvalidInput for one that does not fit."""
-    names = schema.names
-    lists = [place for place, each in enumerate(schema.types) if is_list(each)]
-    if len(names) == 1 and model.row_size == 1:  # whatever it is called
-        return Reading(model, [0], is_list=bool(lists))
-    if model.column_names and not (len(names) == 1 and lists):
-        return Reading(model, header_of(names, model, "table").places)
+    index = _index_of(schema).difference(model.column_names)
+    places = [place for place, each in enumerate(schema.names) if each not in index]
+    lists = [place for place in places if is_list(schema.field(place).type)]
+    if len(places) == 1 and model.row_size == 1:  # whatever it is called
+        return Reading(model, places, is_list=bool(lists))
+    if model.column_names and not (len(places) == 1 and lists):
+        header = header_of([schema.names[place] for place in places], model, "table")
+        return Reading(model, [places[each] for each in header.places])
     if len(lists) == 1:
         return Reading(model, lists, is_list=True)
-    if not lists and not model.has_open_rows and len(names) == model.row_size:
-        return Reading(model, list(range(len(names))))
-    got = f"{len(lists)} columns of lists" if lists else f"{len(names)} columns"
+    if not lists and not model.has_open_rows and len(places) == model.row_size:
+        return Reading(model, places)
+    got = f"{len(lists)} columns of lists" if lists else f"{len(places)} columns"
     instance, _, image = expected_instance(model).partition(" or {")
     others = "" if model.has_open_rows else f", or {model.row_size} columns of one value each"
     others += ", or one column of images or of their paths, `path`" if image else ""
     raise InvalidInput(
         f"table: expected one column, each value of it {instance}{others}, got {got}"
     )
+
+
+def _index_of(schema: pa.Schema) -> set[str]:
+    """Return the columns that are the index of a frame of pandas."""
+    found = {each for each in schema.names if _INDEX.fullmatch(each)}
+    try:
+        frame = msgspec.json.decode((schema.metadata or {}).get(b"pandas", b""), type=_Frame)
+    except msgspec.DecodeError:  # there is none, or others wrote it
+        return found
+    return found.union(each for each in frame.index_columns if isinstance(each, str))
 
 
 def _value(scalar: pa.Scalar) -> Any:

@@ -124,6 +124,17 @@ def test_columns_that_fit_no_row_are_refused_before_any_is_read(
     assert str(raised.value).replace(f"{tmp_path}/", "") == sentence
 
 
+def test_the_index_of_a_frame_is_kept_but_no_feature(scorer: Open, tmp_path: Path) -> None:
+    table = pa.table({each: [1.0] for each in "abcdef"} | {"id": ["x"]})
+    path = tmp_path / "in.parquet"
+    said = {"pandas": '{"index_columns": ["id"]}'}
+    parquet.write_table(table.replace_schema_metadata(said), path)
+    (answered,) = answers(
+        [each for each, _ in ParquetInput(path, scorer("same"), keep=True)], scorer("same")
+    ).to_pylist()
+    assert answered["id"] == "x"
+
+
 def test_a_page_that_is_not_as_it_was_written_is_refused(scorer: Open, tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     table = pa.table({name: [1.0, 2.0, 3.0, 4.0] for name in "abcd"})

@@ -1,6 +1,7 @@
 """Tables are answered as POST /predict answers their rows, each value of each kind."""
 
 import decimal
+import json
 import math
 import os
 import pickle
@@ -280,6 +281,45 @@ def test_columns_that_fit_no_row_are_refused(
     with pytest.raises(InvalidInput) as raised:
         scorer(model)(pa.table(table))
     assert sentence in str(raised.value)
+
+
+def with_index(table: pa.Table, name: str, *, is_said: bool) -> pa.Table:
+    """Return a table as pandas makes it of a frame with an index of strings."""
+    table = table.append_column(name, pa.array(["i"] * table.num_rows))
+    about = json.dumps({"index_columns": [name], "columns": []}).encode()
+    return table.replace_schema_metadata({"pandas": about} if is_said else None)
+
+
+@pytest.mark.parametrize(("name", "is_said"), [("__index_level_0__", False), ("id", True)])
+@pytest.mark.parametrize(
+    ("model", "columns"),
+    [
+        ("same", {each: [1.0, 2.0] for each in "abcdef"}),
+        ("same", {"rows": [[1.0] * 6]}),
+        ("toy", {"rows": [A_ROW["toy"]]}),
+        ("words", {"text": ["x"]}),
+    ],
+)
+def test_the_index_of_a_frame_is_no_feature(
+    scorer: Open, model: str, columns: dict[str, list[Any]], name: str, is_said: bool
+) -> None:
+    table = pa.table(columns)
+    answers = scorer(model)(with_index(table, name, is_said=is_said))
+    assert answers == scorer(model)(table)
+    assert answers["error"].null_count == table.num_rows
+
+
+def test_an_index_that_is_called_as_a_feature_is_one(scorer: Open) -> None:
+    table = pa.table({each: [1.0] for each in "abcd"})
+    about = json.dumps({"index_columns": ["a", {"kind": "range"}], "columns": []})
+    assert scorer("toy")(table.replace_schema_metadata({"pandas": about})) == scorer("toy")(table)
+
+
+@pytest.mark.parametrize("about", ["", "{", "[]", '{"index_columns": "id"}'])
+def test_what_is_said_of_no_frame_of_pandas_is_passed_over(scorer: Open, about: str) -> None:
+    table = pa.table({each: [1.0] for each in "abcdef"})
+    answers = scorer("same")(table.replace_schema_metadata({"pandas": about}))
+    assert answers == scorer("same")(table)
 
 
 def test_a_table_without_rows_has_the_columns_of_answers(scorer: Open) -> None:
