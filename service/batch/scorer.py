@@ -62,9 +62,11 @@ class Scorer:
         settings = settings or Settings.from_env(os.environ)
         self.place = place = find(str(model), settings)
         self.name = place.name
-        # Where it is opened again the working directory may be another.
+        # Elsewhere the working directory may be another, and who is there needs no keys.
         folder = settings.models_dir.absolute()
-        self.settings = structs.replace(settings, models_dir=folder)
+        self.settings = structs.replace(
+            settings, models_dir=folder, api_keys=None, api_keys_file=None
+        )
         self._again = place.name if place.model else str(place.path.absolute())
         most = max(self.settings.max_batch_size, ROWS_OF_RUN)
         larger = structs.replace(self.settings, max_batch_size=most)
@@ -94,9 +96,9 @@ class Scorer:
         written; others are passed over. Of a model whose columns have no names: a column of lists,
         or as many columns as a row has values. Of images: a column of bytes, or of paths that is
         called `path`. A row that does not fit, or that the model fails on, has nulls and a sentence
-        in `error`. Raises InvalidInput for columns that fit no row.
+        in `error`. Raises InvalidInput for columns that fit no row, TypeError for what is no table.
         """
-        table = table if isinstance(table, pa.Table) else pa.table(table)
+        table = table if isinstance(table, pa.Table) else _table_of(table)
         batches = [self._whole(each) for each in self._batches(table)]
         schema = self.schema.append(pa.field(ERROR, pa.string()))
         return pa.Table.from_batches(batches, schema)
@@ -183,6 +185,20 @@ class Scorer:
     def _answers(self, run: Run, bad: list[tuple[int, str]]) -> Answers:
         columns = self._columns(run.outputs) if len(run.places) else self._columns.none
         return Answers(columns, run.places, sorted(bad + run.bad))
+
+
+def _table_of(given: Any) -> pa.Table:
+    """Return the table that pyarrow makes of what is none yet. Raises TypeError."""
+    try:
+        return pa.table(given)
+    except (TypeError, ValueError, AttributeError, ImportError, pa.ArrowException) as error:
+        type_ = type(given)
+        is_pandas = type_.__module__.partition(".")[0] == "pandas"
+        hint = "; pyarrow.Table.from_pandas(frame, preserve_index=False) makes one of a DataFrame"
+        raise TypeError(
+            "expected a pyarrow.Table, or what pyarrow.table makes one of, got "
+            f"{type_.__module__}.{type_.__qualname__}: {error}" + hint * is_pandas
+        ) from error
 
 
 def _sentence(why: str | None) -> str | None:

@@ -336,6 +336,34 @@ def test_what_is_no_table_yet_becomes_one(scorer: Open) -> None:
         assert scorer("toy")(given) == expected
 
 
+class Frame:
+    """As one that pyarrow cannot read."""
+
+    def __arrow_c_stream__(self, schema: object = None) -> object:
+        raise AttributeError("no such thing")
+
+
+Frame.__module__ = "pandas.core.frame"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (Frame(), "got pandas.core.frame.Frame: no such thing; pyarrow.Table.from_pandas(frame, "),
+        ([[1.0]], "got builtins.list: Must pass names"),
+        ({"a": 1.0}, "got builtins.dict: "),
+        ({"a": [1.0], "b": []}, "got builtins.dict: "),
+        ("flowers.csv", "got builtins.str: "),
+        (pa.array([1.0]), "got pyarrow.lib.DoubleArray: "),
+    ],
+)
+def test_what_is_no_table_is_a_sentence(scorer: Open, given: object, sentence: str) -> None:
+    with pytest.raises(TypeError) as raised:
+        scorer("toy")(given)
+    assert str(raised.value).startswith("expected a pyarrow.Table, or what pyarrow.table makes")
+    assert sentence in str(raised.value)
+
+
 def test_answers_do_not_depend_on_where_a_table_is_cut(
     scorer: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,6 +424,14 @@ def test_a_scorer_goes_to_other_processes(scorer: Open, tmp_path: Path) -> None:
     )
     assert said.stdout.decode().strip() == opened(table)["label"][0].as_py()
     assert pickle.loads(pickle.dumps(opened)) is pickle.loads(pickle.dumps(opened))  # opened once
+
+
+def test_a_pickled_scorer_has_no_api_keys(batch_dir: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    settings = Settings(models_dir=batch_dir, api_keys="secret", api_keys_file=keys)
+    sent = pickle.dumps(Scorer("toy", settings))
+    assert b"secret" not in sent
+    assert str(keys).encode() not in sent
 
 
 def test_what_cannot_be_opened_is_refused(batch_dir: Path, tmp_path: Path) -> None:

@@ -46,7 +46,6 @@ def shipped(place: Place, scorer: Scorer) -> Shipped:
             raise CannotScore(f"{place.name}: {each.name} was changed since it was opened")
         files[str(home / each.name)] = content
     name = place.name if place.model else place.path.name
-    settings = structs.replace(  # what was opened here is what is approved
-        scorer.settings, api_keys=None, api_keys_file=None, pins="listed", pins_file=None
-    )
+    # What was opened here is what is approved.
+    settings = structs.replace(scorer.settings, pins="listed", pins_file=None)
     return Shipped(name, files, settings, scorer.model.trial)
