@@ -74,7 +74,7 @@ class Writer(Struct, frozen=True):
 def writer_of(kind: Kind, suffix: str, before: pa.Schema, scorer: Scorer) -> Writer:
     """Return what writes some columns, and behind them the answers.
 
-    Raises CannotScore where two have one name, or an answer is no cells of CSV.
+    Raises CannotScore where two have one name, or one has values that the kind does not hold.
     """
     names = before.names
     if kind == CSV:
@@ -87,6 +87,12 @@ def writer_of(kind: Kind, suffix: str, before: pa.Schema, scorer: Scorer) -> Wri
         names += columns_of(scorer.model)
         check_names("column", names, "rename one, or write JSON Lines (.jsonl)")
     else:
+        for each in before:
+            if kind == PARQUET and not _is_of_parquet(each):
+                raise CannotScore(
+                    f"column {each.name!r}: expected values of a type that Parquet has, got "
+                    f"{each.type}: write Arrow"
+                )
         names += scorer.schema.names
         check_names("column", names, "rename one in INPUT")
     compression = suffix.rpartition(".")[2] if kind == CSV and suffix.count(".") > 1 else ""
@@ -105,6 +111,15 @@ def _is_a_cell(type: pa.DataType) -> bool:
             values = pa.array([0], pa.int64()).cast(type)
         values.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return False
+    return True
+
+
+def _is_of_parquet(field: pa.Field) -> bool:
+    """Whether Parquet has such values as those of a kept column."""
+    try:
+        parquet.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
+    except (OSError, pa.ArrowException):
         return False
     return True
 
@@ -155,7 +170,7 @@ def _quoted(texts: pa.Array) -> pa.Array:
 
 
 def _to_parquet(part: Growing, result: Path) -> None:
-    """Write a stream of Arrow as Parquet. Raises OSError."""
+    """Write a stream of Arrow as Parquet. Raises OSError, also for a value that is too large."""
     with pa.ipc.open_stream(part) as stream:
         texts = [
             each.name
@@ -164,7 +179,10 @@ def _to_parquet(part: Growing, result: Path) -> None:
         ]
         with parquet.ParquetWriter(result, stream.schema, use_dictionary=texts) as out:
             for group in _groups(stream):
-                out.write_table(pa.Table.from_batches(group), row_group_size=_GROUP_ROWS)
+                try:
+                    out.write_table(pa.Table.from_batches(group), row_group_size=_GROUP_ROWS)
+                except pa.ArrowException as error:
+                    raise OSError(str(error)) from error
 
 
 def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:

@@ -74,6 +74,34 @@ def test_what_is_no_cell_is_not_kept_in_csv(tmp_path: Path, type: pa.DataType) -
     assert writer_of(PARQUET, ".parquet", kept, scorer).names[0] == "tags"
 
 
+@pytest.mark.parametrize(
+    "type",
+    [
+        pa.month_day_nano_interval(),
+        pa.list_(pa.struct([])),
+        pa.dense_union([pa.field("a", pa.int8())]),
+        pa.binary(0),
+    ],
+    ids=str,
+)
+def test_what_parquet_has_no_type_for_is_not_kept_in_it(tmp_path: Path, type: pa.DataType) -> None:
+    save_toy(tmp_path, card=toy_card())
+    scorer = Scorer("toy", Settings(models_dir=tmp_path))
+    kept = pa.schema([pa.field("age", type)])
+    with pytest.raises(CannotScore, match=r"^column 'age': expected .* Parquet has, got .*: write"):
+        writer_of(PARQUET, ".parquet", kept, scorer)
+    assert writer_of(ARROW, ".arrow", kept, scorer).names[0] == "age"
+
+
+def test_a_value_that_parquet_cannot_hold_is_an_error_of_the_system(tmp_path: Path) -> None:
+    rows = pa.record_batch({"at": pa.array([2**62], pa.timestamp("s"))})
+    each = Writer(PARQUET, "", rows.schema, ["at"])
+    part = tmp_path / "part"
+    part.write_bytes(each.head() + each.encode(rows) + each.tail())
+    with Growing(part, part.stat().st_size) as file, pytest.raises(OSError, match="overflow"):
+        each.convert(file, tmp_path / "result")
+
+
 def test_compressed_csv_is_the_same_text_in_the_same_bytes() -> None:
     plain, packed = writer(), writer(compression="gz")
     parts = [packed.head(), packed.encode(ROWS), packed.encode(ROWS.slice(0, 0))]
