@@ -8,6 +8,7 @@ job        row by row: from the first batch to the last
 rows       row by row: the input, in batches
 layout     row by row: answers as bytes; the names of the columns for both
 scoring    what both do on their way: count, keep, say; and how a job goes on
+whole      a file that is read to the end that it had
 identity   what the bytes of a result depend on
 output     a file that is written bit by bit, and goes on after a crash
 progress   how far it is

@@ -20,6 +20,7 @@ from service.commands.score.options import Job
 from service.commands.score.output import Mark, Part
 from service.commands.score.rows import Source
 from service.commands.score.scoring import Scoring, go_on
+from service.commands.score.whole import open_whole
 from service.commands.terminal import Stdout
 from service.engine.model import Model
 from service.errors import (
@@ -65,7 +66,7 @@ def _open_input(job: Job, part: Part | None) -> Iterator[BinaryIO]:
     """Yield the input. Raises CannotScore where it cannot be read, then and later."""
     try:
         is_stdin = job.input == "-"
-        with open(0 if is_stdin else job.input, "rb", closefd=not is_stdin) as file:
+        with open_whole(0 if is_stdin else job.input) as file:
             status = os.fstat(file.fileno())
             for path in part.files if part is not None else ():
                 if path.exists() and os.path.samestat(status, path.stat()):

@@ -29,6 +29,7 @@ from service.commands.score.suffixes import (
     kind_of,
     printable,
 )
+from service.commands.score.whole import open_whole
 from service.errors import CannotScore
 
 STDIN = "-"
@@ -132,10 +133,10 @@ def reading(name: str) -> Iterator[None]:
 
 def _opened(source: Source) -> BinaryIO:
     if source.path is None:
-        return open(0, "rb", closefd=False)
+        return open_whole(0)
     if is_compressed(source.path.name):
         return open_unpacked(source.path)
-    return source.path.open("rb")
+    return open_whole(source.path)
 
 
 def sources_of(input: str, given: Kind | None, written: Path | None) -> list[Source]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from service.commands.score.whole import open_whole
+
 _CODECS = {".gz": "gzip", ".zst": "zstd"}
 _CHUNK_BYTES = 2**20
 
@@ -29,7 +31,7 @@ class _Unpacked(io.RawIOBase):
         self._begin()
 
     def _begin(self) -> None:
-        self._file = self._path.open("rb")  # the one before was closed with its stream
+        self._file = open_whole(self._path)  # the one before was closed with its stream
         codec = _CODECS[self._path.suffix.lower()]
         self._stream = pa.CompressedInputStream(pa.PythonFile(self._file, "r"), codec)
         self._at = 0

@@ -19,6 +19,7 @@ import onnx
 import pytest
 
 from service.commands.score import job as module
+from service.commands.score.scoring import Scoring
 from service.engine.model import Model
 from service.settings import Settings
 from service.settings import machine as resources
@@ -606,6 +607,28 @@ def test_ctrl_c_keeps_what_is_done(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     interrupt_at(1, monkeypatch)  # nothing is done then
     assert run("toy", "in.csv", "no.csv") == (130, "torchlit: interrupted\n")
     assert not list(Path().glob("no.*"))
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("input", ["in.csv", "-"])
+def test_a_file_that_is_cut_while_it_is_read_is_no_complete_one(
+    run: Run, stream: Become, monkeypatch: pytest.MonkeyPatch, input: str
+) -> None:
+    size = Path("in.csv").write_text(csv_text(ROWS * 10_000))
+    write = Scoring.write
+
+    def write_and_cut(scoring: Scoring, data: bytes, rows: int = 0) -> None:
+        os.truncate("in.csv", size // 2 - 3)
+        write(scoring, data, rows)
+
+    monkeypatch.setattr(Scoring, "write", write_and_cut)
+    if input == "-":
+        stream(0, os.open("in.csv", os.O_RDONLY))
+    status, said = run("toy", input, "out.csv")
+    assert status == 1
+    expected = f"expected {size} bytes, got {size // 2 - 3}: it was cut while it was read"
+    assert said == f"torchlit: {input}: cannot be read: {expected}\n"
+    assert not Path("out.csv").exists()
 
 
 def test_a_file_of_bad_rows_is_gone_on_with_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
 import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -45,3 +47,18 @@ def test_a_file_that_is_damaged_cannot_be_read(
     path.write_bytes(compress(DATA)[:-9] if damage == "cut" else b"not compressed at all")
     with open_unpacked(path) as file, pytest.raises(OSError):  # noqa: PT011  # of many words
         file.read()
+
+
+@pytest.mark.parametrize(("name", "compress"), [("in.csv.gz", gzipped), ("in.csv.zst", zstd)])
+def test_a_file_that_is_cut_behind_a_member_cannot_be_read(
+    tmp_path: Path, name: str, compress: Compress
+) -> None:
+    path = tmp_path / name
+    data = np.random.default_rng(0).bytes(2**21)  # more than is read at once
+    first = compress(data)
+    path.write_bytes(first + compress(data))
+    with open_unpacked(path) as file:
+        assert file.read(10) == data[:10]
+        os.truncate(path, len(first))
+        with pytest.raises(OSError, match=f"got {len(first)}: it was cut while it was read"):
+            file.read()
