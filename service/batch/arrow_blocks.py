@@ -1,5 +1,6 @@
 """An Arrow IPC file or stream -> blocks: slices of its batches, which carry their rows."""
 
+import errno
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import BinaryIO
@@ -46,7 +47,7 @@ class ArrowInput:
         try:
             self._batches, schema = _opened(file)
         except (OSError, pa.ArrowException) as error:
-            raise unreadable(name, error) from error
+            raise unreadable(name, error, "Arrow") from error
         self._chosen = chosen(schema, scorer, name, keep=keep)
         self.kept = self._chosen.kept_schema(schema)
         self._widths = [width_of(schema.field(each).type) for each in self._chosen.names]
@@ -107,6 +108,7 @@ def _opened(file: BinaryIO) -> tuple[Iterator[pa.RecordBatch], pa.Schema]:
         whole = pa.ipc.open_file(file)
         return map(whole.get_batch, range(whole.num_record_batches)), whole.schema
     if file.peek(len(_MAGIC)).startswith(_MAGIC):  # type: ignore[attr-defined]  # buffered
-        raise OSError("expected a stream of Arrow, got a file, which is read from its end")
+        why = "expected a stream of Arrow, got a file, which is read from its end"
+        raise OSError(errno.ESPIPE, why)
     stream = pa.ipc.open_stream(file)
     return iter(stream), stream.schema

@@ -123,7 +123,7 @@ class ParquetInput:
                 schema, self._metadata = file.schema_arrow, file.metadata
                 self._footer = _footer(source)
         except (OSError, pa.ArrowException) as error:
-            raise unreadable(path, error) from error
+            raise unreadable(path, error, "Parquet") from error
         self._chosen = chosen(schema, scorer, str(path), keep=keep)
         self.kept = self._chosen.kept_schema(schema)
         self._widths = [width_of(schema.field(each).type) for each in self._chosen.names]

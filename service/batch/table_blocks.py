@@ -121,7 +121,9 @@ def width_of(type: pa.DataType) -> float:
         return 0
 
 
-def unreadable(path: str | Path, error: Exception) -> CannotScore:
-    """Return the error that a file cannot be read."""
-    why = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
-    return CannotScore(f"{path}: cannot be read: {why}")
+def unreadable(path: str | Path, error: Exception, kind: str = "") -> CannotScore:
+    """Return the error that a file cannot be read, or not as the kind that it is taken for."""
+    of_system, said = getattr(error, "strerror", None), str(error).strip().partition("\n")[0]
+    if kind and of_system is None:
+        return CannotScore(f"{path}: expected {kind}, got: {said}")
+    return CannotScore(f"{path}: cannot be read: {of_system or said}")

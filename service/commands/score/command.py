@@ -80,9 +80,11 @@ def _formats(job: Job) -> tuple[str, str]:
     """Return the formats of input and output, by their names. Raises CannotScore."""
     instead = (
         "decompress or convert it before, into - (stdin) too",
-        "write to - (stdout) and compress it",
+        "write to - (stdout) and compress or convert it",
     )
     for path, how in zip((job.input, job.output), instead, strict=True):
+        if not path:  # the folder where it runs, to Path
+            raise CannotScore("INPUT and OUTPUT: expected paths, or -, got ''")
         suffix = Path(path).suffix.lower()
         if suffix in _COMPRESSED and kind_of(path) is None and not is_several(path):
             expected = "expected CSV, JSON Lines, Parquet or Arrow"

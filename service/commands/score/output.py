@@ -70,7 +70,8 @@ class Part:
         if not os.path.lexists(self.output):
             return
         if not self.output.is_file():
-            raise NotWritten(f"{self.output}: expected a file, or - for stdout")
+            got = "a folder" if self.output.is_dir() else "a pipe or a device"
+            raise NotWritten(f"{self.output}: expected a file, or - for stdout, got {got}")
         if not self._force and not self._named():
             raise NotWritten(f"{self.output}: {_IS_THERE}")
 
@@ -253,7 +254,10 @@ def held(opened: int, path: Path) -> int:
 
 
 def check_name(path: Path, suffix: str) -> None:
-    """Raise NotWritten where a name is too long to have others beside it."""
+    """Raise NotWritten where a name is too long to have others beside it, or is in no folder."""
+    if not path.parent.is_dir():
+        got = "a file" if path.parent.exists() else "none"
+        raise NotWritten(f"{path}: expected a folder {path.parent} to write it in, got {got}")
     try:
         os.lstat(beside(path, suffix))
     except OSError as error:

@@ -64,11 +64,19 @@ def test_a_position_is_that_of_the_same_rows_alone(given: Callable[[bytes], Arro
         assert not given(stream(changed)).pass_to(position)
 
 
-@pytest.mark.parametrize("data", [b"", b"no table", as_file()[:-30], stream()[:300]])
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "expected Arrow, got"),
+        (b"no table", "expected Arrow, got"),
+        (as_file()[:-30], "expected Arrow, got"),
+        (stream()[:-300], "cannot be read"),
+    ],
+)
 def test_a_file_that_cannot_be_read_is_one_sentence(
-    given: Callable[[bytes], ArrowInput], data: bytes
+    given: Callable[[bytes], ArrowInput], data: bytes, why: str
 ) -> None:
-    with pytest.raises(CannotScore, match=r"^in: cannot be read: [^\n]+$"):
+    with pytest.raises(CannotScore, match=rf"^in: {why}: [^\n]+$"):
         list(given(data))
 
 

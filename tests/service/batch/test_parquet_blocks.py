@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_read_is_one_sentence(file: Path, scorer: Open) ->
     blocks = [block for block, _ in ParquetInput(file, toy, keep=False)]
     data = file.read_bytes()
     file.write_bytes(data[:-9])
-    with pytest.raises(CannotScore, match=r"in\.parquet: cannot be read: "):
+    with pytest.raises(CannotScore, match=r"in\.parquet: expected Parquet, got: "):
         ParquetInput(file, toy, keep=False)
     with pytest.raises(CannotScore, match=r"in\.parquet: cannot be read: "):
         blocks[0].answer(toy)

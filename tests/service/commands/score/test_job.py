@@ -356,7 +356,10 @@ def test_the_threads_of_a_model_are_not_measured(run: Run, monkeypatch: pytest.M
         ),
         (["toy", "in.csv", "there.csv"], ".*there.csv: is there already; --force replaces it"),
         (["toy", "in.csv", "in.csv", "--force"], ".*in.csv: expected another file than the one .*"),
-        (["toy", "in.csv", "pipe", "--force"], ".*/pipe: expected a file, or - for stdout"),
+        (
+            ["toy", "in.csv", "pipe", "--force"],
+            ".*/pipe: expected a file, or - for stdout, got a .*",
+        ),
         (["toy", "o.csv.part", "o.csv"], ".*/o.csv.part: expected another file than the one .*"),
         (
             ["toy", "in.csv.bz2", "o.csv"],
@@ -364,8 +367,10 @@ def test_the_threads_of_a_model_are_not_measured(run: Run, monkeypatch: pytest.M
         ),
         (["toy", "in.csv", "o.csv.xz"], "o.csv.xz: expected CSV, .*, got .xz: write to - .*"),
         (["toy", "in.csv", "/dev/stdout"], "/dev/stdout: expected a file; stdout is -"),
-        (["toy", "in.csv", "no/o.csv"], ".*no/o.csv.part: cannot be written: No such file .*"),
-        (["toy", "in.csv", "in.csv/o"], ".*in.csv/o.part: cannot be written: Not a directory"),
+        (["toy", "in.csv", "no/o.csv"], "/.*no/o.csv: expected a folder /.*/no to .*, got none"),
+        (["toy", "in.csv", "in.csv/o"], "/.*/o: expected a folder /.*/in.csv to .*, got a file"),
+        (["toy", "", "o.csv"], "INPUT and OUTPUT: expected paths, or -, got ''"),
+        (["toy", "in.csv", ""], "INPUT and OUTPUT: expected paths, or -, got ''"),
     ],
 )
 @BOTH_WAYS

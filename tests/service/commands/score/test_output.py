@@ -119,9 +119,10 @@ def test_what_came_meanwhile_is_not_replaced(part: Part, tmp_path: Path) -> None
 @pytest.mark.parametrize("force", [True, False])
 def test_what_is_no_file_is_never_replaced(tmp_path: Path, force: bool) -> None:
     os.mkfifo(tmp_path / "pipe")  # as a device would be
-    for path in (tmp_path / "pipe", tmp_path, Path("/dev/null")):
-        with pytest.raises(NotWritten, match=r"expected a file, or - for stdout$"):
-            Part(path, force=force).check()
+    no_file = "a pipe or a device"
+    for path, got in ((tmp_path / "pipe", no_file), (tmp_path, "a folder"), ("/dev/null", no_file)):
+        with pytest.raises(NotWritten, match=f"expected a file, or - for stdout, got {got}$"):
+            Part(Path(path), force=force).check()
     for name in ALSO_STDOUT:
         with pytest.raises(NotWritten, match=f"^{name}: expected a file; stdout is -$"):
             Part(Path(name), force=force).check()
