@@ -5,8 +5,10 @@ import errno
 import io
 import os
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
-from threading import Condition, Thread
+from queue import SimpleQueue
+from threading import Thread
 from typing import TypeAlias
 
 # Makes of the bytes of a complete part the result, at a path. Raises OSError.
@@ -66,31 +68,31 @@ class Conversion:
 
 
 class Growing(io.RawIOBase):
-    """The bytes of a file to which others are added: who reads waits for those still missing."""
+    """The bytes of a file to which others are added: who reads waits for those still missing.
+
+    News come by a queue, whose `put` is one step to Ctrl-C: a lock that an interrupted thread holds
+    would never be free, and nobody's end would come.
+    """
 
     def __init__(self, path: Path, size: int) -> None:
         """Open the file, of which so many bytes can be read. Raises OSError."""
         self._file = path.open("rb")
-        self._changed = Condition()
-        self._size, self._is_complete, self._is_dropped = size, False, False
+        self._news = SimpleQueue[float]()  # bytes more
+        self._size: float = size  # that may be read; infinity: all there are
+        self._is_dropped = False
 
     def grew(self, by: int) -> None:
         """Let so many bytes more be read."""
-        with self._changed:
-            self._size += by
-            self._changed.notify()
+        self._news.put(by)
 
     def complete(self) -> None:
         """Let all be read, and the end."""
-        with self._changed:
-            self._is_complete = True
-            self._changed.notify()
+        self._news.put(inf)
 
     def drop(self) -> None:
         """Let nothing more be read."""
-        with self._changed:
-            self._is_dropped = True
-            self._changed.notify()
+        self._is_dropped = True
+        self._news.put(0)
 
     def readable(self) -> bool:
         """Return True."""
@@ -101,16 +103,14 @@ class Growing(io.RawIOBase):
 
         Raises InterruptedError when it is dropped.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._can_read(size))
-            if self._is_dropped:
-                raise InterruptedError("the file is not gone on with")
+        while not (self._is_dropped or self._can_read(size)):
+            self._size += self._news.get()
+        if self._is_dropped:
+            raise InterruptedError("the file is not gone on with")
         return self._file.read(size)
 
     def _can_read(self, size: int) -> bool:
-        if self._is_complete or self._is_dropped:
-            return True
-        return 0 <= size <= self._size - self._file.tell()
+        return self._size == inf or 0 <= size <= self._size - self._file.tell()
 
     def close(self) -> None:
         """Close the file."""

@@ -1,7 +1,12 @@
 import errno
 import os
+import sys
 import threading
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -81,3 +86,49 @@ def test_no_thread_is_an_error_of_the_system(
     monkeypatch.setattr(threading.Thread, "start", fail)
     with pytest.raises(OSError, match="no thread can be started"):
         Conversion(part, tmp_path / "new", lambda *_: None)
+
+
+def interrupt_at(step: int, call: Callable[[], object]) -> bool:
+    """Call something, and raise KeyboardInterrupt at a step of it; return whether it has so many.
+
+    Between two of them Python looks whether Ctrl-C came.
+    """
+    left = step
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_it_can_be_dropped_wherever_ctrl_c_came(part: Path, tmp_path: Path) -> None:
+    """A lock that the interrupted thread holds would never be free."""
+    for step in count(1):
+
+        def convert(source: Growing, _: Path) -> None:
+            for _ in count():
+                source.read(1)
+
+        conversion = Conversion(part, tmp_path / "new", convert, 5)
+        is_interrupted = interrupt_at(step, lambda each=conversion: each.grew(0))
+        dropping = threading.Thread(target=conversion.drop, daemon=True)
+        dropping.start()
+        dropping.join(9)
+        assert not dropping.is_alive(), step
+        if not is_interrupted:
+            break
+    assert step > 5
