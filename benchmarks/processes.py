@@ -48,7 +48,7 @@ class Server(Struct, frozen=True):
         return sum(float(value) for labels, value in samples if label in labels)
 
     def resident_mb(self) -> list[float]:
-        """Return the resident memory of the process and of each child, in 10^6 bytes."""
+        """Return the resident memory of the process and of all below it, in 10^6 bytes."""
         found = [re.search(r"^VmRSS:\s+(\d+) kB$", text, re.M) for text in self._proc("status")]
         return [int(each[1]) * 1024 / 1e6 for each in found if each]
 
@@ -71,9 +71,14 @@ class Server(Struct, frozen=True):
         return sum(int(ticks) for fields in stats for ticks in fields[11:13])  # user and system
 
     def _proc(self, file: str) -> list[str]:
-        """Read a file of /proc, of the process and of each child."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return [Path(f"/proc/{pid}/{file}").read_text() for pid in (self.pid, *children)]
+        """Read a file of /proc, of the process and of all that it started, and they."""
+        found, texts = [str(self.pid)], []
+        for pid in found:  # which grows: threads start processes too, as PyTriton's do
+            with contextlib.suppress(OSError):  # it has ended
+                texts.append(Path(f"/proc/{pid}/{file}").read_text())
+                for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                    found += children.read_text().split()
+        return texts
 
 
 def ask(

@@ -1,6 +1,8 @@
 """What the benchmarks compute and print. Their servers and wrk run in `make bench` only."""
 
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from benchmarks import grpc, report, rivals, score_inputs, trees, unmetered, wrk
 from benchmarks.__main__ import NOTES, PARTS
-from benchmarks.processes import BenchmarkError
+from benchmarks.processes import BenchmarkError, Server
 
 PRINTED = """Running 3s test @ http://127.0.0.1:40001/predict/iris?iris1row
   1 threads and 64 connections
@@ -167,3 +169,23 @@ def test_what_h2load_prints_is_read() -> None:
 def test_an_error_of_grpc_is_no_success(succeeded: int, data: str) -> None:
     with pytest.raises(BenchmarkError):
         grpc.parsed(H2LOAD.format(succeeded=succeeded, data=data), [1], 10000, 1.0)
+
+
+def test_the_memory_of_a_server_is_that_of_all_below_it() -> None:
+    """Also of what a thread of it started, and of what that did."""
+    sleeps = "import sys, time; print(1, flush=True); time.sleep(60)"
+    starts = "import subprocess, sys; subprocess.run([sys.executable, '-c', {!r}])".format
+    from_a_thread = (
+        "import subprocess, sys, threading\n"
+        "start = lambda: subprocess.run([sys.executable, '-c', {!r}])\n"
+        "threading.Thread(target=start).start()"
+    ).format
+    command = [sys.executable, "-c", from_a_thread(starts(sleeps))]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"1\n"
+        assert len(Server(0, process.pid).resident_mb()) == 3
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
