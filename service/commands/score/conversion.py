@@ -70,8 +70,9 @@ class Conversion:
 class Growing(io.RawIOBase):
     """The bytes of a file to which others are added: who reads waits for those still missing.
 
-    News come by a queue, whose `put` is one step to Ctrl-C: a lock that an interrupted thread holds
-    would never be free, and nobody's end would come.
+    News come by a queue, whose `put` is one step to Ctrl-C. Of a Condition, Ctrl-C between two
+    steps leaves the lock taken, or the next notification to one who waits no more: who reads would
+    never end.
     """
 
     def __init__(self, path: Path, size: int) -> None:

@@ -116,7 +116,7 @@ def interrupt_at(step: int, call: Callable[[], object]) -> bool:
 
 
 def test_it_can_be_dropped_wherever_ctrl_c_came(part: Path, tmp_path: Path) -> None:
-    """A lock that the interrupted thread holds would never be free."""
+    """A Condition would stay locked, or its next notification be lost."""
     for step in count(1):
 
         def convert(source: Growing, _: Path) -> None:
