@@ -60,7 +60,7 @@ def update(path: Path, digests: Mapping[str, str], gone: Collection[str] = ()) -
     already, OSError.
     """
     path = Path(os.path.realpath(path))  # a link stays one
-    with _alone_in(path.parent):
+    with alone_in(path.parent):
         before = path.read_bytes() if path.exists() else b""
         after = _updated(before, digests, gone, path.name)
         if after == before:
@@ -131,8 +131,8 @@ def _place(name: bytes, where: str) -> str:
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process updates such a file in `folder`, and let none. Raises OSError."""
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process writes into `folder` so, and let none. Raises OSError."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -29,7 +29,6 @@ from service.card import (
 )
 from service.errors import InvalidCard, InvalidPins
 from training.errors import BelowFloor, Disagreement, NotSaved, Unsuitable
-from training.folder import alone_in
 from training.loop import answers
 
 # Who only trains, or writes a recipe, needs neither of the two: they are imported where used.
@@ -255,7 +254,7 @@ def save(folder: Path, network: nn.Module, model: bytes, others: Mapping[str, by
             for name, content in files.items():
                 (staged / name).write_bytes(content)
             folder.parent.mkdir(exist_ok=True)
-            with alone_in(folder.parent):
+            with checksums.alone_in(folder.parent):
                 _put_in_place(staged, folder, files)
                 _approve(folder, model)
     except OSError as error:

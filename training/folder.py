@@ -1,10 +1,6 @@
-"""The folder that a training writes into: whether it can, and that nobody else does meanwhile."""
+"""The folder that a training writes into: whether it can."""
 
-import contextlib
-import fcntl
-import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from service import checksums
@@ -31,14 +27,3 @@ def check_can_save(folder: Path) -> None:
         raise NotSaved(str(error)) from error
     except OSError as error:
         raise NotSaved(f"{folder}: cannot be written: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other training puts files into `folder`, and let none. Raises OSError."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -5,6 +5,7 @@ beside    which of the folders there are no models
 retry     when to try again what failed for a reason that may pass
 watch     the operating system's word that something changes there
 place     where a model is that somebody names, and what its files are
+held      what a replaced worker begins with
 pins      which files are approved
 opening   one model, opened as the service does: tested, given its threads
 served    one version as it serves: its queue, its counters, who holds it

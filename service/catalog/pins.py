@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from service.card import version_of
 from service.catalog.folder import MODEL_FILE
+from service.catalog.held import held, hold
 from service.checksums import FILE_NAME, line_of, parsed
 from service.engine.contents import Pins
 from service.errors import InvalidPins
@@ -135,33 +136,24 @@ class Following:
 
     async def begin(self) -> None:
         """Read what is approved. Raises InvalidPins, unless other workers hold something."""
-        held = self._held() if self._is_replacing else None
-        if held is None:
+        others = self._held() if self._is_replacing else None
+        if others is None:
             self._hold(await asyncio.to_thread(approved, self._settings))
             return
-        self._hold(held)
+        self._hold(others)
         with contextlib.suppress(InvalidPins):  # the first reload says why
             await self.follow(())
 
     def _held(self) -> Approved | None:
         """Return what the other workers hold, if there is a file of digests."""
-        if self._folder is None:
-            return None
-        try:
-            content = (self._folder / HELD).read_bytes()
-        except OSError:
-            return None
-        return _listed(content, str(self._folder / HELD), self._settings)
+        content = held(self._folder, HELD)
+        return None if content is None else _listed(content, HELD, self._settings)
 
     def _hold(self, found: Approved) -> None:
         self.now = found
-        if self._folder is None or not found.is_there:
-            return
-        lines = [f"{line_of(*each)}\n" for each in found.digests.items()]
-        written = self._folder / f"{HELD}.{os.getpid()}"
-        with contextlib.suppress(OSError):  # the disk is full
-            written.write_bytes(os.fsencode("".join(lines)))
-            written.replace(self._folder / HELD)
+        if found.is_there:
+            lines = [f"{line_of(*each)}\n" for each in found.digests.items()]
+            hold(self._folder, HELD, os.fsencode("".join(lines)))
 
     async def follow(self, versions: Iterable[_Key]) -> list[_Key]:
         """Take over what is approved now; return the versions of which it is something else.

@@ -5,14 +5,13 @@ others serve: where the file cannot be read it holds what they do, which they wr
 """
 
 import asyncio
-import contextlib
 import logging
-import os
 from pathlib import Path
 from typing import Self
 
 from service.catalog.catalog import Catalog
 from service.catalog.follow import Follower
+from service.catalog.held import held, hold
 from service.catalog.split import Splits
 from service.errors import InvalidSetting
 from service.settings import Settings, variable_name
@@ -36,10 +35,8 @@ def split_at_start(settings: Settings, *, is_replacing: bool) -> Split:
         if not is_replacing or settings.metrics_dir is None:
             raise
         logger.error("%s; the weights before hold", error)
-        try:
-            return Split((settings.metrics_dir / HELD).read_text("utf-8"))
-        except OSError:  # the disk is full
-            return settings.split
+        before = held(settings.metrics_dir, HELD)
+        return settings.split if before is None else Split(before.decode())
 
 
 class Splitting:
@@ -135,11 +132,7 @@ class Splitting:
     def _hold(self, splits: Splits, split: Split) -> None:
         logger.info("split: %s", split if split.names else "none")
         splits.hold(split)
-        if self._folder is not None:
-            written = self._folder / f"{HELD}.{os.getpid()}"
-            with contextlib.suppress(OSError):  # the disk is full: then it is of no use
-                written.write_text(str(split), "utf-8")
-                written.replace(self._folder / HELD)
+        hold(self._folder, HELD, str(split).encode())
 
 
 def _read(file: Path) -> tuple[Split | None, str, bool]:

@@ -185,16 +185,7 @@ class Trace(Timing):
     """
 
     __slots__ = (
-        *(
-            "_attributes",
-            "_batch",
-            "_batches",
-            "_computed",
-            "_ended",
-            "_error",
-            "_has_waited",
-            "_received",
-        ),
+        *("_attributes", "_batch", "_batches", "_computed", "_ended", "_has_waited", "_received"),
         *("_runs", "_span", "_start", "context", "ends_when_cancelled", "scale"),
     )
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from service.checksums import alone_in
 from training import __main__ as command
 from training.errors import NotSaved
-from training.folder import alone_in, check_can_save
+from training.folder import check_can_save
 
 
 def test_a_folder_that_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:
