@@ -66,13 +66,17 @@ class BlockDecoder(Decoder):
         self._table.changes += 1
         self._table.maxsize = size
 
+    def known(self, data: bytes) -> Any:
+        """Return the headers of a block that came before and means the same now; or None."""
+        return self._known.get(data)
+
     def decode(self, data: bytes, raw: bool = True) -> Any:
         """Return the headers of a block, as bytes; MALFORMED and why, if they are not allowed.
 
         What has no pseudo-header is checked as trailers; a request has some. Blanks around values
         are taken away, as gRPC allows ("PROTOCOL-HTTP2.md", ASCII-Value). Raises HPACKError.
         """
-        known = self._known.get(data)
+        known = self.known(data)
         if known is not None:
             return known
         changes = self._table.changes
@@ -120,7 +124,7 @@ def _length(text: bytes) -> bytes:
 
 
 def written(block: bytes) -> list[HeaderTuple]:
-    """Return headers as `H2Connection.send_headers` takes them."""
+    """Return a block as `H2Connection.send_headers` takes headers."""
     return [Written(b"written", block)]
 
 
@@ -129,6 +133,6 @@ def begin_of_answer(*common: tuple[bytes, bytes]) -> bytes:
     return _STATUS_200 + b"".join(literal(*each) for each in common)
 
 
-def with_id(begin: bytes, id: bytes) -> list[HeaderTuple]:
-    """Return the headers of an answer: what all have, and the id of its request."""
-    return written(begin + literal(b"x-request-id", id, _NEVER_KEPT))
+def with_id(begin: bytes, id: bytes) -> bytes:
+    """Return the block of an answer: what all have, and the id of its request."""
+    return begin + literal(b"x-request-id", id, _NEVER_KEPT)

@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
                 return
             piece = data if len(data) <= PIECE else data[start : start + PIECE]
             try:
-                came = self._h2.receive_data(piece)
+                came = self._h2.take(piece)
             except H2Error:  # h2 wrote GOAWAY
                 self._close()
                 return

@@ -5,6 +5,7 @@ from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
 
 from service.grpc.blocks import BlockDecoder, BlockEncoder
+from service.grpc.shortcuts import Shortcuts
 
 MOST_STREAMS = 128  # at once, of a connection; more are told to come again
 WINDOW = 1_048_576  # bytes that may be on their way here, of a stream and of all of them
@@ -14,7 +15,7 @@ _MOST_OF_H2 = 4096
 _DEFAULT_WINDOW = 65_535
 
 
-def opened() -> H2Connection:
+def opened() -> Shortcuts:
     """Return a connection of h2 that has sent its settings."""
     config = H2Configuration(
         client_side=False,
@@ -24,7 +25,7 @@ def opened() -> H2Connection:
         validate_outbound_headers=False,
         normalize_outbound_headers=False,
     )
-    h2 = H2Connection(config)
+    h2 = Shortcuts(config)
     h2.encoder = BlockEncoder()
     h2.decoder = BlockDecoder(H2Connection.DEFAULT_MAX_HEADER_LIST_SIZE)
     h2.local_settings = Settings(

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from math import inf
 
-from h2.connection import H2Connection
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
 from service.entrance.limits import Limits
@@ -13,6 +12,7 @@ from service.entrance.writes import JoinedWrites
 from service.formats.predictions import encode
 from service.grpc.blocks import begin_of_answer, literal, with_id, written
 from service.grpc.framing import ACCEPTED, framed
+from service.grpc.shortcuts import Shortcuts
 from service.grpc.status import Code, in_header
 from service.grpc.stream import Stream
 
@@ -22,14 +22,14 @@ MOST_HELD = 262_144  # bytes that h2 holds before they are written
 _OK = HeaderTuple(b":status", b"200")
 _TYPE = HeaderTuple(b"content-type", b"application/grpc")
 _ENCODINGS = HeaderTuple(b"grpc-accept-encoding", ACCEPTED)
-_TRAILERS = written(literal(b"grpc-status", b"0"))
+_TRAILERS = literal(b"grpc-status", b"0")
 _BEGIN = begin_of_answer(_TYPE, _ENCODINGS)
 
 
 class Sending:
     """Sends the answers of a connection."""
 
-    def __init__(self, h2: H2Connection, writes: JoinedWrites, limits: Limits) -> None:
+    def __init__(self, h2: Shortcuts, writes: JoinedWrites, limits: Limits) -> None:
         self._h2 = h2
         self._writes = writes
         self._limits = limits
@@ -54,34 +54,20 @@ class Sending:
 
     def answer(self, stream: Stream, parts: Sequence[bytes | memoryview]) -> bool:
         """Send a message and the end of a call; whether all of it could be sent."""
-        self.begin(stream)
         body = framed(parts)
-        room = min(self._h2.local_flow_control_window(stream.id), self._h2.max_outbound_frame_size)
-        if len(body) <= room and not self._is_paused:
-            self._h2.send_data(stream.id, body)
-            self._h2.send_headers(stream.id, _TRAILERS, end_stream=True)
+        head = _head(stream)
+        if not self._is_paused and self._h2.send_answer(stream.id, head, body, _TRAILERS):
             self.flush_soon()
             return True
+        self._h2.send_headers(stream.id, written(head))
         self.send_later(stream, body)
         return self.go_on(stream)
-
-    def begin(self, stream: Stream) -> None:
-        """Send the headers of an answer."""
-        timing = stream.call.timing
-        if timing is None or not stream.call.is_timed:
-            headers = with_id(_BEGIN, stream.request_id)
-        else:
-            durations = (timing.queue_s * 1e3, timing.compute_s * 1e3)
-            text = b"queue;dur=%.3f, compute;dur=%.3f" % durations
-            own = NeverIndexedHeaderTuple(b"server-timing", text)
-            headers = [_OK, _TYPE, _ENCODINGS, _id(stream), own]
-        stream.has_begun = True
-        self._h2.send_headers(stream.id, headers)
 
     def say(self, stream: Stream, message: bytes) -> None:
         """Send one of several messages, before which all others were sent."""
         if not stream.has_begun:
-            self.begin(stream)
+            stream.has_begun = True
+            self._h2.send_headers(stream.id, written(_head(stream)))
         self.send_later(stream, framed([message]))
         self.go_on(stream)
 
@@ -115,7 +101,7 @@ class Sending:
         self.stuck.pop(id, None)
         stream.stuck_since = inf
         if stream.watched is None:
-            h2.send_headers(id, _TRAILERS, end_stream=True)
+            h2.send_headers(id, written(_TRAILERS), end_stream=True)
         self.flush_soon()
         return True
 
@@ -160,6 +146,16 @@ class Sending:
         """Send no more of a stream that ended."""
         self.stuck.pop(stream.id, None)
         stream.body = memoryview(b"")
+
+
+def _head(stream: Stream) -> bytes:
+    """Return the block of headers of an answer."""
+    timing = stream.call.timing
+    begin = _BEGIN
+    if timing is not None and stream.call.is_timed:
+        durations = (timing.queue_s * 1e3, timing.compute_s * 1e3)
+        begin += literal(b"server-timing", b"queue;dur=%.3f, compute;dur=%.3f" % durations)
+    return with_id(begin, stream.request_id)
 
 
 def _id(stream: Stream) -> NeverIndexedHeaderTuple:

@@ -18,6 +18,7 @@ from service.grpc.blocks import (
     BlockEncoder,
     begin_of_answer,
     with_id,
+    written,
 )
 
 COMMON = [(b"content-type", b"application/grpc"), (b"grpc-accept-encoding", b"identity,gzip")]
@@ -30,7 +31,7 @@ def test_a_block_is_its_headers(size: int) -> None:
     encoder, decoder = BlockEncoder(), Decoder()
     for _ in range(2):
         assert (
-            decoder.decode(encoder.encode(with_id(begin_of_answer(*COMMON), id)), raw=True)
+            decoder.decode(encoder.encode(written(with_id(begin_of_answer(*COMMON), id))), raw=True)
             == headers
         )
         other = [(b"a", b"b"), *headers]  # the tables are right between them
@@ -42,7 +43,7 @@ def test_a_table_that_changes_its_size_is_told_of_first() -> None:
     encoder.header_table_size = 0
     decoder.max_allowed_table_size = 0
     for _ in range(2):
-        block = encoder.encode(with_id(begin_of_answer(), b"1"))
+        block = encoder.encode(written(with_id(begin_of_answer(), b"1")))
         assert decoder.decode(block, raw=True) == [(b":status", b"200"), (b"x-request-id", b"1")]
 
 
