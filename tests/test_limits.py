@@ -32,6 +32,9 @@ FIXED = {
     "half a second of a gRPC connection: calls that are cancelled": budget.MOST[budget.RESETS],
     "the same: pings, settings, priorities, empty frames together": budget.MOST[budget.CONTROL],
     "the same: changes of windows": budget.MOST[budget.WINDOWS],
+    "changes of windows beside these, for an answer and for each 4 KiB or more of it": (
+        budget.EARNED[budget.WINDOWS]
+    ),
     "gRPC message of any method but ModelInfer": methods.MOST_BYTES,
     "fields of a gRPC message of more than 64 KiB, beside its contents": outline.MOST_FIELDS,
     "log lines that wait": stderr.MOST_BYTES,

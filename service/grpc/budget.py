@@ -1,8 +1,9 @@
 """What a client may do beside its calls: a flood of it costs the server more than the client.
 
 Each count is of the frames since the last check of the connections, half a second ago. A client
-that goes beyond it is sent away (ENHANCE_YOUR_CALM). What calls themselves may cost is bounded
-elsewhere: streams at once, header blocks (by h2), messages, memory.
+that goes beyond it is sent away (ENHANCE_YOUR_CALM). Who is answered much may do more: grpcio
+changes two windows for each call, and sends a hundred thousand frames for as many calls. What calls
+themselves may cost is bounded elsewhere: streams at once, header blocks (by h2), messages, memory.
 """
 
 from h2 import events
@@ -14,8 +15,11 @@ WINDOWS = "changes of windows"
 MOST = {
     RESETS: 1000,  # CVE-2023-44487
     CONTROL: 2000,  # CVE-2019-9512, 9513, 9515, 9518: pings, priorities, settings, empty data
-    WINDOWS: 10_000,  # CVE-2019-9511, 9517; a large reply needs one for some kilobytes
+    WINDOWS: 10_000,  # CVE-2019-9511, 9517
 }
+# What an answer, and each of its large frames, lets the client do beside these.
+EARNED = {WINDOWS: 4, CONTROL: 1}
+LARGE_FRAME = 4096  # bytes: a client that opens its windows by less earns nothing by it
 
 _KINDS: dict[type[events.Event], str] = {
     events.StreamReset: RESETS,
@@ -42,6 +46,11 @@ class Budget:
         """Begin anew; called at each check."""
         for kind in self._done:
             self._done[kind] = 0
+
+    def earn(self) -> None:
+        """Note that the client was answered, or got a large frame of an answer."""
+        for kind, number in EARNED.items():
+            self._done[kind] -= number
 
     def spend(self, kind: str) -> str:
         """Count one; return what there were too many of, nothing as long as all is well."""

@@ -182,7 +182,7 @@ class Calls:
             most = self._settings.most_reply_bytes
             if work.reply_bytes == UNKNOWN:
                 check_outputs(outputs, most)
-            id, served, asked = stream.request_id.decode(), work.served, work.asked
+            id, served, asked = stream.request_id, work.served, work.asked
             if not infer.is_slowly_written(work, [array.size for array in outputs]):
                 parts = infer.written(asked, served, outputs, id)
             else:

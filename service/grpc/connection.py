@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
         self._writes = JoinedWrites(transport, loop)
         self._budget = budget or Budget()
         self._h2 = opened()
-        self._sending = Sending(self._h2, self._writes, self._limits)
+        self._sending = Sending(self._h2, self._writes, self._limits, self._budget)
         self._calls = worker.calls(worker, self, self._takes_place)
         self._streams: dict[int, Stream] = {}
         # To be done when what is read now is: behind it may stand that the client left.
@@ -108,29 +108,31 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent."""
-        for start in range(0, len(data), PIECE):
+        self._sending.is_receiving = True
+        try:
+            for start in range(0, len(data), PIECE):
+                if not self._is_over:
+                    self._take(data[start : start + PIECE])
+        finally:
+            self._sending.flush()
+
+    def _take(self, piece: bytes) -> None:
+        try:
+            came = self._h2.take(piece)
+        except H2Error:  # h2 wrote GOAWAY
+            self._close()
+            return
+        self._quiet = 0 if came else self._quiet + len(piece)
+        if self._quiet > _MOST_QUIET:
+            self._send_away("bytes without a frame")
+        for event in came:
+            if take := _TAKES.get(type(event)):
+                take(self, event)
+            if too_many := self._budget.spend_of(event):
+                self._send_away(too_many)
             if self._is_over:
                 return
-            piece = data if len(data) <= PIECE else data[start : start + PIECE]
-            try:
-                came = self._h2.take(piece)
-            except H2Error:  # h2 wrote GOAWAY
-                self._close()
-                return
-            self._quiet = 0 if came else self._quiet + len(piece)
-            if self._quiet > _MOST_QUIET:
-                self._send_away("bytes without a frame")
-                return
-            for event in came:
-                take = _TAKES.get(type(event))
-                if take is not None:
-                    take(self, event)
-                if too_many := self._budget.spend_of(event):
-                    self._send_away(too_many)
-                if self._is_over:
-                    return
-            self._begin_ready()
-        self._sending.flush()
+        self._begin_ready()
 
     def _begin_ready(self) -> None:
         if self._is_opened:

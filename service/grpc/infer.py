@@ -8,7 +8,7 @@ raw is answered raw; typed contents are answered by typed contents.
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -48,8 +48,9 @@ from service.v2.outputs import RequestedOutput, Wanted, labels_of, reply_bytes, 
 from service.v2.parameters import check_parameters, parameter
 
 Parts: TypeAlias = list[bytes | memoryview]
-_OUTPUTS, _RAW_OUTPUT = 5, 6  # numbers of fields of the answer
+_ID, _OUTPUTS, _RAW_OUTPUT = 3, 5, 6  # numbers of fields of the answer
 _CONTENTS = 5  # of an output
+_MOST_KEPT = 512  # beginnings of answers, and outputs: those of a program are alike
 
 
 class Asked(Struct, frozen=True):
@@ -205,12 +206,11 @@ def is_slowly_written(work: Work, sizes: Sequence[int] | None = None) -> bool:
     return count > MOST_NUMBERS_IN_LOOP
 
 
-def written(asked: Asked, served: ServedModel, outputs: Outputs, request_id: str) -> Parts:
+def written(asked: Asked, served: ServedModel, outputs: Outputs, request_id: bytes) -> Parts:
     """Return the message that holds the outputs which are wanted, in parts."""
     model = served.model
-    message = ModelInferResponse(
-        model_name=served.name, model_version=str(served.version), id=asked.id or request_id
-    )
+    id = asked.id.encode() or request_id
+    begin = [_begin_of_answer(served.name, served.version), head(_ID, len(id)), id]
     behind: Parts = []
     for each in asked.wanted:
         array, tensor = outputs[each.place], model.outputs[each.place]
@@ -219,15 +219,28 @@ def written(asked: Asked, served: ServedModel, outputs: Outputs, request_id: str
             labels = labels_of(model, each.place)
             array = tensors.classified(array, each.most_classes, labels, has_rows=model.is_batched)
             datatype = "BYTES"
-        fields = {"name": tensor.name, "datatype": datatype, "shape": array.shape}
+        output = _output(tensor.name, datatype, array.shape)
         if asked.is_raw:
-            message.outputs.add(**fields)
+            begin += (head(_OUTPUTS, len(output)), output)
             data = tensors.as_binary(array)
             behind += (head(_RAW_OUTPUT, len(data)), data)
         else:
-            begin = InferOutputTensor(**fields).SerializeToString()
-            behind += _typed(begin, contents_of(array, datatype))
-    return [message.SerializeToString(), *behind]
+            behind += _typed(output, contents_of(array, datatype))
+    return [b"".join(begin), *behind]
+
+
+@lru_cache(_MOST_KEPT)
+def _begin_of_answer(name: str, version: int) -> bytes:
+    answer = ModelInferResponse(model_name=name, model_version=str(version))
+    data: bytes = answer.SerializeToString()
+    return data
+
+
+@lru_cache(_MOST_KEPT)
+def _output(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
+    output = InferOutputTensor(name=name, datatype=datatype, shape=shape)
+    data: bytes = output.SerializeToString()
+    return data
 
 
 def _typed(begin: bytes, contents: Parts) -> Parts:

@@ -11,6 +11,7 @@ from service.entrance.version import version_headers
 from service.entrance.writes import JoinedWrites
 from service.formats.predictions import encode
 from service.grpc.blocks import begin_of_answer, literal, with_id, written
+from service.grpc.budget import LARGE_FRAME, Budget
 from service.grpc.framing import ACCEPTED, framed
 from service.grpc.shortcuts import Shortcuts
 from service.grpc.status import Code, in_header
@@ -29,17 +30,20 @@ _BEGIN = begin_of_answer(_TYPE, _ENCODINGS)
 class Sending:
     """Sends the answers of a connection."""
 
-    def __init__(self, h2: Shortcuts, writes: JoinedWrites, limits: Limits) -> None:
+    def __init__(self, h2: Shortcuts, writes: JoinedWrites, limits: Limits, budget: Budget) -> None:
         self._h2 = h2
+        self._budget = budget
         self._writes = writes
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._flushing: asyncio.Handle | None = None
+        self.is_receiving = False  # a piece of what came is taken: `flush` is called behind it
         self._is_paused = False  # the client does not take what is written
         self.stuck: dict[int, Stream] = {}  # whose answers wait for a window
 
     def flush(self) -> None:
         """Write what h2 has."""
+        self.is_receiving = False
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
@@ -49,13 +53,13 @@ class Sending:
 
     def flush_soon(self) -> None:
         """Write it at the end of this turn: answers of a batch leave together."""
-        if self._flushing is None:
+        if self._flushing is None and not self.is_receiving:
             self._flushing = self._loop.call_soon(self.flush)
 
     def answer(self, stream: Stream, parts: Sequence[bytes | memoryview]) -> bool:
         """Send a message and the end of a call; whether all of it could be sent."""
-        body = framed(parts)
-        head = _head(stream)
+        self._budget.earn()
+        body, head = framed(parts), _head(stream)
         if not self._is_paused and self._h2.send_answer(stream.id, head, body, _TRAILERS):
             self.flush_soon()
             return True
@@ -91,6 +95,8 @@ class Sending:
             h2.send_data(id, body[stream.place : stream.place + size])
             stream.place += size
             sent += size
+            if size >= LARGE_FRAME:
+                self._budget.earn()
             if sent >= MOST_HELD:
                 sent = 0
                 self.flush()

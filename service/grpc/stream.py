@@ -102,8 +102,7 @@ class Answer:
         """Take the outputs, and answer."""
         work = self._work
         try:
-            id = self._stream.request_id.decode()
-            parts = infer.written(work.asked, work.served, outputs, id)
+            parts = infer.written(work.asked, work.served, outputs, self._stream.request_id)
         except Exception as error:
             self.set_exception(error)
             return

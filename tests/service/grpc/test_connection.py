@@ -140,6 +140,34 @@ async def test_a_flood_of_what_costs_nothing_is_sent_away(
     assert (await client.call(INFER, ASKED)).code == 0
 
 
+async def test_who_is_answered_much_may_change_windows_more_often(
+    service: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """grpcio does for each call, and for each part of a large answer."""
+    monkeypatch.setitem(budget.MOST, budget.WINDOWS, 20)
+    large = infer_request("series", np.ones((1, 30_000), np.float32)).SerializeToString()
+    async with Client(service.port) as much, Client(service.port, reads=False) as slowly:
+        for _ in range(50):
+            assert (await much.call(INFER, ASKED)).code == 0
+            for _ in range(budget.EARNED[budget.WINDOWS]):
+                windows(much)
+        assert (await much.call(INFER, large)).code == 0  # the client opens windows itself
+        assert not much.goaways
+        # A little at a time: each is a frame of an answer too, but a small one.
+        slowly.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        id = slowly.begin(INFER)
+        await slowly.send_all(id, framed(large))
+        slowly.h2.increment_flow_control_window(2**20)
+        got = slowly.calls[id].data
+        for size in range(500, 100_000, 500):
+            slowly.h2.increment_flow_control_window(500, id)
+            slowly.flush()
+            await slowly.until(lambda size=size: slowly.is_closed or len(got) >= size)
+            if slowly.is_closed:
+                break
+        assert slowly.goaways[0][1] == ErrorCodes.ENHANCE_YOUR_CALM
+
+
 async def test_headers_that_never_end_are_cut_off(client: Client) -> None:
     first = HeadersFrame(1, b"\x82" * 10)
     client.writer.write(first.serialize())
