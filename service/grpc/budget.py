@@ -21,7 +21,7 @@ MOST = {
 EARNED = {WINDOWS: 4, CONTROL: 1}
 LARGE_FRAME = 4096  # bytes: a client that opens its windows by less earns nothing by it
 
-_KINDS: dict[type[events.Event], str] = {
+KINDS: dict[type[events.Event], str] = {
     events.StreamReset: RESETS,
     events.PingReceived: CONTROL,
     events.PingAckReceived: CONTROL,
@@ -56,8 +56,3 @@ class Budget:
         """Count one; return what there were too many of, nothing as long as all is well."""
         self._done[kind] += 1
         return kind if self._done[kind] > self._most[kind] else ""
-
-    def spend_of(self, event: events.Event) -> str:
-        """Count what an event is, if it is something here; return as `spend` does."""
-        kind = _KINDS.get(type(event))
-        return "" if kind is None else self.spend(kind)

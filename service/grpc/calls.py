@@ -23,6 +23,7 @@ from service.grpc.messages import parsed
 from service.grpc.methods import INFER, METHODS, PROBES, WATCH
 from service.grpc.status import CODES, Code
 from service.grpc.stream import Answer, Stream
+from service.grpc.template import Templates
 from service.grpc.worker import Worker
 from service.inference import Slowly, Work
 from service.logs.request_id import begin, request_id
@@ -56,6 +57,7 @@ class Calls:
         self._settings = worker.services.settings
         self._out = out
         self._has_place = has_place
+        self._templates = Templates(worker.services)
         self._loop = asyncio.get_running_loop()
         self.watching: dict[int, Stream] = {}
 
@@ -112,7 +114,7 @@ class Calls:
             self.fail(stream, error)
 
     def _infer(self, stream: Stream, data: bytes) -> None:
-        work = infer.read(self._services, stream.call, data)
+        work = self._templates.read(stream.call, data)
         if (
             isinstance(work, Slowly)
             or not work.served.batcher.fits(work.rows, work.kind)

@@ -20,7 +20,7 @@ from service.entrance.writes import JoinedWrites
 from service.errors import RequestError, RequestTimeout, UnsupportedMediaType
 from service.grpc import budget, heads
 from service.grpc.blocks import MALFORMED
-from service.grpc.budget import Budget
+from service.grpc.budget import KINDS, Budget
 from service.grpc.calls import id_of
 from service.grpc.opened import LARGEST_FRAME, MOST_STREAMS, WINDOW, opened
 from service.grpc.sending import Sending
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
         for event in came:
             if take := _TAKES.get(type(event)):
                 take(self, event)
-            if too_many := self._budget.spend_of(event):
+            if (kind := KINDS.get(type(event))) and (too_many := self._budget.spend(kind)):
                 self._send_away(too_many)
             if self._is_over:
                 return

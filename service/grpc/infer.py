@@ -19,6 +19,7 @@ from service.batching import Inputs, Outputs
 from service.catalog.served import ServedModel
 from service.engine.model import Model
 from service.engine.protobuf import head
+from service.engine.spec import Tensor
 from service.entrance.services import Services
 from service.errors import InvalidInput
 from service.formats import tensors
@@ -164,15 +165,28 @@ def _inputs(
             raise InvalidInput(f"{where}: expected contents or raw_input_contents, got both")
         else:
             array = tensors.read_binary(memoryview(raw[index]), shape, datatype, where)
-        if not tensor.shape and tensor.has_shape:
-            array = array.reshape(())  # Triton's clients send a single number as [1]
-        wide = tensors.widened(array, tensor.dtype)
-        if wide is None:
-            raise wrong_datatype(datatype, tensor, where)
-        arrays[name] = wide
+        arrays[name] = _fitting(array, datatype, tensor, where)
     if len(arrays) < len(model.input_named):
         raise missing_input(arrays, model)
     return [arrays[name] for name in model.input_named]
+
+
+def array_of(
+    raw: memoryview, shape: list[int], datatype: str, tensor: Tensor, where: str
+) -> NDArray[Any]:
+    """Return the array of an input, whose shape and datatype are known to fit; see `_inputs`."""
+    array = tensors.read_binary(raw, shape, datatype, where)
+    return _fitting(array, datatype, tensor, where)
+
+
+def _fitting(array: NDArray[Any], datatype: str, tensor: Tensor, where: str) -> NDArray[Any]:
+    """Return an array as the model takes it. Raises InvalidInput."""
+    if not tensor.shape and tensor.has_shape:
+        array = array.reshape(())  # Triton's clients send a single number as [1]
+    wide = tensors.widened(array, tensor.dtype)
+    if wide is None:
+        raise wrong_datatype(datatype, tensor, where)
+    return wide
 
 
 def _values(parameters: Message) -> dict[str, Any]:

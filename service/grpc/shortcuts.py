@@ -13,10 +13,10 @@ from struct import Struct
 from typing import Any
 
 from h2.config import H2Configuration
-from h2.connection import AllowedStreamIDs, ConnectionState, H2Connection, _decode_headers
+from h2.connection import ConnectionState, H2Connection, _decode_headers
 from h2.events import DataReceived, Event, RequestReceived, StreamEnded
 from h2.exceptions import ProtocolError
-from h2.stream import StreamClosedBy, StreamState
+from h2.stream import H2Stream, StreamClosedBy, StreamState
 
 from service.grpc.blocks import BlockDecoder, BlockEncoder
 
@@ -86,7 +86,11 @@ class Shortcuts(H2Connection):
             return False
         try:
             headers: Any = self.decoder.known(block) or _decode_headers(self.decoder, block)
-            stream = self._begin_new_stream(id, AllowedStreamIDs.ODD)
+            own, others = self.local_settings, self.remote_settings
+            stream = H2Stream(id, self.config, own.initial_window_size, others.initial_window_size)
+            stream.max_outbound_frame_size = self.max_outbound_frame_size
+            self.streams[id] = stream
+            self.highest_inbound_stream_id = id
             machine = stream.state_machine
             machine.state = _OPEN
             machine.client = False
