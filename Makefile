@@ -13,7 +13,7 @@ PRETTIER := .venv/node/bin/node node_modules/prettier/bin/prettier.cjs
 OF_PAGES := service/http/pages/static tests/service/http/pages package.json
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-sweep test-stress soak test-promtool test-grpc test-kserve test-converters test-engines test-deploy test-browser test-programs test-gpu \
+.PHONY: help serve test test-training test-slow test-sweep test-stress soak test-promtool test-grpc test-kserve test-converters test-engines test-deploy test-browser test-programs test-gpu \
 	image-check sbom scan licences train bench bench-score bench-shadow check docs protoset size check-pages format format-pages lock clean
 
 help: ## show the targets
@@ -24,6 +24,9 @@ serve: .venv/serve ## run the service with the models of models/
 
 test: .venv/dev ## run the tests
 	$(PYTEST) $(IN_PARALLEL)
+
+test-training: .venv/dev ## run the tests of training, with PyTorch
+	$(PYTEST) $(IN_PARALLEL) -m "training and not slow and not gpu"
 
 test-slow: .venv/dev ## run the tests that take long
 	$(PYTEST) $(IN_PARALLEL) -m slow

@@ -15,12 +15,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.dont_write_bytecode = False
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the training: of two workers one does it, and alone waits for torch's compiler.
-
-    What is at the end of the list is what the other takes over.
-    """
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/training/"))
+    """Mark what needs PyTorch: it takes seconds, and changes rarely."""
+    for item in items:
+        if item.nodeid.startswith(("tests/training/", "tests/test_real_models.py")):
+            item.add_marker(pytest.mark.training)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -29,7 +29,7 @@ _BLOCKS = frozenset({_HEADERS, _PUSH_PROMISE, _CONTINUATION})
 _END_STREAM, _END_HEADERS = 0x1, 0x4
 _IS_OPEN = ConnectionState.SERVER_OPEN
 _OPEN, _HALF_CLOSED = StreamState.OPEN, StreamState.HALF_CLOSED_REMOTE
-MOST_UNCOUNTED = 256  # streams, beyond which h2 counts those that are open, and forgets the others
+MOST_UNCOUNTED = 128  # streams; from there on h2 counts those that are open, and forgets others
 
 
 class Shortcuts(H2Connection):

@@ -20,7 +20,9 @@ def samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float:
-    return samples(render(metrics))[name, frozenset(labels.items())]
+    lines = render(metrics).splitlines(keepends=True)
+    own = b"".join(line for line in lines if line.startswith(name.encode()))
+    return samples(own)[name, frozenset(labels.items())]
 
 
 def add(metrics: Metrics, version: str = "1") -> ModelMetrics:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.grpc.blocks import begin_of_answer, literal, with_id, written
-from service.grpc.opened import WINDOW, opened
+from service.grpc.opened import MOST_STREAMS, WINDOW, opened
 from service.grpc.shortcuts import MOST_UNCOUNTED, Shortcuts
 from service.http.opening import PREFACE
 
@@ -28,13 +28,14 @@ HEADERS = [
 ]
 ANSWER = with_id(begin_of_answer((b"content-type", b"application/grpc")), b"7")
 TRAILERS = literal(b"grpc-status", b"0")
+SETTINGS_ACK = b"\0\0\0\4\1\0\0\0\0"
 EMPTY_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 
 # What a client does: what is usual, what is allowed, and what is the end of a connection.
 USUAL = ["request", "end", "answer"]
 ALLOWED = [
     *("data", "own", "length", "malformed", "status", "padded", "priority", "continued", "reset"),
-    *("window", "ping", "settings", "table", "unknown", "our reset", "our head"),
+    *("window", "ping", "settings", "ack", "table", "unknown", "our reset", "our head"),
     *("trailers", "reserved bit", "large answer"),
 ]
 ENDS = [
@@ -121,6 +122,8 @@ class Client:
                 return [b"\0\0\6\4\0\0\0\0\0" + pair[0].to_bytes(2) + pair[1].to_bytes(4)]
             case "table":
                 return [b"\0\0\6\4\0\0\0\0\0" + (1).to_bytes(2) + number.to_bytes(4)]
+            case "ack":
+                return [SETTINGS_ACK]
             case "goaway":
                 return [b"\0\0\x08\7\0\0\0\0\0" + bytes(8)] if number % 5 == 0 else []
             case "unknown":
@@ -336,11 +339,13 @@ def test_streams_that_end_are_forgotten_and_no_more_are_open_than_may_be() -> No
             short.take(frame.serialize())
         short.send_headers(client.ids[-1], written(TRAILERS), end_stream=True)
     assert len(short.streams) <= MOST_UNCOUNTED + 1
+    short.take(SETTINGS_ACK)  # from now on the client knows how many there may be
     most = short.local_settings.max_concurrent_streams
+    assert most == MOST_STREAMS >= MOST_UNCOUNTED
     frames = [client.frames("request", 0, 0)[0].serialize() for _ in range(most + 1)]
-    with pytest.raises(ProtocolError, match="Max inbound streams"):
-        short.take(b"".join(frames))
-    assert len(short.streams) <= most + MOST_UNCOUNTED
+    assert len(short.take(b"".join(frames[:-1]))) == most
+    with pytest.raises(ProtocolError, match="Max inbound streams is 128, 128 open"):
+        short.take(frames[-1])
 
 
 def test_windows_are_as_wide_as_was_said() -> None:

@@ -16,6 +16,7 @@ from service.settings import Settings
 from service.settings.shadows import ShadowVersions
 from tests.support.classifiers import NAMES as LABELS
 from tests.support.classifiers import NUMBERS, ROWS, save_classifier
+from tests.support.schemas import check_value
 from tests.support.toys import (
     save_bounded,
     save_columns,
@@ -459,7 +460,7 @@ async def test_pictures_are_in_the_document(models_dir: Path) -> None:
 
 def check(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> None:
     """Validate with JSON Schema, the document's components within reach."""
-    jsonschema.validate(value, schema | {"components": document["components"]})
+    check_value(value, schema | {"components": document["components"]})
 
 
 def is_valid(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> bool:
