@@ -63,15 +63,18 @@ class Sending:
         if not self._is_paused and self._h2.send_answer(stream.id, head, body, _TRAILERS):
             self.flush_soon()
             return True
-        self._h2.send_headers(stream.id, written(head))
+        self._begin(stream, head)
         self.send_later(stream, body)
         return self.go_on(stream)
+
+    def _begin(self, stream: Stream, head: bytes) -> None:
+        stream.has_begun = True
+        self._h2.send_headers(stream.id, written(head))
 
     def say(self, stream: Stream, message: bytes) -> None:
         """Send one of several messages, before which all others were sent."""
         if not stream.has_begun:
-            stream.has_begun = True
-            self._h2.send_headers(stream.id, written(_head(stream)))
+            self._begin(stream, _head(stream))
         self.send_later(stream, framed([message]))
         self.go_on(stream)
 
