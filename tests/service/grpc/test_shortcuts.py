@@ -348,6 +348,17 @@ def test_streams_that_end_are_forgotten_and_no_more_are_open_than_may_be() -> No
         short.take(frames[-1])
 
 
+def test_a_connection_that_lives_long_takes_no_more_memory() -> None:
+    short, client = begun(), Client()
+    short.take(PREFACE + EMPTY_SETTINGS)
+    for _ in range(2 * Shortcuts.MAX_CLOSED_STREAMS):
+        for frame in client.frames("request", 0, 0) + client.frames("end", -1, 1):
+            short.take(frame.serialize())
+        assert short.send_answer(client.ids[-1], ANSWER, b"body", TRAILERS)
+    assert len(short._closed_streams) == Shortcuts.MAX_CLOSED_STREAMS
+    assert len(short.streams) <= MOST_UNCOUNTED
+
+
 def test_windows_are_as_wide_as_was_said() -> None:
     short, client = begun(), Client()
     frames = client.frames("request", 0, 0)
