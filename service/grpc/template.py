@@ -19,7 +19,7 @@ from service.grpc.outline import LONG
 from service.inference import Call, Slowly, Work, work_of_tensors
 
 _RAW = 7  # number of the field
-MOST_TEMPLATES = 16  # of a connection
+MOST_TEMPLATES, LONGEST = 16, 1024  # of a connection, and bytes of what is kept for one
 
 
 class Template(Struct, frozen=True):
@@ -82,6 +82,8 @@ def template_of(data: bytes, work: Work) -> Template | None:
         return None
     raw = ModelInferRequest.FromString(data).raw_input_contents[0]
     begin = data[: len(data) - len(raw)]
+    if len(begin) > LONGEST:
+        return None
     last = head(_RAW, len(raw))
     try:
         rest = ModelInferRequest.FromString(begin.removesuffix(last))

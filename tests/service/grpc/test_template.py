@@ -17,7 +17,7 @@ from service.errors import InvalidInput, RequestError
 from service.grpc import infer
 from service.grpc.messages import ModelInferRequest
 from service.grpc.outline import LONG
-from service.grpc.template import MOST_TEMPLATES, Templates
+from service.grpc.template import LONGEST, MOST_TEMPLATES, Templates
 from service.inference import Call, Inference, Work
 from service.settings import Settings
 from tests.support import onnx_graphs
@@ -145,6 +145,10 @@ MESSAGES: dict[str, tuple[bytes, int]] = {
         ("long", infer_request("series", np.ones((1, 20_000), np.float32)), b"", 99),
     ]
 }  # fmt: skip
+MESSAGES["a long field before"] = (
+    head(99, LONGEST) + bytes(LONGEST) + MESSAGES["a row"][0],
+    16,
+)
 
 
 @pytest.mark.parametrize("name", MESSAGES)
