@@ -121,6 +121,7 @@ def test_replies_are_alike_when_only_the_last_digits_differ() -> None:
     assert not rivals.alike(reply, {**reply, "version": 1})
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_program_is_that_of_all_its_processes(tmp_path: Path) -> None:
     child = "import sys, time; held = bytearray(150_000_000); time.sleep(0.4)"
     program = (

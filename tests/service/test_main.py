@@ -73,6 +73,7 @@ def wait_until_mapped(process: "subprocess.Popen[str]", library: str) -> None:
         time.sleep(0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["as it is imported", "when it has ended"])
 def test_an_interrupt_has_one_line_or_none(when: str, tmp_path: Path) -> None:
     """As it is imported it waits until that is done: what is written in C makes errors of it."""

@@ -225,6 +225,7 @@ async def test_a_malformed_file_refuses_the_start_and_changes_nothing_later(
         await make(folder).__aenter__()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [None, "half a li"])
 async def test_a_worker_that_takes_the_place_of_another_begins_with_what_the_others_hold(
     folder: Path, tmp_path: Path, text: str | None, caplog: pytest.LogCaptureFixture

@@ -614,6 +614,7 @@ def test_ctrl_c_keeps_what_is_done(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert not list(Path().glob("no.*"))
 
 
+@pytest.mark.slow
 @BOTH_WAYS
 @pytest.mark.parametrize("input", ["in.csv", "-"])
 def test_a_file_that_is_cut_while_it_is_read_is_no_complete_one(
