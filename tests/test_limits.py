@@ -32,7 +32,8 @@ FIXED = {
     "half a second of a gRPC connection: calls that are cancelled": budget.MOST[budget.RESETS],
     "the same: pings, settings, priorities, empty frames together": budget.MOST[budget.CONTROL],
     "the same: changes of windows": budget.MOST[budget.WINDOWS],
-    "changes of windows beside these, for an answer and for each 4 KiB or more of it": (
+    "the same: frames of calls that ended": budget.MOST[budget.ENDED],
+    "of each of the last two beside these, for an answer and for each 4 KiB or more of it": (
         budget.EARNED[budget.WINDOWS]
     ),
     "gRPC message of any method but ModelInfer": methods.MOST_BYTES,

@@ -8,17 +8,21 @@ themselves may cost is bounded elsewhere: streams at once, header blocks (by h2)
 
 from h2 import events
 
+from service.grpc.shortcuts import SaidNothing
+
 RESETS = "streams that were reset"
 CONTROL = "frames that say nothing of a call"
 WINDOWS = "changes of windows"
+ENDED = "frames of streams that ended"
 
 MOST = {
     RESETS: 1000,  # CVE-2023-44487
     CONTROL: 2000,  # CVE-2019-9512, 9513, 9515, 9518: pings, priorities, settings, empty data
     WINDOWS: 10_000,  # CVE-2019-9511, 9517
+    ENDED: 10_000,
 }
 # What an answer, and each of its large frames, lets the client do beside these.
-EARNED = {WINDOWS: 4, CONTROL: 1}
+EARNED = {WINDOWS: 4, ENDED: 4, CONTROL: 1}
 LARGE_FRAME = 4096  # bytes: a client that opens its windows by less earns nothing by it
 
 KINDS: dict[type[events.Event], str] = {
@@ -32,6 +36,7 @@ KINDS: dict[type[events.Event], str] = {
     events.TrailersReceived: CONTROL,
     events.InformationalResponseReceived: CONTROL,
     events.WindowUpdated: WINDOWS,
+    SaidNothing: ENDED,
 }
 
 

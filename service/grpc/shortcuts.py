@@ -32,6 +32,10 @@ _OPEN, _HALF_CLOSED = StreamState.OPEN, StreamState.HALF_CLOSED_REMOTE
 MOST_UNCOUNTED = 128  # streams; from there on h2 counts those that are open, and forgets others
 
 
+class SaidNothing(Event):
+    """A frame came of which h2 says nothing, as its stream has ended."""
+
+
 class Shortcuts(H2Connection):
     """A server's connection of h2."""
 
@@ -49,7 +53,10 @@ class Shortcuts(H2Connection):
         self._is_in_block = False  # of headers: its other frames follow
 
     def take(self, data: bytes) -> list[Event]:
-        """Return what bytes that came say, as `receive_data` does. Raises H2Error."""
+        """Return what bytes that came say, as `receive_data` does, and which say nothing.
+
+        Raises H2Error.
+        """
         if self._begin:
             data, self._begin = self._begin + data, b""
         came: list[Event] = []
@@ -72,7 +79,10 @@ class Shortcuts(H2Connection):
                 if kind in _BLOCKS:
                     self._is_in_block = not flags & _END_HEADERS
                 self._missing = max(0, behind - end)
-                came += self.receive_data(data[place:behind])
+                said = self.receive_data(data[place:behind])
+                if not (said or self._missing or self._is_in_block):
+                    said = [SaidNothing()]
+                came += said
             place = behind
         if place < end:
             self._begin = data[place:]

@@ -10,7 +10,15 @@ import pytest
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 from hpack import NeverIndexedHeaderTuple
-from hyperframe.frame import ContinuationFrame, HeadersFrame, PriorityFrame
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    HeadersFrame,
+    PriorityFrame,
+    RstStreamFrame,
+    WindowUpdateFrame,
+)
 
 from service.grpc import budget
 from service.grpc.messages import HEALTH, SERVICE
@@ -112,7 +120,26 @@ def windows(client: Client) -> None:
     client.h2.increment_flow_control_window(1)
 
 
-@pytest.mark.parametrize("what", [ping, settings, empty_data, priority, cancelled, windows])
+def behind_the_end(kind: Callable[..., Frame], **fields: int) -> Callable[[Client], None]:
+    """Return what sends a frame of a stream that ended: h2 says nothing of it."""
+
+    def send(client: Client) -> None:
+        if not client.calls:
+            client.h2.reset_stream(client.begin(INFER))
+            client.flush()
+        client.writer.write(kind(next(iter(client.calls)), **fields).serialize())
+
+    return send
+
+
+FLOODS = [
+    *(ping, settings, empty_data, priority, cancelled, windows),
+    *(behind_the_end(DataFrame), behind_the_end(WindowUpdateFrame, window_increment=1)),
+    behind_the_end(RstStreamFrame),
+]
+
+
+@pytest.mark.parametrize("what", FLOODS)
 async def test_a_flood_of_what_costs_nothing_is_sent_away(
     client: Client,
     service: Listening,
