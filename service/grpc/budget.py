@@ -35,6 +35,7 @@ KINDS: dict[type[events.Event], str] = {
     events.UnknownFrameReceived: CONTROL,
     events.TrailersReceived: CONTROL,
     events.InformationalResponseReceived: CONTROL,
+    events.ConnectionTerminated: CONTROL,
     events.WindowUpdated: WINDOWS,
     SaidNothing: ENDED,
 }

@@ -396,5 +396,5 @@ _TAKES: dict[type[events.Event], Callable[[Connection, Any], None]] = {
     events.WindowUpdated: Connection._on_window,
     events.RemoteSettingsChanged: Connection._on_window,
     events.PingAckReceived: Connection._on_pong,
-    events.ConnectionTerminated: lambda each, _: each._close(),  # h2 sends nothing any more
+    events.ConnectionTerminated: lambda each, _: each._say_last(),
 }

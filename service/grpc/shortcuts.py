@@ -14,9 +14,10 @@ from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import ConnectionState, H2Connection, _decode_headers
-from h2.events import DataReceived, Event, RequestReceived, StreamEnded
+from h2.events import ConnectionTerminated, DataReceived, Event, RequestReceived, StreamEnded
 from h2.exceptions import ProtocolError
 from h2.stream import H2Stream, StreamClosedBy, StreamState
+from hyperframe.frame import Frame, GoAwayFrame
 
 from service.grpc.blocks import BlockDecoder, BlockEncoder
 
@@ -87,6 +88,10 @@ class Shortcuts(H2Connection):
         if place < end:
             self._begin = data[place:]
         return came
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
+        """Say that the client goes; to h2 all ends here, also the calls that it waits for."""
+        return [], [ConnectionTerminated()]
 
     def _take_request(self, id: int, block: bytes, came: list[Event]) -> bool:
         """Open a stream, if that is allowed; whether it was done. Raises ProtocolError."""

@@ -14,6 +14,7 @@ from hyperframe.frame import (
     ContinuationFrame,
     DataFrame,
     Frame,
+    GoAwayFrame,
     HeadersFrame,
     PriorityFrame,
     RstStreamFrame,
@@ -27,7 +28,7 @@ from service.grpc.status import Code
 from service.settings import Settings
 from tests.support import onnx_graphs
 from tests.support.clients import counted, reset
-from tests.support.grpc_client import INFER, Answered, Client, framed, infer_request, outputs_of
+from tests.support.grpc_client import INFER, Answered, Client, framed, infer_request
 from tests.support.sockets import Listening, listening
 from tests.support.toys import save_dear, save_toy
 
@@ -508,9 +509,58 @@ async def test_a_client_that_goes_is_let_go(service: Listening, client: Client) 
     client.h2.close_connection()
     client.flush()
     await client.until(lambda: client.is_closed)
-    assert outputs_of  # the service goes on
     async with Client(service.port) as other:
         assert (await other.call(INFER, ASKED)).code == 0
+
+
+@pytest.mark.parametrize("code", [0, 1])
+async def test_a_client_that_goes_gets_the_answers_to_what_it_asked(
+    client: Client, code: int
+) -> None:
+    """Those of Java and Node say GOAWAY when they are shut down, and wait for their calls."""
+    slow, watched = client.start(INFER, SLOW), client.start(f"/{HEALTH}/Watch")
+    await client.until(lambda: client.calls[watched].data)
+    quick = client.start(INFER, ASKED)
+    client.writer.write(GoAwayFrame(0, 0, code).serialize())
+    late = client.start(INFER, ASKED)
+    assert (await client.answer(quick)).code == (await client.answer(slow)).code == 0
+    assert (await client.answer(watched)).code == Code.UNAVAILABLE
+    assert (await client.answer(late)).reset == ErrorCodes.REFUSED_STREAM
+    await client.until(lambda: client.is_closed)
+
+
+def no_pseudo_header(client: Client) -> None:
+    id = client.h2.get_next_available_stream_id()
+    block = client.h2.encoder.encode([NeverIndexedHeaderTuple("te", "trailers")])
+    client.writer.write(HeadersFrame(id, block, flags=["END_HEADERS"]).serialize())
+
+
+def half_a_window(client: Client) -> None:
+    id = client.begin("/a.B/C")
+    for _ in range(WINDOW // 2 // 16_384):
+        client.h2.send_data(id, bytes(16_384))
+
+
+@pytest.mark.parametrize("what", [no_pseudo_header, half_a_window])
+async def test_what_stands_before_a_goaway_is_taken(
+    service: Listening, what: Callable[[Client], None]
+) -> None:
+    """It is read together with it."""
+    async with Client(service.port) as client:
+        await client.call(INFER, ASKED)
+        what(client)
+        client.writer.write(client.h2.data_to_send() + GoAwayFrame(0).serialize())
+        await client.until(lambda: client.goaways and client.is_closed)
+
+
+async def test_who_goes_again_and_again_is_sent_away(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(budget.MOST, budget.CONTROL, 20)
+    client.begin(INFER)
+    client.writer.write(client.h2.data_to_send() + GoAwayFrame(0).serialize() * 50)
+    await client.until(lambda: client.is_closed)
+    assert client.goaways == [(1, 0), (1, ErrorCodes.ENHANCE_YOUR_CALM)]
 
 
 async def test_off_it_is_no_http(toys: Path) -> None:
