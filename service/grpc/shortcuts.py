@@ -14,8 +14,9 @@ from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import ConnectionState, H2Connection, _decode_headers
+from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, DataReceived, Event, RequestReceived, StreamEnded
-from h2.exceptions import ProtocolError
+from h2.exceptions import DenialOfServiceError, ProtocolError
 from h2.stream import H2Stream, StreamClosedBy, StreamState
 from hyperframe.frame import Frame, GoAwayFrame
 
@@ -25,7 +26,9 @@ _PREFACE_BYTES = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 _HEAD = Struct(">HBBBL")  # of a frame: its length in two parts, kind, flags, stream
 _HEAD_BYTES = _HEAD.size
 _STREAM_BITS = 0x7FFF_FFFF  # the first one is reserved
-_DATA, _HEADERS, _PUSH_PROMISE, _CONTINUATION = 0, 1, 5, 9  # kinds of frames
+_DATA, _HEADERS, _SETTINGS, _PUSH_PROMISE, _CONTINUATION = 0, 1, 4, 5, 9  # kinds of frames
+_SETTING_BYTES = 6
+MOST_SETTINGS = 32  # of a frame, as nghttp2 has it; h2 keeps those too that it does not know
 _BLOCKS = frozenset({_HEADERS, _PUSH_PROMISE, _CONTINUATION})
 _END_STREAM, _END_HEADERS = 0x1, 0x4
 _IS_OPEN = ConnectionState.SERVER_OPEN
@@ -77,6 +80,9 @@ class Shortcuts(H2Connection):
                 elif kind == _HEADERS and flags == _END_HEADERS:
                     is_taken = self._take_request(id & _STREAM_BITS, data[begin:behind], came)
             if not is_taken:
+                if kind == _SETTINGS and behind - begin > MOST_SETTINGS * _SETTING_BYTES:
+                    self._terminate_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+                    raise DenialOfServiceError("too many settings in a frame")
                 if kind in _BLOCKS:
                     self._is_in_block = not flags & _END_HEADERS
                 self._missing = max(0, behind - end)

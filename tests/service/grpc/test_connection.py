@@ -18,12 +18,14 @@ from hyperframe.frame import (
     HeadersFrame,
     PriorityFrame,
     RstStreamFrame,
+    SettingsFrame,
     WindowUpdateFrame,
 )
 
 from service.grpc import budget
 from service.grpc.messages import HEALTH, SERVICE
 from service.grpc.opened import MOST_STREAMS, WINDOW
+from service.grpc.shortcuts import MOST_SETTINGS
 from service.grpc.status import Code
 from service.settings import Settings
 from tests.support import onnx_graphs
@@ -166,6 +168,21 @@ async def test_a_flood_of_what_costs_nothing_is_sent_away(
         await flooding.until(lambda: flooding.is_closed)
         assert flooding.goaways[0][1] == ErrorCodes.ENHANCE_YOUR_CALM
     assert (await client.call(INFER, ASKED)).code == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "is_too_many"), [(MOST_SETTINGS, False), (MOST_SETTINGS + 1, True)]
+)
+async def test_who_sends_many_settings_in_a_frame_is_sent_away(
+    client: Client, count: int, is_too_many: bool
+) -> None:
+    """There is room for ten thousand, each of which takes time and memory."""
+    client.writer.write(SettingsFrame(0, dict.fromkeys(range(100, 100 + count), 1)).serialize())
+    if not is_too_many:
+        assert (await client.call(INFER, ASKED)).code == 0
+        return
+    await client.until(lambda: client.is_closed)
+    assert client.goaways == [(0, ErrorCodes.ENHANCE_YOUR_CALM)]
 
 
 async def test_who_is_answered_much_may_change_windows_more_often(
