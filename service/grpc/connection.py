@@ -32,8 +32,8 @@ from service.inference import Call
 PIECE = 16_384  # bytes that are read at a time: a frame may have 9
 LINGER_S = 1.0  # for a client to close, when everything is said
 ROUND_S = 1.0  # for a client to answer a ping
-# What is under way of an answered call means nothing, and a frame nothing until it is complete. h2
-# says that one is too large, or a header block, only when all of it is here.
+# A frame means nothing until it is complete: h2 says that one is too large, or a header block, only
+# when all of it is here.
 _MOST_QUIET = WINDOW + 2 * LARGEST_FRAME
 _LAST_OF_ALL = 2**31 - 1
 _GOODBYE = b"goodbye!"  # in the ping behind the first GOAWAY

@@ -6,6 +6,10 @@ immediately and completely. What is done for those is what h2 does (RFC 9113, se
 and 6.9; tests compare the two), without its objects of frames and flags, its texts of frames for a
 log that nobody reads, and its count of the open streams: they cost more than the rest of a call.
 
+In three things h2 is not followed: it says nothing of a frame whose stream has ended, so a flood of
+them could not be counted; a client's GOAWAY is the end of all to it, also of calls that the client
+waits for; and it takes any number of settings in a frame.
+
 It uses what h2 keeps for itself, so pyproject.toml bounds h2's minor version.
 """
 
