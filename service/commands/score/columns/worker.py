@@ -62,14 +62,18 @@ def be_small() -> None:
     """Let Arrow start no threads, keep little memory, and load no pandas: there are several of it.
 
     pyarrow 26 loads pandas, where that is installed, as soon as it makes an array: half a second
-    and 45 MB of each process.
+    and 45 MB of each process. It tries once; nobody else is told that there is no pandas.
     """
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     with contextlib.suppress(NotImplementedError):  # not in each build
         pa.set_memory_pool(pa.jemalloc_memory_pool())  # it gives back what mimalloc would keep
-    if _NO_PANDAS not in sys.meta_path:
-        sys.meta_path.insert(0, _NO_PANDAS)
+    no_pandas = _NoPandas()
+    sys.meta_path.insert(0, no_pandas)
+    try:
+        pa.scalar(0)
+    finally:
+        sys.meta_path.remove(no_pandas)
 
 
 class _NoPandas(MetaPathFinder):
@@ -79,9 +83,6 @@ class _NoPandas(MetaPathFinder):
         """Raise ModuleNotFoundError for it; leave others to others."""
         if name == "pandas":
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
-_NO_PANDAS = _NoPandas()
 
 
 def work(pipe: Connection) -> None:
