@@ -6,6 +6,7 @@ is dropped until the client closes too.
 """
 
 import asyncio
+from contextlib import suppress
 
 MOST_BYTES = 64 * 2**20  # that are dropped; the time is limited as that of a request is
 
@@ -33,4 +34,5 @@ def linger(transport: asyncio.Transport) -> None:
     """Send what is written and no more, drop what comes, and close when the client does."""
     transport.set_protocol(Lingering(transport, transport.get_protocol()))
     transport.resume_reading()
-    transport.write_eof()
+    with suppress(OSError):  # the client reset it: reading tells
+        transport.write_eof()

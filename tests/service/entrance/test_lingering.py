@@ -1,5 +1,6 @@
 """Clients that send more than is read: they can read why, and do not go on for ever."""
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from service.entrance.lingering import MOST_BYTES
-from tests.support.clients import address
+from service.entrance.lingering import MOST_BYTES, linger
+from tests.support.clients import address, reset
 from tests.support.processes import Process, running
 from tests.support.toys import body, save_toy, toy_card
 
@@ -144,3 +145,22 @@ def test_behind_a_reply_a_short_rest_is_read_and_the_connection_stays(service: P
         assert head.startswith(b"HTTP/1.1 404 ")
         assert b"connection: close\r\n" in head
         assert replies.read() == b""
+
+
+@pytest.mark.anyio
+async def test_a_client_that_is_gone_already_is_no_error() -> None:
+    """asyncio's own loop raises then, uvloop does not."""
+    loop = asyncio.get_running_loop()
+    lost = loop.create_future()
+
+    class Connection(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.set_result(exc)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    reset(client)
+    transport, _ = await loop.connect_accepted_socket(Connection, ours)
+    linger(transport)
+    assert isinstance(await lost, ConnectionResetError)
