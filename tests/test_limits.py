@@ -11,7 +11,7 @@ from service.catalog import shadow
 from service.entrance import compression
 from service.entrance.limits import FOR_PROBES
 from service.formats import csv_header, json_bodies
-from service.grpc import budget, methods, outline, shortcuts
+from service.grpc import blocks, budget, methods, outline, shortcuts
 from service.grpc.opened import MOST_STREAMS
 from service.http import arrival
 from service.http.v2 import message
@@ -36,6 +36,7 @@ FIXED = {
     "of each of the last two beside these, for an answer and for each 4 KiB or more of it": (
         budget.EARNED[budget.WINDOWS]
     ),
+    "header fields of a gRPC call, or behind its messages": blocks.MOST_FIELDS,
     "settings in a frame of a gRPC connection": shortcuts.MOST_SETTINGS,
     "gRPC message of any method but ModelInfer": methods.MOST_BYTES,
     "fields of a gRPC message of more than 64 KiB, beside its contents": outline.MOST_FIELDS,

@@ -23,13 +23,13 @@ from service.grpc.blocks import MALFORMED
 from service.grpc.budget import KINDS, Budget
 from service.grpc.calls import id_of
 from service.grpc.opened import LARGEST_FRAME, MOST_STREAMS, WINDOW, opened
+from service.grpc.reading import Reading
 from service.grpc.sending import Sending
 from service.grpc.status import Code
 from service.grpc.stream import Stream
 from service.grpc.worker import Worker
 from service.inference import Call
 
-PIECE = 16_384  # bytes that are read at a time: a frame may have 9
 LINGER_S = 1.0  # for a client to close, when everything is said
 ROUND_S = 1.0  # for a client to answer a ping
 # A frame means nothing until it is complete: h2 says that one is too large, or a header block, only
@@ -54,6 +54,7 @@ class Connection(asyncio.Protocol):
         self._budget = budget or Budget()
         self._h2 = opened()
         self._sending = Sending(self._h2, self._writes, self._limits, self._budget)
+        self._reading = Reading(transport, self._take, self._sending.flush)
         self._calls = worker.calls(worker, self, self._takes_place)
         self._streams: dict[int, Stream] = {}
         # To be done when what is read now is: behind it may stand that the client left.
@@ -83,6 +84,7 @@ class Connection(asyncio.Protocol):
 
     def _drop_all(self) -> None:
         self._is_over = True
+        self._reading.drop()
         while self._streams:
             _, stream = self._streams.popitem()
             self._calls.cancel(stream)
@@ -96,32 +98,28 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Read and send no more while the client does not take what is written."""
         self._sending.pause()
-        if not self._is_over:
-            self.transport.pause_reading()
+        self._reading.pause()
 
     def resume_writing(self) -> None:
         """Go on."""
         self._sending.resume()
         if not self._is_over:
-            self.transport.resume_reading()
+            self._reading.resume()
             self._go_on()
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent."""
-        self._sending.is_receiving = True
-        try:
-            for start in range(0, len(data), PIECE):
-                if not self._is_over:
-                    self._take(data[start : start + PIECE])
-        finally:
-            self._sending.flush()
+        if not self._is_over:
+            self._reading.add(data)
 
-    def _take(self, piece: bytes) -> None:
+    def _take(self, piece: bytes) -> int:
+        """Return how many bytes of a frame are missing; raises nothing that a client causes."""
+        self._sending.is_receiving = True
         try:
             came = self._h2.take(piece)
         except H2Error:  # h2 wrote GOAWAY
             self._close()
-            return
+            return 0
         self._quiet = 0 if came else self._quiet + len(piece)
         if self._quiet > _MOST_QUIET:
             self._send_away("bytes without a frame")
@@ -131,8 +129,9 @@ class Connection(asyncio.Protocol):
             if (kind := KINDS.get(type(event))) and (too_many := self._budget.spend(kind)):
                 self._send_away(too_many)
             if self._is_over:
-                return
+                return 0
         self._begin_ready()
+        return self._h2.missing
 
     def _begin_ready(self) -> None:
         if self._is_opened:

@@ -57,7 +57,7 @@ class Shortcuts(H2Connection):
         """Begin before the client's preface."""
         super().__init__(config)
         self._begin = b""  # of the head of a frame that is not here completely
-        self._missing = _PREFACE_BYTES  # bytes of what h2 has the beginning of
+        self.missing = _PREFACE_BYTES  # bytes of what h2 has the beginning of
         self._is_in_block = False  # of headers: its other frames follow
 
     def take(self, data: bytes) -> list[Event]:
@@ -69,9 +69,9 @@ class Shortcuts(H2Connection):
             data, self._begin = self._begin + data, b""
         came: list[Event] = []
         place, end = 0, len(data)
-        if self._missing:
-            place = min(self._missing, end)
-            self._missing -= place
+        if self.missing:
+            place = min(self.missing, end)
+            self.missing -= place
             came += self.receive_data(data[:place])
         while end - place >= _HEAD_BYTES:
             high, low, kind, flags, id = _HEAD.unpack_from(data, place)
@@ -89,9 +89,9 @@ class Shortcuts(H2Connection):
                     raise DenialOfServiceError("too many settings in a frame")
                 if kind in _BLOCKS:
                     self._is_in_block = not flags & _END_HEADERS
-                self._missing = max(0, behind - end)
+                self.missing = max(0, behind - end)
                 said = self.receive_data(data[place:behind])
-                if not (said or self._missing or self._is_in_block):
+                if not (said or self.missing or self._is_in_block):
                     said = [SaidNothing()]
                 came += said
             place = behind

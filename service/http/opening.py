@@ -52,8 +52,8 @@ class Opening(asyncio.Protocol):
         self._http1.connection_lost(HandedOver())
         protocol = take(self._transport)
         self._transport.set_protocol(protocol)
+        self._transport.resume_reading()  # before the protocol says when it reads
         protocol.data_received(self._first)
-        self._transport.resume_reading()
 
     def eof_received(self) -> bool | None:
         """As HTTP/1.1 has it."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from hyperframe.frame import (
 )
 
 from service.grpc import budget
+from service.grpc.blocks import MOST_FIELDS
 from service.grpc.messages import HEALTH, SERVICE
 from service.grpc.opened import MOST_STREAMS, WINDOW
 from service.grpc.shortcuts import MOST_SETTINGS
@@ -227,6 +229,23 @@ async def test_headers_that_are_too_long_are_cut_off(client: Client) -> None:
     client.flush()
     await client.until(lambda: client.is_closed)
     assert client.goaways[0][1] == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+@pytest.mark.parametrize("is_in_table", [True, False])
+async def test_who_sends_many_header_fields_is_sent_away(client: Client, is_in_table: bool) -> None:
+    """One of a byte takes longer to read than a small call."""
+    fields = [*GOOD, *GRPC, ("x", "a")]
+    more = fields[-1:] * (MOST_FIELDS - len(fields))
+    send = client.h2.send_headers if is_in_table else partial(send_headers, client)
+    for id, headers in ((1, fields), (3, fields + more)):
+        send(id, headers)
+        client.calls[id] = Answered()
+        client.send(id, framed(ASKED))
+        assert (await client.answer(id)).code == Code.OK
+    send(5, [*fields, *more, fields[-1]])
+    client.flush()
+    await client.until(lambda: client.is_closed)
+    assert client.goaways == [(3, ErrorCodes.ENHANCE_YOUR_CALM)]
 
 
 GOOD = [(":method", "POST"), (":scheme", "http"), (":path", INFER), (":authority", "x")]
