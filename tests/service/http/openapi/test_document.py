@@ -16,7 +16,7 @@ from service.settings import Settings
 from service.settings.shadows import ShadowVersions
 from tests.support.classifiers import NAMES as LABELS
 from tests.support.classifiers import NUMBERS, ROWS, save_classifier
-from tests.support.schemas import check_value
+from tests.support.schemas import check_document, check_value
 from tests.support.toys import (
     save_bounded,
     save_columns,
@@ -52,7 +52,7 @@ async def test_keys_are_in_the_document_where_they_are_needed(
     assert "security" not in (await client.get("/schema/openapi.json")).json()
     async with serving(Settings(models_dir=models_dir, api_keys=KEY)) as guarded:
         reply = await guarded.get("/schema/openapi.json", headers={"x-api-key": KEY})
-    validate(reply.json())
+    check_document(reply.json())
     assert reply.json()["security"] == [{"bearer": []}, {"header": []}]
 
 
@@ -163,7 +163,7 @@ async def test_what_platforms_ask_is_in_the_document(models_dir: Path, default: 
     )
     async with serving(settings) as client:
         document = (await client.get("/schema/openapi.json")).json()
-        validate(document)
+        check_document(document)
         described = document["paths"]["/invocations"]["post"]
         sent = described["requestBody"]["content"]
         given = described["responses"]["200"]["content"]
@@ -205,7 +205,7 @@ async def test_a_path_of_ours_and_of_vertex_has_the_bodies_of_both(
     settings = Settings(models_dir=models_dir, default_model="toy", predict_route=path)
     async with serving(settings) as client:
         document = (await client.get("/schema/openapi.json")).json()
-        validate(document)
+        check_document(document)
         described = document["paths"][path]["post"]
         sent = described["requestBody"]["content"]
         given = described["responses"]["200"]["content"][JSON]["schema"]
@@ -250,7 +250,7 @@ async def test_a_model_is_to_be_named_only_where_there_is_no_default(models_dir:
         settings = Settings(models_dir=models_dir, default_model=default, predict_route=PREDICT)
         async with serving(settings) as client:
             document = (await client.get("/schema/openapi.json")).json()
-            validate(document)
+            check_document(document)
             for path in ("/predict", "/invocations", PREDICT):
                 content = document["paths"][path]["post"]["requestBody"]["content"]
                 bodies: list[Any] = [{"instances": [[1, 2, 3, 4]]}]
@@ -283,7 +283,7 @@ async def test_a_path_of_two_methods_is_described_by_each(models_dir: Path) -> N
     )
     async with serving(settings) as client:
         reply = await client.get("/schema/openapi.json", headers={"x-api-key": KEY})
-    validate(reply.json())
+    check_document(reply.json())
     described = reply.json()["paths"][PREDICT]
     assert list(described) == ["post", "get"]
     assert "401" in described["post"]["responses"]
@@ -327,7 +327,7 @@ async def test_what_a_card_does_not_say_is_not_in_the_document(tmp_path: Path) -
     assert main(["card", *map(str, (made, "--examples", rows, "--output", target))]) == 0
     async with serving(Settings(models_dir=tmp_path / "models")) as client:
         document = (await client.get("/schema/openapi.json")).json()
-    validate(document)
+    check_document(document)
     schemas = document["components"]["schemas"]
     _, named = schemas["houses_instance"]["anyOf"]
     described = [each["description"] for each in named["properties"].values()]
@@ -343,7 +343,7 @@ async def test_a_model_without_card_is_in_the_document(tmp_path: Path) -> None:
         content = document["paths"]["/predict/toy"]["post"]["requestBody"]["content"]
         ((name, example),) = content["application/json"]["examples"].items()
         reply = await client.post("/predict/toy", json=example["value"])
-    validate(document)
+    check_document(document)
     assert (name, reply.status_code) == ("zeros", 200)
 
 
@@ -367,7 +367,7 @@ async def test_a_classifier_without_card_answers_as_the_document_says(
         document = (await client.get("/schema/openapi.json")).json()
         reply = await client.post("/predict/kinds", json={"instances": ROWS.tolist()})
         listed = await client.get("/models/kinds")
-    validate(document)
+    check_document(document)
     schema = document["components"]["schemas"]["kinds_reply"]
     check(reply.json(), schema, document)
     for field in reply.json()["predictions"][0]:
@@ -404,7 +404,7 @@ async def test_columns_are_in_the_document(
     save_columns(tmp_path)
     async with serving(Settings(models_dir=tmp_path)) as client:
         document = (await client.get("/schema/openapi.json")).json()
-        validate(document)
+        check_document(document)
         content = document["paths"][f"/predict/{name}"]["post"]["requestBody"]["content"]
         schema = content["application/json"]["schema"]
         for media_type, described in content.items():
@@ -429,7 +429,7 @@ async def test_intervals_are_in_the_document(tmp_path: Path, targets: int) -> No
     async with serving(Settings(models_dir=tmp_path)) as client:
         document = (await client.get("/schema/openapi.json")).json()
         reply = await client.post("/predict/bounded", json={"instances": [[1] * targets]})
-    validate(document)
+    check_document(document)
     schema = document["components"]["schemas"]["bounded_reply"]
     check(reply.json(), schema, document)
     wrong = reply.json()
@@ -446,7 +446,7 @@ async def test_pictures_are_in_the_document(models_dir: Path) -> None:
         (picture,) = shown["versions"][0]["pictures"]
         found = await client.get(picture["url"])
         wrong = await client.get("/models/toy/1/model.onnx")
-    validate(document)
+    check_document(document)
     schema = document["components"]["schemas"]["Model"]
     check(shown, schema, document)
     del picture["url"]
