@@ -55,6 +55,8 @@ class Reading:
                     self._next = self._loop.call_soon(self._go_on)
                     break
         finally:
+            if self._place >= len(self._unread):
+                self._unread, self._place = b"", 0
             self._end()
 
     def _go_on(self) -> None:

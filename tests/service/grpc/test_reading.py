@@ -1,6 +1,7 @@
 """Turns: what came is taken completely, in order, and others have their turn in between."""
 
 import asyncio
+import sys
 from pathlib import Path
 from random import Random
 
@@ -94,6 +95,13 @@ async def test_others_have_their_turn_between_pieces_that_take_long(taker: Taker
     assert taker.taken() == [[PIECE], [PIECE], [14]]
     assert taker.data() == DATA + b"more"
     assert taker.transport.is_reading_now
+
+
+async def test_what_is_taken_is_not_kept(taker: Taker) -> None:
+    data = bytes(100)
+    taker.reading.add(data)
+    taker.turns.clear()
+    assert sys.getrefcount(data) == 2  # ours, and the argument of that
 
 
 async def test_a_long_frame_is_one_piece(taker: Taker) -> None:
