@@ -158,10 +158,6 @@ class Calls:
                 parts = await self._inferred(stream, what)
             elif isinstance(what, bytes):
                 parts = await self._said(stream, what)
-        except asyncio.CancelledError:
-            if stream.path == INFER:
-                self._inference.count(stream.call, "cancelled")
-            raise
         except Exception as error:
             self.fail(stream, error)
             return
@@ -280,6 +276,8 @@ class Calls:
         if self.watching.pop(stream.id, None) is None and answer is None and not stream.body:
             self._worker.limits.count("cancelled")  # it had not come completely
         self._end(stream)
+        if isinstance(answer, asyncio.Task) and stream.path == INFER:
+            self._inference.count(stream.call, "cancelled")  # the task may not have begun
         if answer is not None:
             answer.cancel()
 

@@ -1,6 +1,7 @@
 """What a client of HTTP/2 may do, and how its connection ends."""
 
 import asyncio
+import gzip
 import logging
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -27,6 +28,7 @@ from service.grpc import budget
 from service.grpc.blocks import MOST_FIELDS
 from service.grpc.messages import HEALTH, SERVICE
 from service.grpc.opened import MOST_STREAMS, WINDOW
+from service.grpc.reading import PIECE
 from service.grpc.shortcuts import MOST_SETTINGS
 from service.grpc.status import Code
 from service.settings import Settings
@@ -437,6 +439,23 @@ async def test_rows_of_a_call_that_is_cancelled_leave_the_queue(
     assert (await client.call(INFER, SLOW)).code == 0
     assert await metrics(service, "torchlit_requests_total", labels) == before + 4
     assert not service.state.tasks
+
+
+async def test_a_call_that_is_cancelled_before_its_task_runs_is_counted(
+    service: Listening, client: Client
+) -> None:
+    series = "torchlit_unmatched_requests_total", '"cancelled"'
+    before = await metrics(service, *series)
+    id = client.begin(INFER, grpc_encoding="gzip")
+    message = gzip.compress(ASKED)
+    client.h2.send_data(id, b"\1" + framed(message)[1:], end_stream=True)
+    for _ in range(PIECE // 16):  # so that the end of it is in another piece
+        ping(client)
+    client.cancel(id)
+    assert (await client.call(INFER, ASKED)).code == 0
+    assert await metrics(service, *series) == before + 1
+    assert not service.state.tasks
+    assert service.app.services.memory.held == 0
 
 
 async def test_a_connection_that_is_lost_takes_its_calls_along(service: Listening) -> None:
