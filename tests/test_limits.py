@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+from h2.connection import H2Connection
 
 from service.catalog import shadow
 from service.entrance import compression
@@ -37,6 +38,7 @@ FIXED = {
         budget.EARNED[budget.WINDOWS]
     ),
     "header fields of a gRPC call, or behind its messages": blocks.MOST_FIELDS,
+    "bytes of these, compressed or not": H2Connection.DEFAULT_MAX_HEADER_LIST_SIZE,
     "settings in a frame of a gRPC connection": shortcuts.MOST_SETTINGS,
     "gRPC message of any method but ModelInfer": methods.MOST_BYTES,
     "fields of a gRPC message of more than 64 KiB, beside its contents": outline.MOST_FIELDS,

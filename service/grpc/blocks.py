@@ -25,7 +25,8 @@ _REQUEST, _TRAILERS = (
     for each in (False, True)
 )
 MOST_KNOWN, LONGEST_KNOWN = 16, 1024  # blocks of a connection, and bytes of one
-MOST_FIELDS = 100  # of a block, as Envoy has it; one of a byte takes hpack 3 us
+# Of a block, as Envoy has it: one of a byte takes hpack 3 us, and copies what is behind it.
+MOST_FIELDS = 100
 
 
 class Written(HeaderTuple):
@@ -56,6 +57,7 @@ class BlockDecoder(Decoder):
         super().__init__(most_bytes)
         self._table = self.header_table = Table()
         self._known: dict[bytes, Any] = {}
+        self._fields = 0  # of the block that is read
 
     @property
     def header_table_size(self) -> int:
@@ -76,15 +78,16 @@ class BlockDecoder(Decoder):
 
         What has no pseudo-header is checked as trailers; a request has some. Blanks around values
         are taken away, as gRPC allows ("PROTOCOL-HTTP2.md", ASCII-Value). Raises HPACKError, which
-        ends the connection, also for more than MOST_FIELDS.
+        ends the connection, also for more than MOST_FIELDS, or more bytes than a list may have.
         """
         known = self.known(data)
         if known is not None:
             return known
+        if len(data) > self.max_header_list_size:  # it may be huge, and hpack reads it first
+            raise OversizedHeaderListError(f"expected at most {self.max_header_list_size} bytes")
         changes = self._table.changes
-        self._table.looked_up = 0
+        self._fields = 0
         read: Any = [(name, value.strip(_BLANKS)) for name, value in super().decode(data, raw=True)]
-        _check_fields(len(read))
         kind = _REQUEST if any(name.startswith(b":") for name, _ in read) else _TRAILERS
         try:
             headers = list(validate_headers(read, kind))
@@ -98,34 +101,40 @@ class BlockDecoder(Decoder):
             self._known[data] = headers
         return headers
 
+    # Before hpack reads one: it says what it read when it has read all
+
+    def _decode_indexed(self, data: Any) -> tuple[HeaderTuple, int]:
+        self._count_field()
+        return super()._decode_indexed(data)
+
+    def _decode_literal(self, data: Any, should_index: bool) -> tuple[HeaderTuple, int]:
+        self._count_field()
+        return super()._decode_literal(data, should_index)
+
+    def _update_encoding_context(self, data: Any) -> int:
+        self._count_field()  # as it may come as often
+        return super()._update_encoding_context(data)
+
+    def _count_field(self) -> None:
+        self._fields += 1
+        if self._fields > MOST_FIELDS:
+            raise OversizedHeaderListError(f"expected at most {MOST_FIELDS} header fields")
+
 
 def _without_values(sentence: str) -> str:
     """Return what h2 says without the value of a header, which may be a key."""
     return sentence.partition(": ")[0] if " value" in sentence else sentence
 
 
-def _check_fields(fields: int) -> None:
-    if fields > MOST_FIELDS:
-        raise OversizedHeaderListError(f"expected at most {MOST_FIELDS} header fields")
-
-
 class Table(HeaderTable):
-    """hpack's table, that counts what is put in, and what a block looks up."""
+    """hpack's table, that counts what is put in."""
 
     changes = 0
-    looked_up = 0
 
     def add(self, name: bytes, value: bytes) -> None:
         """Put a field in front."""
         self.changes += 1
         super().add(name, value)
-
-    def get_by_index(self, index: int) -> tuple[bytes, bytes]:
-        """Return a field. Raises InvalidTableIndexError, OversizedHeaderListError."""
-        self.looked_up += 1
-        _check_fields(self.looked_up)
-        field: tuple[bytes, bytes] = super().get_by_index(index)
-        return field
 
 
 def literal(name: bytes, value: bytes, kind: bytes = _NEW_NAME) -> bytes:

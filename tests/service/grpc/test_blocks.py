@@ -5,6 +5,7 @@ from hpack import (
     Decoder,
     Encoder,
     HeaderTuple,
+    HPACKDecodingError,
     NeverIndexedHeaderTuple,
     OversizedHeaderListError,
 )
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from service.grpc.blocks import (
     LONGEST_KNOWN,
+    MOST_FIELDS,
     MOST_KNOWN,
     BlockDecoder,
     BlockEncoder,
@@ -101,3 +103,24 @@ def test_headers_are_as_many_bytes_as_they_may_be() -> None:
     block = Encoder().encode([(b"a", b"b" * 100)])
     with pytest.raises(OversizedHeaderListError):
         BlockDecoder(100).decode(block)
+
+
+BROKEN = b"\x00"  # the beginning of a field
+
+
+@pytest.mark.parametrize(
+    "field",
+    [b"\x82", b"\x04\x01a", b"\x00\x01a\x00", b"\x40\x01a\x00", b"\x20"],
+    ids=["indexed", "name indexed", "new", "new and kept", "size of the table"],
+)
+def test_what_is_behind_too_many_fields_is_not_read(field: bytes) -> None:
+    with pytest.raises(HPACKDecodingError) as raised:
+        BlockDecoder(65_536).decode((MOST_FIELDS - 1) * field + BROKEN)
+    assert not isinstance(raised.value, OversizedHeaderListError)
+    with pytest.raises(OversizedHeaderListError):
+        BlockDecoder(65_536).decode(MOST_FIELDS * field + BROKEN)
+
+
+def test_a_block_of_too_many_bytes_is_not_read() -> None:
+    with pytest.raises(OversizedHeaderListError):
+        BlockDecoder(100).decode(b"\x00\x01a\x7f\xff\x7f" + bytes(100))  # a value that is broken
