@@ -39,12 +39,15 @@ class Taker:
         self.turns: list[list[bytes]] = [[]]
         self.missing = 0  # what it says after each piece
         self.pauses = False  # after each
+        self.drops = False  # after each
         self.reading = Reading(self.transport, self._take, self._end)
 
     def _take(self, piece: bytes) -> int:
         self.turns[-1].append(piece)
         if self.pauses:
             self.reading.pause()
+        if self.drops:
+            self.reading.drop()
         return self.missing
 
     def _end(self) -> None:
@@ -75,6 +78,7 @@ async def test_what_is_quick_is_taken_at_once(
     taker: Taker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "TURN_S", 60)
+    monkeypatch.setattr(reading, "READ_S", 60)
     taker.reading.add(DATA)
     taker.reading.add(b"more")
     assert taker.taken() == [[PIECE, PIECE, 10], [4]]
@@ -94,6 +98,29 @@ async def test_others_have_their_turn_between_pieces_that_take_long(taker: Taker
     assert seen == [1, 2, 3, 3]
     assert taker.taken() == [[PIECE], [PIECE], [14]]
     assert taker.data() == DATA + b"more"
+    assert taker.transport.is_reading_now
+
+
+async def test_after_a_read_that_takes_long_no_other_follows_in_the_turn(
+    taker: Taker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "READ_S", 0)
+    taker.reading.add(b"first")
+    assert taker.data() == b"first"
+    assert not taker.transport.is_reading_now
+    taker.reading.add(b"second")  # that a transport had read already
+    assert taker.data() == b"first"
+    await asyncio.sleep(0.01)
+    assert taker.data() == b"firstsecond"
+    assert taker.transport.is_reading_now
+
+
+async def test_who_drops_what_comes_reads_on(taker: Taker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "READ_S", 0)
+    taker.drops = True
+    taker.reading.add(DATA)
+    await asyncio.sleep(0.01)
+    assert taker.taken() == [[PIECE]]
     assert taker.transport.is_reading_now
 
 
