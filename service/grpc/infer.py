@@ -114,7 +114,8 @@ def _work(
     model = served.model
     inputs = _inputs(message, raw, contents, model, settings.max_request_rows, call.deadline)
     rows = count_rows(inputs, model)
-    outputs = [RequestedOutput(each.name, _values(each.parameters)) for each in message.outputs]
+    named = message.outputs[: len(model.outputs) + 1]  # one more is refused, as each comes once
+    outputs = [RequestedOutput(each.name, _values(each.parameters)) for each in named]
     wanted = wanted_outputs(outputs, model, True)
     is_raw = len(raw) > 0
     if not is_raw:

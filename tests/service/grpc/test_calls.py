@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import logging
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -494,3 +495,19 @@ async def test_http_and_grpc_share_the_port(service: Listening, client: Client) 
             client.infer(ASKED), http.get("/v2/models/toy"), client.infer(ASKED)
         )
     assert answers[1].status_code == 200
+
+
+async def test_no_more_outputs_are_read_than_a_model_has(client: Client) -> None:
+    tracemalloc.start()
+    try:
+        call = await client.call(INFER, ASKED + 20_000 * b"\x32\x00")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    assert call.code == Code.INVALID_ARGUMENT
+    assert call.sentence.startswith("outputs[0].name: expected one of ")
+    asked = infer_request("toy", ROW)
+    for _ in range(2):
+        asked.outputs.add(name="probabilities")
+    call = await client.call(INFER, asked.SerializeToString())
+    assert call.sentence.startswith("outputs[1].name: expected each output once")
