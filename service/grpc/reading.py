@@ -66,7 +66,11 @@ class Reading:
         if self._is_paused:
             return
         if self._unread:
-            self._turn()
+            try:
+                self._turn()
+            except BaseException:  # a bug; from data_received it ends the connection as well
+                self._transport.abort()
+                raise
         if self._next is None and not self._is_paused:
             self._transport.resume_reading()
 

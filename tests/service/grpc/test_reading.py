@@ -23,6 +23,10 @@ class Transport(asyncio.Transport):
     """Knows whether it reads."""
 
     is_reading_now = True
+    is_aborted = False
+
+    def abort(self) -> None:
+        self.is_aborted = True
 
     def pause_reading(self) -> None:
         self.is_reading_now = False
@@ -167,6 +171,17 @@ async def test_what_waits_is_dropped_with_the_connection(taker: Taker) -> None:
     taker.reading.drop()
     await asyncio.sleep(0.01)
     assert taker.taken() == [[PIECE]]
+
+
+@pytest.mark.usefixtures("_short_turns")
+async def test_a_bug_in_a_later_turn_ends_the_connection(taker: Taker) -> None:
+    loop, told = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    taker.reading.add(DATA)
+    taker.missing = None  # type: ignore[assignment]
+    await asyncio.sleep(0.01)
+    assert [type(each) for each in told] == [TypeError]
+    assert taker.transport.is_aborted
 
 
 @pytest.mark.usefixtures("_short_turns")
