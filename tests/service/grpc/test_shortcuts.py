@@ -11,7 +11,7 @@ from h2.events import Event
 from h2.exceptions import H2Error, ProtocolError
 from hpack import Encoder, HeaderTuple, NeverIndexedHeaderTuple
 from hyperframe.frame import ContinuationFrame, DataFrame, Frame, HeadersFrame, RstStreamFrame
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.grpc.blocks import begin_of_answer, literal, with_id, written
@@ -218,6 +218,8 @@ def compare(deeds: list[tuple[str, int, int]], cuts: list[int]) -> tuple[Shortcu
             )
             if type(came) is list:
                 came = [each for each in came if type(each) is not SaidNothing]
+            elif came[1] == "too many settings in a frame":  # h2 takes any number
+                return False
             assert told(came) == told(expected)
             assert short.data_to_send() == plain.data_to_send()
             assert state(short) == state(plain)
@@ -251,6 +253,7 @@ def compare(deeds: list[tuple[str, int, int]], cuts: list[int]) -> tuple[Shortcu
 
 
 @settings(max_examples=300, deadline=None)
+@example(deeds=[("garbage", 0, 1), ("reset", 0, 0)], cuts=[])  # the head of many settings
 @given(deeds=DEEDS, cuts=st.lists(st.integers(0, 3000), max_size=6))
 def test_all_is_done_as_h2_does_it(deeds: list[tuple[str, int, int]], cuts: list[int]) -> None:
     compare(deeds, cuts)
