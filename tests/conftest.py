@@ -15,18 +15,18 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.dont_write_bytecode = False
 
 
-OF_TRAINING = ("tests/training/", "tests/test_real_models.py/")
+OF_TRAINING = ("tests/training", "tests/test_real_models.py")
 # What takes seconds to import, as it needs PyTorch or scikit-learn, and its marker.
 DEAR = {
     "training": OF_TRAINING,
-    "slow": ("tests/service/test_skl2onnx.py/",),
-    "stress": ("tests/system/stress/",),
+    "slow": ("tests/service/test_skl2onnx.py",),
+    "stress": ("tests/system/stress",),
 }
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out what is dear to import where its marker is not asked for."""
-    place = f"{collection_path.relative_to(config.rootpath).as_posix()}/"
+    place = collection_path.relative_to(config.rootpath).as_posix()
     is_left_out = any(
         f"not {marker}" in config.option.markexpr and place.startswith(places)
         for marker, places in DEAR.items()
@@ -38,7 +38,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs PyTorch: it takes seconds, and changes rarely."""
     for item in items:
-        if item.nodeid.replace("::", "/").startswith(OF_TRAINING):
+        if item.nodeid.startswith(OF_TRAINING):
             item.add_marker(pytest.mark.training)
 
 

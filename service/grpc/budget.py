@@ -3,7 +3,7 @@
 Each count is of the frames since the last check of the connections, half a second ago. A client
 that goes beyond it is sent away (ENHANCE_YOUR_CALM). Who is answered much may do more: grpcio
 changes two windows for each call. What calls themselves may cost is bounded elsewhere: streams at
-once, header blocks (by h2), settings in a frame (shortcuts.py), messages, memory.
+once, header blocks (blocks.py), settings in a frame (shortcuts.py), messages, memory.
 """
 
 from h2 import events

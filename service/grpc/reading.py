@@ -86,7 +86,7 @@ class Reading:
             self._next = self._loop.call_soon(self._go_on)
 
     def drop(self) -> None:
-        """Forget what waits: the connection is over. Who drops what still comes reads it."""
+        """Forget what waits, and take nothing more: the connection is over."""
         self._is_paused = True
         self._unread, self._place = b"", 0
         if self._next is not None:

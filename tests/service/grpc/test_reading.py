@@ -75,14 +75,22 @@ def _short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "TURN_S", 0)
 
 
+@pytest.fixture
+def _short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "READ_S", 0)
+
+
+@pytest.fixture
+def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TURN_S", "READ_S"):
+        monkeypatch.setattr(reading, name, 60)
+
+
 DATA = Random(17).randbytes(2 * PIECE + 10)
 
 
-async def test_what_is_quick_is_taken_at_once(
-    taker: Taker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reading, "TURN_S", 60)
-    monkeypatch.setattr(reading, "READ_S", 60)
+@pytest.mark.usefixtures("_time_enough")
+async def test_what_is_quick_is_taken_at_once(taker: Taker) -> None:
     taker.reading.add(DATA)
     taker.reading.add(b"more")
     assert taker.taken() == [[PIECE, PIECE, 10], [4]]
@@ -105,10 +113,8 @@ async def test_others_have_their_turn_between_pieces_that_take_long(taker: Taker
     assert taker.transport.is_reading_now
 
 
-async def test_after_a_read_that_takes_long_no_other_follows_in_the_turn(
-    taker: Taker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reading, "READ_S", 0)
+@pytest.mark.usefixtures("_short_reads")
+async def test_after_a_read_that_takes_long_no_other_follows_in_the_turn(taker: Taker) -> None:
     taker.reading.add(b"first")
     assert taker.data() == b"first"
     assert not taker.transport.is_reading_now
@@ -119,8 +125,8 @@ async def test_after_a_read_that_takes_long_no_other_follows_in_the_turn(
     assert taker.transport.is_reading_now
 
 
-async def test_who_drops_what_comes_reads_on(taker: Taker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "READ_S", 0)
+@pytest.mark.usefixtures("_short_reads")
+async def test_who_drops_what_comes_reads_on(taker: Taker) -> None:
     taker.drops = True
     taker.reading.add(DATA)
     await asyncio.sleep(0.01)
@@ -135,6 +141,7 @@ async def test_what_is_taken_is_not_kept(taker: Taker) -> None:
     assert sys.getrefcount(data) == 2  # ours, and the argument of that
 
 
+@pytest.mark.usefixtures("_time_enough")
 async def test_a_long_frame_is_one_piece(taker: Taker) -> None:
     taker.missing = PIECE + 3
     taker.reading.add(DATA)
